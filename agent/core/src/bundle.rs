@@ -1,0 +1,21 @@
+//! Patch bundles: from signed bytes to a plan, and the decisions while it is carried out.
+//!
+//! ```text
+//! Authentic bytes ─ index::verify ─▶ Verified<ReleaseIndex> ─┐
+//! Authentic bytes ─ blob::verify ──▶ Verified<Objects> ──────┴─ admission::admit ─▶ Admitted ─ Plan::new ─▶ Plan
+//! ```
+//!
+//! Each arrow is the only way to make the type on its right: what was not verified cannot be
+//! admitted, what was not admitted cannot be planned, and only a [`plan::Plan`] can be applied.
+
+pub mod admission;
+pub mod blob;
+pub mod drift;
+pub mod index;
+pub mod object;
+pub mod plan;
+pub mod readiness;
+pub mod run;
+mod verified;
+
+pub use verified::{Authentic, Verified};

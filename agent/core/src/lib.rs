@@ -1,0 +1,20 @@
+//! Decisions of the Mendix on Azure agent, without I/O.
+//!
+//! Everything here is a function or a state machine over values: no sockets, no clock, no
+//! randomness that was not passed in. The crate `mendix-agent` is the thin edge that feeds it.
+//! Dependencies run one way: `proto ← core ← agent`.
+//!
+//! | path | modules, in the order of the flow |
+//! |---|---|
+//! | channel | [`session`] |
+//! | patch bundles | [`bundle`] |
+//! | log snapshots | [`envelope`] → [`consent`] → [`redact`] → [`archive`] → [`seal`] → [`transfer`] |
+
+pub mod archive;
+pub mod bundle;
+pub mod consent;
+pub mod envelope;
+pub mod redact;
+pub mod seal;
+pub mod session;
+pub mod transfer;

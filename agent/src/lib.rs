@@ -1,0 +1,13 @@
+//! The Mendix on Azure agent: everything that touches the world.
+//!
+//! Three paths, one module each: [`channel`] (one outbound mTLS session), [`patch`] (signed patch
+//! bundles in, drift out) and [`logs`] (consented snapshots). The decisions they act on are made in
+//! `mendix-agent-core`. [`run`] wires them up.
+
+pub mod channel;
+pub mod cluster;
+pub mod config;
+pub mod crd;
+pub mod logs;
+pub mod metrics;
+pub mod patch;

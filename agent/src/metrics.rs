@@ -1,0 +1,2 @@
+//! Prometheus metrics: each path registers its own families here; names carry their unit, labels
+//! are bounded.

@@ -1,0 +1,11 @@
+//! The wire contract between the agent and its control plane: messages, services and the limits
+//! that both ends share. See `mendix/agent/v1/*.proto` for the meaning of each field and
+//! `docs/protocol.md` for how they play together.
+
+pub mod limits;
+
+/// Version 1 of the protocol, generated from `mendix/agent/v1/*.proto`.
+pub mod v1 {
+    #![allow(missing_docs, clippy::all, unreachable_pub)]
+    include!(concat!(env!("OUT_DIR"), "/mendix.agent.v1.rs"));
+}
