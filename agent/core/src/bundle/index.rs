@@ -107,7 +107,8 @@ pub struct ComponentEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BlobRef {
-    /// Target name, `blobs/<sha256>.ndjson.gz`.
+    /// Target name, `<sha256>.ndjson.gz`; target names hold no slash (tough would put the digest prefix
+    /// of a consistent snapshot before the folder).
     pub target: String,
     /// SHA-256 of the compressed bytes, hex.
     pub sha256: String,
