@@ -267,8 +267,12 @@ impl<'a> Sources<'a> {
                 return Err(ConfigError::Missing { key: key.file, env: key.env(), flag: key.flag });
             }
         };
-        parse(&value)
-            .map_err(|expected| ConfigError::Invalid { key: key.file, from, value, expected })
+        parse(&value).map_err(|expected| ConfigError::Invalid {
+            key: key.file,
+            from,
+            value,
+            expected,
+        })
     }
 
     /// The namespace alone, for commands that only look at the cluster.
@@ -420,7 +424,10 @@ mod tests {
                 ..Layer::default()
             };
             let error = resolve(&flags, &env, "").unwrap_err().to_string();
-            assert!(error.contains(key) && error.contains(value) && error.contains(hint), "{error}");
+            assert!(
+                error.contains(key) && error.contains(value) && error.contains(hint),
+                "{error}"
+            );
         }
     }
 

@@ -8,6 +8,8 @@ pub mod channel;
 pub mod cluster;
 pub mod config;
 pub mod crd;
+pub mod http;
 pub mod logs;
 pub mod metrics;
 pub mod patch;
+pub mod supervise;
