@@ -146,9 +146,7 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
     }
 }
 
-fn block_on(
-    command: impl Future<Output = Result<Exit, run::RunError>>,
-) -> Result<Exit, Failure> {
+fn block_on(command: impl Future<Output = Result<Exit, run::RunError>>) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()

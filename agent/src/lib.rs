@@ -6,6 +6,7 @@
 
 pub mod agent_status;
 pub mod channel;
+pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod crd;
@@ -14,4 +15,5 @@ pub mod http;
 pub mod logs;
 pub mod metrics;
 pub mod patch;
+pub mod run;
 pub mod supervise;

@@ -53,3 +53,81 @@ async fn client() -> Result<Client, RunError> {
     let config = kube::Config::infer().await.map_err(RunError::Kubeconfig)?;
     Client::try_from(config).map_err(RunError::Client)
 }
+
+/// Runs the agent until SIGTERM or SIGINT; a second signal does not wait for the tasks.
+///
+/// # Errors
+/// When there is no way to reach Kubernetes. What can heal is retried, not returned.
+pub async fn run(config: Config) -> Result<Exit, RunError> {
+    let shutdown = CancellationToken::new();
+    let mut signals = Signals::new()?;
+    let client = client().await?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), endpoint = %config.endpoint, "starting");
+    let cluster = tokio::select! {
+        cluster = connect(client, config.namespace.clone()) => cluster?,
+        signal = signals.next() => {
+            tracing::info!(signal, "stopped before the cluster was reached");
+            return Ok(Exit::Success);
+        }
+    };
+    let mut supervisor = Supervisor::new(shutdown.clone());
+    let signal = signals.next().await;
+    tracing::info!(signal, "stopping");
+    shutdown.cancel();
+    tokio::select! {
+        left = supervisor.join() => match left {
+            0 => tracing::info!("stopped"),
+            left => tracing::warn!(left, "stopped; some tasks did not end in time"),
+        },
+        signal = signals.next() => tracing::warn!(signal, "stopped at once by a second signal"),
+    }
+    Ok(Exit::Success)
+}
+
+async fn connect(client: Client, namespace: String) -> Result<Cluster, ClusterError> {
+    (|| Cluster::connect(client.clone(), namespace.clone()))
+        .retry(
+            ExponentialBuilder::default()
+                .with_min_delay(CLUSTER_RETRY.0)
+                .with_max_delay(CLUSTER_RETRY.1)
+                .without_max_times()
+                .with_jitter(),
+        )
+        .when(|error| !matches!(error, ClusterError::NoUid))
+        .notify(|error, pause| {
+            tracing::warn!(error = chain(error), ?pause, "the Kubernetes API is not reached yet");
+        })
+        .await
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, RunError> {
+        let listen = |kind| signal(kind).map_err(RunError::Signals);
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// The command `preflight`.
+pub async fn preflight(_config: Config, _output: Output) -> Result<Exit, RunError> {
+    Ok(Exit::Success)
+}
+
+/// The command `status`.
+pub async fn status(_namespace: String, _output: Output) -> Result<Exit, RunError> {
+    Ok(Exit::Success)
+}
