@@ -13,6 +13,7 @@ pub mod blob;
 pub mod drift;
 pub mod index;
 pub mod object;
+pub mod ownership;
 pub mod plan;
 pub mod readiness;
 pub mod run;
