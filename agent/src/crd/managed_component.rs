@@ -31,7 +31,7 @@ pub struct ManagedComponentSpec {
 
 /// What the agent knows of a component.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub struct ManagedComponentStatus {
     /// Version of the last committed release that named it; empty before the first.
     pub version: String,
@@ -46,51 +46,48 @@ pub struct ManagedComponentStatus {
     /// Ready, Progressing, Degraded or Unknown.
     pub health: String,
     /// The first thing that needs attention; absent when nothing does.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// How many objects it owns.
     pub objects: u32,
     /// The objects it owns.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inventory: Vec<OwnedObject>,
     /// The run that is about to change it, recorded before it does; absent otherwise.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<ComponentRun>,
     /// Changes by others that were put back, since the component came.
     pub drift_corrected: u64,
     /// The last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_drift: Option<LastDrift>,
 }
 
 /// An object that a component owns.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub struct OwnedObject {
     /// API group, empty for the core group.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub group: String,
     /// API version inside the group.
     pub version: String,
     /// Kind.
     pub kind: String,
     /// Namespace; absent for cluster-scoped objects.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Name.
     pub name: String,
     /// UID it had when the release was committed.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub uid: String,
     /// First 16 hex digits of the SHA-256 of the object as the release wants it; empty for an object
     /// that no release names any more and that is kept because it holds data.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub hash: String,
 }
 
 /// A run as a component sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub struct ComponentRun {
     /// Name of the PatchBundle.
     pub bundle: String,
@@ -102,7 +99,7 @@ pub struct ComponentRun {
 
 /// A change by somebody else.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub struct LastDrift {
     /// `Kind namespace/name`.
     pub object: String,
@@ -111,11 +108,11 @@ pub struct LastDrift {
     /// Field managers that claim the change. Chosen by those clients: claims, not proofs.
     pub claimed_by: String,
     /// When it was found.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::date_time")]
     pub found_at: Option<Timestamp>,
     /// When it was put back; absent while it waits, because the other writer keeps coming back.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::date_time")]
     pub corrected_at: Option<Timestamp>,
 }
