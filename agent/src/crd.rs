@@ -8,13 +8,19 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 
 pub mod agent_status;
+pub mod managed_component;
+pub mod patch_bundle;
 
 /// API group of the agent's custom resources.
 pub const GROUP: &str = "agent.mendix.com";
 
 /// Every custom resource definition of the agent, in the order in which they are installed.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![agent_status::AgentStatus::crd()]
+    vec![
+        agent_status::AgentStatus::crd(),
+        managed_component::ManagedComponent::crd(),
+        patch_bundle::PatchBundle::crd(),
+    ]
 }
 
 /// All definitions as YAML documents: what `packaging/manifests/00-crds.yaml` holds.

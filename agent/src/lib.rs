@@ -15,5 +15,6 @@ pub mod http;
 pub mod logs;
 pub mod metrics;
 pub mod patch;
+pub mod requests;
 pub mod run;
 pub mod supervise;
