@@ -456,8 +456,7 @@ mod tests {
     fn size_and_number_of_signatures_are_bounded() {
         let envelope = key(1).sign(KIND, br#"{"hello":"world"}"#);
         let keys = ring(&[&key(1)]);
-        let refused =
-            verify::<Greeting>(&envelope, KIND, envelope.len() - 1, &keys).unwrap_err();
+        let refused = verify::<Greeting>(&envelope, KIND, envelope.len() - 1, &keys).unwrap_err();
         assert!(matches!(refused, EnvelopeError::TooLarge { .. }), "{refused}");
         let many = edited(&envelope, |v| {
             let one = v["signatures"][0].clone();
