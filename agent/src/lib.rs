@@ -11,3 +11,4 @@ pub mod crd;
 pub mod logs;
 pub mod metrics;
 pub mod patch;
+pub mod requests;
