@@ -6,6 +6,7 @@
 
 pub mod agent_status;
 pub mod channel;
+pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod crd;
@@ -15,4 +16,5 @@ pub mod logs;
 pub mod metrics;
 pub mod patch;
 pub mod requests;
+pub mod run;
 pub mod supervise;
