@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    agent_status,
+    agent_status, channel,
     cli::{Exit, Output},
     cluster::{Cluster, ClusterError},
     config::Config,
@@ -22,6 +22,10 @@ use crate::{
 /// server itself may come up after the agent.
 const CLUSTER_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
+/// Fencing epoch that `Hello` carries. With one replica and strategy Recreate there is one writer;
+/// an epoch per leader comes with the Lease.
+const LEASE_EPOCH: u64 = 1;
+
 /// Why the agent could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -34,6 +38,9 @@ pub enum RunError {
     /// The cluster could not be read.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// The channel can't be set up.
+    #[error("set up the channel")]
+    Channel(#[from] channel::OpenError),
     /// Signals can't be received.
     #[error("listen for signals")]
     Signals(#[source] std::io::Error),
@@ -44,6 +51,7 @@ impl RunError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Kubeconfig(_) | Self::Client(_) | Self::Cluster(_) => Exit::Cluster,
+            Self::Channel(_) => Exit::Config,
             Self::Signals(_) => Exit::Failed,
         }
     }
@@ -70,7 +78,9 @@ pub async fn run(config: Config) -> Result<Exit, RunError> {
             return Ok(Exit::Success);
         }
     };
+    let (handles, worker) = channel::open(&config, &cluster, LEASE_EPOCH)?;
     let mut supervisor = Supervisor::new(shutdown.clone());
+    start(&mut supervisor, config, cluster, handles, worker);
     let signal = signals.next().await;
     tracing::info!(signal, "stopping");
     shutdown.cancel();
@@ -82,6 +92,41 @@ pub async fn run(config: Config) -> Result<Exit, RunError> {
         signal = signals.next() => tracing::warn!(signal, "stopped at once by a second signal"),
     }
     Ok(Exit::Success)
+}
+
+/// Starts every task of the agent.
+fn start(
+    supervisor: &mut Supervisor,
+    config: Config,
+    cluster: Cluster,
+    handles: channel::Handles,
+    worker: channel::Worker,
+) {
+    let metrics = Arc::new(Metrics::new(
+        handles.link.clone(),
+        handles.reports.clone(),
+        supervisor.tasks(),
+        env!("CARGO_PKG_VERSION"),
+    ));
+    let pages = Pages { tasks: supervisor.tasks(), metrics };
+    let listen = config.listen;
+    supervisor.spawn("http", move |token| http::serve(listen, pages.clone(), token));
+    supervisor.spawn("channel", move |token| {
+        let worker = worker.clone();
+        async move { worker.run(token).await }
+    });
+    let (health_cluster, reports) = (cluster.clone(), handles.reports.clone());
+    supervisor
+        .spawn("health", move |token| health::run(health_cluster.clone(), reports.clone(), token));
+    supervisor.spawn("agent-status", move |token| {
+        agent_status::run(
+            cluster.clone(),
+            config.clone(),
+            handles.link.clone(),
+            handles.reports.clone(),
+            token,
+        )
+    });
 }
 
 async fn connect(client: Client, namespace: String) -> Result<Cluster, ClusterError> {

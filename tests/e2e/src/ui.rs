@@ -118,9 +118,12 @@ impl Ui {
     /// The summary table of all steps so far.
     pub fn summary(&self) {
         let mut table = Table::new();
-        table
-            .load_style(presets::UTF8_FULL_CONDENSED)
-            .set_header(["step", "result", "seconds", "where to look"]);
+        table.load_style(presets::UTF8_FULL_CONDENSED).set_header([
+            "step",
+            "result",
+            "seconds",
+            "where to look",
+        ]);
         for row in &self.rows {
             let outcome = match row.outcome {
                 Outcome::Shown => "shown",
