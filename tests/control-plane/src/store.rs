@@ -28,17 +28,19 @@ use std::{
 
 use thiserror::Error;
 
+use crate::pki::ServerNames;
+
 mod clusters;
 pub(crate) mod files;
 mod observed;
 mod releases;
 mod tickets;
 
+pub(crate) use clusters::Desired;
 pub use clusters::{
     BootstrapToken, ClusterRecord, DoneRequest, Issued, MAX_RECOVERIES, ReleaseWish, RequestKind,
     RequestRecord, Revised,
 };
-pub(crate) use clusters::Desired;
 pub use observed::{AgentRecord, IdentityConflict, ReportRecord};
 pub use releases::{ReleaseComponent, ReleaseRecord};
 pub use tickets::{
@@ -184,6 +186,16 @@ impl Store {
         self.dir.join("snapshots")
     }
 
+    pub(crate) fn write_server_names(&self, names: &ServerNames) -> Result<(), StoreError> {
+        files::write_json(&self.channel_ca_dir().join("server-names.json"), names)
+    }
+
+    /// Names the server's certificate carries.
+    pub(crate) fn server_names(&self) -> Result<ServerNames, StoreError> {
+        let names = files::read_json(&self.channel_ca_dir().join("server-names.json"))?;
+        Ok(names.unwrap_or_default())
+    }
+
     pub(crate) fn lock(&self) -> Result<Lock, StoreError> {
         Lock::acquire(self.dir.join("lock"))
     }
@@ -209,7 +221,9 @@ impl Store {
 pub(crate) fn check_id(what: &'static str, name: &str) -> Result<(), StoreError> {
     let fits = !name.is_empty()
         && name.len() <= MAX_ID
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
         && !name.starts_with('-')
         && !name.ends_with('-');
     if fits {
