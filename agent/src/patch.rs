@@ -1,1 +1,3 @@
 //! (module patch)
+
+pub mod trust;
