@@ -135,8 +135,8 @@ impl ChannelCa {
         &self,
         names: &ServerNames,
     ) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), PkiError> {
-        let mut params = CertificateParams::new(names.dns.clone())
-            .map_err(crypto_error("name the server"))?;
+        let mut params =
+            CertificateParams::new(names.dns.clone()).map_err(crypto_error("name the server"))?;
         params.subject_alt_names.extend(names.ips.iter().copied().map(SanType::IpAddress));
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, "Mendix reference control plane");
@@ -189,21 +189,20 @@ pub(crate) fn check_csr(csr_der: &[u8], cluster_uid: &str) -> Result<CheckedCsr,
     if csr_der.len() > limits::MAX_CERTIFICATE {
         return Err(PkiError::Csr(format!("over {} bytes", limits::MAX_CERTIFICATE)));
     }
-    let csr = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr_der))
-        .map_err(|error| PkiError::Csr(error.to_string()))?;
+    let csr =
+        CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr_der))
+            .map_err(|error| PkiError::Csr(error.to_string()))?;
     match csr.params.distinguished_name.get(&DnType::CommonName) {
         Some(DnValue::Utf8String(name)) if name == cluster_uid => {}
         Some(DnValue::PrintableString(name)) if name.as_str() == cluster_uid => {}
         _ => {
-            return Err(PkiError::Csr(format!("its subject's CN is not the cluster {cluster_uid}")));
+            return Err(PkiError::Csr(format!(
+                "its subject's CN is not the cluster {cluster_uid}"
+            )));
         }
     }
     let spki_sha256 = crypto::sha256_hex(&csr.public_key.subject_public_key_info());
-    Ok(CheckedCsr {
-        cluster_uid: cluster_uid.to_owned(),
-        public_key: csr.public_key,
-        spki_sha256,
-    })
+    Ok(CheckedCsr { cluster_uid: cluster_uid.to_owned(), public_key: csr.public_key, spki_sha256 })
 }
 
 fn load_key(path: &std::path::Path) -> Result<KeyPair, PkiError> {

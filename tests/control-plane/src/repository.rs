@@ -89,7 +89,9 @@ pub enum RepositoryError {
         name: String,
     },
     /// A release of this name is there already.
-    #[error("release {release_id} was published with sequence {sequence}; a release never changes: publish another id")]
+    #[error(
+        "release {release_id} was published with sequence {sequence}; a release never changes: publish another id"
+    )]
     Published {
         /// Its name.
         release_id: String,
@@ -97,7 +99,9 @@ pub enum RepositoryError {
         sequence: u64,
     },
     /// The sequence does not grow.
-    #[error("sequence {sequence} is not above {newest}, that of release {newest_id}; clusters never go back")]
+    #[error(
+        "sequence {sequence} is not above {newest}, that of release {newest_id}; clusters never go back"
+    )]
     Sequence {
         /// The one asked for.
         sequence: u64,
@@ -147,8 +151,7 @@ impl Keys<'_> {
 
     fn create(&self, name: &str) -> Result<Ed25519KeyPair, RepositoryError> {
         let error = || RepositoryError::Key { name: name.to_owned() };
-        let document =
-            Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| error())?;
+        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| error())?;
         files::write(&self.path(name), document.as_ref(), files::Access::Owner)?;
         Ed25519KeyPair::from_pkcs8(document.as_ref()).map_err(|_| error())
     }
@@ -207,11 +210,7 @@ pub(crate) async fn create(store: &Store, expiry: Expiry) -> Result<(), Reposito
         .map_err(tuf("open the repository"))?;
     sign(store, editor, NonZeroU64::MIN, expiry).await?;
     // Last: its presence says that the folder is complete.
-    files::write(
-        &store.trust_dir().join("root.json"),
-        signed.buffer(),
-        files::Access::Everyone,
-    )?;
+    files::write(&store.trust_dir().join("root.json"), signed.buffer(), files::Access::Everyone)?;
     Ok(())
 }
 
@@ -230,8 +229,7 @@ pub async fn publish(
         .await
         .map_err(schema("take the lock"))??;
     let releases = store.releases()?;
-    if let Some(same) =
-        releases.iter().find(|release| release.release_id == draft.index.release_id)
+    if let Some(same) = releases.iter().find(|release| release.release_id == draft.index.release_id)
     {
         return Err(RepositoryError::Published {
             release_id: same.release_id.clone(),

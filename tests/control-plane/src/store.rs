@@ -34,11 +34,11 @@ mod observed;
 mod releases;
 mod tickets;
 
+pub(crate) use clusters::Desired;
 pub use clusters::{
     BootstrapToken, ClusterRecord, DoneRequest, Issued, MAX_RECOVERIES, ReleaseWish, RequestKind,
     RequestRecord, Revised,
 };
-pub(crate) use clusters::Desired;
 pub use observed::{AgentRecord, IdentityConflict, ReportRecord};
 pub use releases::{ReleaseComponent, ReleaseRecord};
 pub use tickets::{
@@ -209,7 +209,9 @@ impl Store {
 pub(crate) fn check_id(what: &'static str, name: &str) -> Result<(), StoreError> {
     let fits = !name.is_empty()
         && name.len() <= MAX_ID
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
         && !name.starts_with('-')
         && !name.ends_with('-');
     if fits {

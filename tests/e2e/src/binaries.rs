@@ -57,7 +57,8 @@ async fn target_folder() -> Result<PathBuf> {
         .context("run cargo metadata")?;
     let metadata: serde_json::Value =
         serde_json::from_slice(&output.stdout).context("read the output of cargo metadata")?;
-    let folder = metadata["target_directory"].as_str().context("cargo metadata: no target folder")?;
+    let folder =
+        metadata["target_directory"].as_str().context("cargo metadata: no target folder")?;
     Ok(folder.into())
 }
 

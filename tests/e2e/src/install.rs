@@ -55,7 +55,8 @@ pub async fn install(client: &Client, site: &Site<'_>) -> Result<usize> {
 
 fn manifest(file: &str) -> Result<Vec<Value>> {
     let path = workspace().join("packaging/manifests").join(file);
-    let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     serde_saphyr::from_multiple(&text).with_context(|| format!("parse {}", path.display()))
 }
 
@@ -86,7 +87,8 @@ fn site_objects(site: &Site<'_>) -> Result<[Value; 3]> {
 
 /// Server-side apply of one object, as an installer would.
 async fn apply(client: &Client, object: Value) -> Result<()> {
-    let object: DynamicObject = serde_json::from_value(object).context("not a Kubernetes object")?;
+    let object: DynamicObject =
+        serde_json::from_value(object).context("not a Kubernetes object")?;
     let types = object.types.clone().context("object without kind")?;
     let name = object.name_any();
     let gvk = GroupVersionKind::try_from(&types).context("apiVersion")?;

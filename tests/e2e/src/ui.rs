@@ -92,7 +92,8 @@ impl Ui {
     pub fn progress(&self, text: &str) -> Progress {
         let bar = self.interactive.then(|| {
             let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("    {spinner} [{elapsed}] {wide_msg}") {
+            if let Ok(style) = ProgressStyle::with_template("    {spinner} [{elapsed}] {wide_msg}")
+            {
                 bar.set_style(style);
             }
             bar.enable_steady_tick(Duration::from_millis(120));

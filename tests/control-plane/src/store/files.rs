@@ -46,11 +46,8 @@ pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), Sto
     let number = TEMPORARY.fetch_add(1, Ordering::Relaxed);
     let temporary = parent.join(format!(".{name}.{}.{number}", std::process::id()));
     let result = (|| {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(access.mode())
-            .open(&temporary)?;
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(access.mode()).open(&temporary)?;
         file.set_permissions(Permissions::from_mode(access.mode()))?;
         file.write_all(bytes)?;
         file.sync_all()?;
