@@ -1,1 +1,4 @@
-//! (module patch)
+pub mod contents;
+pub mod failure;
+pub mod live;
+pub mod records;
