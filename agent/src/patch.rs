@@ -1,3 +1,5 @@
-//! (module patch)
-
+pub mod contents;
+pub mod failure;
+pub mod live;
+pub mod records;
 pub mod trust;
