@@ -15,6 +15,7 @@ use crate::{
     health,
     http::{self, Pages},
     metrics::Metrics,
+    status::{Overview, StatusError},
     supervise::{Supervisor, chain},
 };
 
@@ -38,6 +39,12 @@ pub enum RunError {
     /// The cluster could not be read.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// The agent's objects can't be listed.
+    #[error(transparent)]
+    Status(#[from] StatusError),
+    /// The result can't be written as JSON.
+    #[error("write the result as JSON")]
+    Json(#[source] serde_json::Error),
     /// The channel can't be set up.
     #[error("set up the channel")]
     Channel(#[from] channel::OpenError),
@@ -50,9 +57,11 @@ impl RunError {
     /// The exit code that says so.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Kubeconfig(_) | Self::Client(_) | Self::Cluster(_) => Exit::Cluster,
+            Self::Kubeconfig(_) | Self::Client(_) | Self::Cluster(_) | Self::Status(_) => {
+                Exit::Cluster
+            }
             Self::Channel(_) => Exit::Config,
-            Self::Signals(_) => Exit::Failed,
+            Self::Signals(_) | Self::Json(_) => Exit::Failed,
         }
     }
 }
@@ -172,7 +181,17 @@ pub async fn preflight(_config: Config, _output: Output) -> Result<Exit, RunErro
     Ok(Exit::Success)
 }
 
-/// The command `status`.
-pub async fn status(_namespace: String, _output: Output) -> Result<Exit, RunError> {
+/// The command `status`: reads the agent's objects with the caller's rights and prints them.
+///
+/// # Errors
+/// When Kubernetes can't be reached or refuses.
+pub async fn status(namespace: String, output: Output) -> Result<Exit, RunError> {
+    let overview = Overview::read(&client().await?, &namespace).await?;
+    match output {
+        Output::Table => print!("{}", overview.table()),
+        Output::Json => {
+            println!("{}", serde_json::to_string_pretty(&overview).map_err(RunError::Json)?)
+        }
+    }
     Ok(Exit::Success)
 }
