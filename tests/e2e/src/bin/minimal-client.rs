@@ -5,14 +5,13 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use hyper_util::rt::TokioIo;
 use mendix_agent_proto::v1::{
     self, AgentMessage, agent_message::Body, control_service_client::ControlServiceClient,
 };
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
-use tokio::{net::TcpStream, sync::mpsc};
+use mendix_e2e::wire;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint, Uri};
 
 #[derive(Parser)]
 struct Arguments {
@@ -31,17 +30,7 @@ struct Arguments {
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let tls = tls(&arguments.identity)?;
-    let address = arguments.address;
-    let connector = tower::service_fn(move |_: Uri| {
-        let tls = tokio_rustls::TlsConnector::from(tls.clone());
-        async move {
-            let tcp = TcpStream::connect(address).await?;
-            let name = ServerName::IpAddress(address.ip().into());
-            Ok::<_, std::io::Error>(TokioIo::new(tls.connect(name, tcp).await?))
-        }
-    });
-    let endpoint = Endpoint::from_shared(format!("https://{address}"))?;
-    let channel = Channel::connect(connector, endpoint).await.context("connect")?;
+    let channel = wire::connect(arguments.address, tls).await?;
     let (up, outbound) = mpsc::channel(4);
     let hello = v1::Hello {
         cluster_uid: arguments.cluster_uid,
