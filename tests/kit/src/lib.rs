@@ -23,6 +23,8 @@
 
 pub mod apiserver;
 pub mod assets;
+pub mod image;
+pub mod node;
 pub mod pki;
 mod process;
 pub mod progress;
