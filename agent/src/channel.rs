@@ -247,3 +247,6 @@ pub(crate) fn random() -> u64 {
     aws_lc_rs::rand::fill(&mut bytes).expect("the system's source of randomness works");
     u64::from_ne_bytes(bytes)
 }
+
+#[cfg(test)]
+mod tests;
