@@ -17,6 +17,7 @@ pub mod kind;
 pub mod limits;
 pub mod name;
 pub mod object;
+pub mod ownership;
 pub mod plan;
 pub mod readiness;
 pub mod run;
