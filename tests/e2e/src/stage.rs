@@ -134,9 +134,12 @@ impl Stage {
     }
 
     async fn given(ui: Ui, binaries: Binaries, folder: PathBuf, given: Given) -> Result<Self> {
-        let options =
-            kube::config::KubeConfigOptions { context: given.context.clone(), ..Default::default() };
-        let config = kube::Config::from_kubeconfig(&options).await.context("read the kubeconfig")?;
+        let options = kube::config::KubeConfigOptions {
+            context: given.context.clone(),
+            ..Default::default()
+        };
+        let config =
+            kube::Config::from_kubeconfig(&options).await.context("read the kubeconfig")?;
         let client = Client::try_from(config).context("make a Kubernetes client")?;
         let cluster_uid = install::cluster_uid(&client).await?;
         let address = free_port(given.listen)?;
@@ -163,7 +166,8 @@ impl Stage {
     /// # Errors
     /// When the API server refuses a manifest, or the control plane the cluster.
     pub async fn install_agent(&self) -> Result<()> {
-        let registered = self.operator(&["cluster", "register", "--uid", &self.cluster_uid]).await?;
+        let registered =
+            self.operator(&["cluster", "register", "--uid", &self.cluster_uid]).await?;
         let token = registered["token"].as_str().context("no token was printed")?;
         let store = self.store()?;
         let site = install::Site {
@@ -209,6 +213,14 @@ impl Stage {
     /// When the command fails, with what it said.
     pub async fn operator(&self, arguments: &[&str]) -> Result<Value> {
         self.ui.command(&format!("mendix-control-plane {}", quoted(arguments)));
+        self.quiet_operator(arguments).await
+    }
+
+    /// The same without showing it, for looking again and again.
+    ///
+    /// # Errors
+    /// As [`Stage::operator`].
+    pub async fn quiet_operator(&self, arguments: &[&str]) -> Result<Value> {
         let output = Command::new(&self.binaries.control_plane)
             .arg("--state")
             .arg(self.state())
@@ -280,11 +292,8 @@ impl Stage {
     /// Leaves everything running and says how to go on and how to end it.
     pub fn keep(self) {
         let kubeconfig = self.kubeconfig.clone().unwrap_or_default();
-        let plane = format!(
-            "{} --state {}",
-            self.binaries.control_plane.display(),
-            self.state().display()
-        );
+        let plane =
+            format!("{} --state {}", self.binaries.control_plane.display(), self.state().display());
         let pid = self.server.id().unwrap_or_default();
         self.ui.line(format!(
             "\nAll of it is still running. Go on with:\n\n\
@@ -336,9 +345,11 @@ fn agent_image(binaries: &Binaries, folder: &Path) -> Result<mendix_test_kit::im
 fn workload_image(node: &Node, folder: &Path) -> Result<mendix_test_kit::image::Archive> {
     let busybox = node.programs_folder().join("busybox");
     let tools = ["sh", "echo", "sleep", "true", "false", "cat"];
-    let image = Image::new("localhost/demo-workload", "1")
-        .folder("tmp", 0o1777)
-        .file("bin/busybox", 0o755, &busybox);
+    let image = Image::new("localhost/demo-workload", "1").folder("tmp", 0o1777).file(
+        "bin/busybox",
+        0o755,
+        &busybox,
+    );
     let image = tools
         .iter()
         .fold(image, |image, tool| image.symlink(&format!("bin/{tool}"), "busybox"))
@@ -395,7 +406,9 @@ async fn control_plane(
         File::open(&log_path)?.read_to_string(&mut said)?;
         bail!("the control plane did not start:\n{said}");
     }
-    ui.line(format!("the control plane listens on {address}, with a fresh CA, TUF repository and keys"));
+    ui.line(format!(
+        "the control plane listens on {address}, with a fresh CA, TUF repository and keys"
+    ));
     Ok((address, child))
 }
 
