@@ -146,23 +146,16 @@ async fn release(stage: &Stage, id: &str, class: &str, components: &[String]) ->
     let api: Api<PatchBundle> = Api::namespaced(stage.client.clone(), NAMESPACE);
     let progress = stage.ui.progress("waiting for the agent");
     let seen = std::cell::RefCell::new(None);
-    let ended = eventually(RELEASE, format!("release {id} ends"), || {
-        let (api, progress, seen) = (&api, &progress, &mut seen);
-        let mut said = std::mem::take(seen);
-        let found = async move {
-            let bundles = api.list(&Default::default()).await.ok()?.items;
-            let bundle = bundles.into_iter().find(|bundle| bundle.spec.release_id == id)?;
-            let status = bundle.status?;
-            let now = format!("{} {}", status.state, status.component.unwrap_or_default());
-            if now != said {
-                progress.say(&format!("{id}: {now}"));
-                said = now;
-            }
-            let end =
-                ["Committed", "RolledBack", "Held", "Refused"].contains(&status.state.as_str());
-            end.then_some((status.state, status.message.unwrap_or_default()))
-        };
-        found
+    let ended = eventually(RELEASE, format!("release {id} ends"), async || {
+        let bundles = api.list(&Default::default()).await.ok()?.items;
+        let bundle = bundles.into_iter().find(|bundle| bundle.spec.release_id == id)?;
+        let status = bundle.status?;
+        let now = format!("{id}: {} {}", status.state, status.component.unwrap_or_default());
+        if seen.replace(Some(now.clone())).as_ref() != Some(&now) {
+            progress.say(&now);
+        }
+        let end = ["Committed", "RolledBack", "Held", "Refused"].contains(&status.state.as_str());
+        end.then(|| (status.state, status.message.unwrap_or_default()))
     })
     .await?;
     progress.done(&format!("{id} {}: {}", ended.0, ended.1));
