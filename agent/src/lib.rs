@@ -4,10 +4,18 @@
 //! bundles in, drift out) and [`logs`] (consented snapshots). The decisions they act on are made in
 //! `mendix-agent-core`. [`run`] wires them up.
 
+pub mod agent_status;
 pub mod channel;
+pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod crd;
+pub mod health;
+pub mod http;
 pub mod logs;
 pub mod metrics;
 pub mod patch;
+pub mod requests;
+pub mod run;
+pub mod status;
+pub mod supervise;

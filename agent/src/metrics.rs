@@ -1,2 +1,247 @@
-//! Prometheus metrics: each path registers its own families here; names carry their unit, labels
-//! are bounded.
+//! Prometheus metrics, read from the agent's observed state when they are scraped: what the control
+//! plane is told and what a scraper sees can't differ.
+//!
+//! Names carry their unit; labels are bounded by the number of managed components, active tickets
+//! and tasks.
+
+use std::fmt;
+
+use mendix_agent_proto::v1::{self, report::Body};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text::encode},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+
+use crate::{
+    channel::{Link, Reports},
+    supervise::Tasks,
+};
+
+/// The registry behind `/metrics`.
+pub struct Metrics {
+    registry: Registry,
+}
+
+impl Metrics {
+    /// Metrics over the given state.
+    pub fn new(
+        link: tokio::sync::watch::Receiver<Link>,
+        reports: Reports,
+        tasks: Tasks,
+        version: &'static str,
+    ) -> Self {
+        let mut registry = Registry::with_prefix("mendix_agent");
+        registry.register_collector(Box::new(Observed { link, reports, tasks, version }));
+        Self { registry }
+    }
+
+    /// The page in OpenMetrics text format.
+    ///
+    /// # Errors
+    /// When a metric can't be written as text.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut page = String::new();
+        encode(&mut page, &self.registry)?;
+        Ok(page)
+    }
+}
+
+struct Observed {
+    link: tokio::sync::watch::Receiver<Link>,
+    reports: Reports,
+    tasks: Tasks,
+    version: &'static str,
+}
+
+impl fmt::Debug for Observed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observed").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Observed {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let page = &mut Page { encoder: &mut encoder };
+        page.gauges("build", "The running build", [(vec![("version", self.version.into())], 1)])?;
+        let up = i64::from(matches!(*self.link.borrow(), Link::Connected { .. }));
+        page.gauges(
+            "session_up",
+            "Whether the session with the control plane is up",
+            [(vec![], up)],
+        )?;
+        let tasks = self.tasks.states();
+        page.counters(
+            "task_restarts",
+            "How often a task of the agent was started again",
+            tasks.iter().map(|(name, state)| (vec![("task", (*name).into())], state.restarts)),
+        )?;
+        let reports = self.reports.subscribe();
+        for body in reports.borrow().values() {
+            match body {
+                Body::Components(report) => components(page, report)?,
+                Body::TicketStates(report) => tickets(page, report)?,
+                Body::Health(report) => health(page, report)?,
+                Body::ReleaseRun(report) => page.gauges(
+                    "release_run",
+                    "The release run in flight or the last one, by state",
+                    [(
+                        vec![
+                            ("release", report.release_id.clone()),
+                            ("state", report.state.clone()),
+                        ],
+                        1,
+                    )],
+                )?,
+                Body::RequestOutcomes(_) | Body::Preflight(_) | Body::Unsupported(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn components(page: &mut Page<'_, '_>, report: &v1::ComponentsReport) -> fmt::Result {
+    let label = |c: &v1::ComponentState| ("component", c.name.clone());
+    page.gauges(
+        "component_ready",
+        "Whether a managed component is ready",
+        report.components.iter().map(|c| {
+            (vec![label(c), ("version", c.version.clone())], i64::from(c.health == "Ready"))
+        }),
+    )?;
+    page.counters(
+        "drift_corrected",
+        "Changes by others to managed objects that were put back",
+        report.components.iter().map(|c| (vec![label(c)], c.drift_corrected)),
+    )
+}
+
+fn tickets(page: &mut Page<'_, '_>, report: &v1::TicketStatesReport) -> fmt::Result {
+    let active = report.tickets.iter().filter(|t| t.consent == "Active").count();
+    page.gauges(
+        "tickets_with_consent",
+        "Tickets with a live consent",
+        [(vec![], integer(active as u64))],
+    )?;
+    let label = |t: &v1::TicketState| vec![("ticket", t.ticket_id.clone())];
+    page.counters(
+        "ticket_snapshots",
+        "Snapshots taken under a ticket's grant",
+        report.tickets.iter().map(|t| (label(t), u64::from(t.snapshots_used))),
+    )?;
+    page.counters(
+        "ticket_bytes",
+        "Sealed bytes spent of a ticket's grant",
+        report.tickets.iter().map(|t| (label(t), t.bytes_used)),
+    )
+}
+
+fn health(page: &mut Page<'_, '_>, report: &v1::HealthReport) -> fmt::Result {
+    page.gauges(
+        "resident_memory_bytes",
+        "Resident memory of the agent",
+        [(vec![], integer(report.agent_rss_bytes))],
+    )?;
+    page.gauges(
+        "node_ready",
+        "Whether a node of the cluster is ready",
+        report.nodes.iter().map(|n| {
+            let labels = vec![("node", n.name.clone()), ("image", n.node_image.clone())];
+            (labels, i64::from(n.ready))
+        }),
+    )
+}
+
+/// Gauges are signed in the text format; nothing the agent counts comes near the bound.
+fn integer(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Labels of one sample; a metric without labels has exactly one sample.
+type Labels = Vec<(&'static str, String)>;
+
+struct Page<'a, 'b> {
+    encoder: &'a mut DescriptorEncoder<'b>,
+}
+
+impl Page<'_, '_> {
+    fn gauges(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (Labels, i64)>,
+    ) -> fmt::Result {
+        let samples = samples.into_iter().map(|(labels, value)| (labels, ConstGauge::new(value)));
+        self.family(name, help, samples)
+    }
+
+    fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (Labels, u64)>,
+    ) -> fmt::Result {
+        let samples = samples.into_iter().map(|(labels, value)| (labels, ConstCounter::new(value)));
+        self.family(name, help, samples)
+    }
+
+    fn family<M: EncodeMetric>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl Iterator<Item = (Labels, M)>,
+    ) -> fmt::Result {
+        let mut samples = samples.peekable();
+        let Some((_, first)) = samples.peek() else { return Ok(()) };
+        let mut family = self.encoder.encode_descriptor(name, help, None, first.metric_type())?;
+        for (labels, metric) in samples {
+            if labels.is_empty() {
+                return metric.encode(family);
+            }
+            let labels: Vec<(&str, &str)> =
+                labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            metric.encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrape_shows_what_was_reported() {
+        let (link, receiver) =
+            tokio::sync::watch::channel(Link::WaitingForConnection { last_failure: None });
+        let reports = Reports::default();
+        let metrics = Metrics::new(receiver, reports.clone(), Tasks::default(), "1.2.3");
+        let page = metrics.encode().unwrap();
+        assert!(page.contains("mendix_agent_session_up 0"), "{page}");
+
+        link.send_replace(Link::Connected {
+            session_id: "s".into(),
+            since: jiff::Timestamp::UNIX_EPOCH,
+            clock_skew_millis: 0,
+        });
+        reports.publish(Body::Components(v1::ComponentsReport {
+            components: vec![v1::ComponentState {
+                name: "mendix-operator".into(),
+                version: "2.1".into(),
+                health: "Ready".into(),
+                drift_corrected: 3,
+                ..Default::default()
+            }],
+        }));
+        let page = metrics.encode().unwrap();
+        for line in [
+            "mendix_agent_build{version=\"1.2.3\"} 1",
+            "mendix_agent_session_up 1",
+            "mendix_agent_component_ready{component=\"mendix-operator\",version=\"2.1\"} 1",
+            "mendix_agent_drift_corrected_total{component=\"mendix-operator\"} 3",
+        ] {
+            assert!(page.contains(line), "{line} is missing in\n{page}");
+        }
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Authentic bytes ─ index::verify ─▶ Verified<ReleaseIndex> ─┐
-//! Authentic bytes ─ blob::verify ──▶ Verified<Objects> ──────┴─ admission::admit ─▶ Admitted ─ Plan::new ─▶ Plan
+//! Authentic bytes ─ blob::verify ──▶ Verified<Vec<Object>> ──┴─ admission::admit ─▶ Admitted ─ Plan::new ─▶ Plan
 //! ```
 //!
 //! Each arrow is the only way to make the type on its right: what was not verified cannot be
@@ -10,12 +10,18 @@
 
 pub mod admission;
 pub mod blob;
+pub mod canonical;
 pub mod drift;
 pub mod index;
+pub mod kind;
+pub mod limits;
+pub mod name;
 pub mod object;
+pub mod ownership;
 pub mod plan;
 pub mod readiness;
 pub mod run;
 mod verified;
+pub mod version;
 
 pub use verified::{Authentic, Verified};

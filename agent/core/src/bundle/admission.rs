@@ -1,1 +1,523 @@
-//! (module admission)
+//! Admission: may this cluster apply this release? Decided before anything is touched, from the
+//! verified release and plain facts about the cluster.
+//!
+//! All refusals come at once, so that a release is repaired in one go. What only the API server can
+//! answer (schemas, webhooks, quota) is asked afterwards by a dry run; admission never relies on it.
+
+mod image;
+mod object;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use super::{
+    Verified,
+    index::{ComponentEntry, ReleaseIndex},
+    kind,
+    limits::Limits,
+    object::{Object, ObjectId},
+    plan::Inventory,
+};
+
+/// Component that updates the agent itself. It comes last and alone may own objects in the agent's
+/// namespace.
+pub const AGENT_COMPONENT: &str = "mendix-agent";
+/// API group of the agent's own custom resources: the customer's policy and the agent's records.
+pub const AGENT_GROUP: &str = "agent.mendix.com";
+/// Namespaces of Kubernetes itself; no component owns anything there.
+pub const DENIED_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
+
+/// What admission has to know of the cluster. The caller fills it; nothing here is taken from the
+/// control plane.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterFacts {
+    /// Version of the running agent.
+    pub agent_version: String,
+    /// Kubernetes version as the server says it, such as `v1.34.2`.
+    pub kubernetes_version: String,
+    /// The agent's own namespace.
+    pub agent_namespace: String,
+    /// Release ring that was set at enrolment; empty: none, and only releases for all rings fit.
+    pub ring: String,
+    /// The highest release that was ever accepted here.
+    pub high_water: Option<HighWater>,
+    /// Sequence of the last committed release.
+    pub committed_sequence: Option<u64>,
+    /// Digests of indexes that were rolled back here; refused until a higher sequence comes.
+    pub quarantined: BTreeSet<[u8; 32]>,
+    /// What each component owns.
+    pub inventory: Inventory,
+    /// Scope of custom kinds by `group/Kind`, as discovery tells; a kind that is in neither here nor
+    /// in a CRD of the release is left to the dry run.
+    pub custom_kinds: BTreeMap<String, KindScope>,
+    /// Bytes of release state that stay in Secrets while this release is applied.
+    pub state_bytes: u64,
+}
+
+/// The highest release that was ever accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HighWater {
+    /// Its sequence.
+    pub sequence: u64,
+    /// SHA-256 of its index.
+    pub index_sha256: [u8; 32],
+}
+
+/// Where objects of a kind live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KindScope {
+    /// In a namespace.
+    Namespaced,
+    /// In the cluster.
+    Cluster,
+}
+
+/// A release that this cluster may apply. Only [`admit`] makes one; only
+/// [`super::plan::Plan::new`] takes it.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    pub(super) index: ReleaseIndex,
+    pub(super) index_sha256: [u8; 32],
+    pub(super) objects: BTreeMap<String, Vec<Object>>,
+}
+
+impl Admitted {
+    /// The admitted release.
+    pub fn release(&self) -> &ReleaseIndex {
+        &self.index
+    }
+
+    /// SHA-256 of the signed index.
+    pub fn index_sha256(&self) -> &[u8; 32] {
+        &self.index_sha256
+    }
+
+    /// What the high-water mark becomes when this release is started.
+    pub fn high_water(&self) -> HighWater {
+        HighWater { sequence: self.index.sequence, index_sha256: self.index_sha256 }
+    }
+}
+
+/// One reason why a release is not applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Component it concerns; none for the release as a whole.
+    pub component: Option<String>,
+    /// Object it concerns.
+    pub object: Option<ObjectId>,
+    /// Field it concerns, as a dotted path in the object, or in the index when there is no object.
+    pub field: Option<String>,
+    /// Stable code.
+    pub reason: Reason,
+    /// What was found, in one clause.
+    pub found: String,
+}
+
+impl Refusal {
+    fn release(reason: Reason, field: &str, found: impl Into<String>) -> Self {
+        Self {
+            component: None,
+            object: None,
+            field: Some(field.into()),
+            reason,
+            found: found.into(),
+        }
+    }
+
+    fn component(
+        entry: &ComponentEntry,
+        reason: Reason,
+        field: &str,
+        found: impl Into<String>,
+    ) -> Self {
+        Self { component: Some(entry.name.clone()), ..Self::release(reason, field, found) }
+    }
+
+    fn object(
+        entry: &ComponentEntry,
+        id: &ObjectId,
+        reason: Reason,
+        field: &str,
+        found: impl Into<String>,
+    ) -> Self {
+        Self { object: Some(id.clone()), ..Self::component(entry, reason, field, found) }
+    }
+
+    /// What to do about it, in one sentence.
+    pub fn next_step(&self) -> &'static str {
+        self.reason.next_step()
+    }
+}
+
+/// `Reason: component: Kind namespace/name: field: found. Next step.`
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.reason)?;
+        if let Some(component) = &self.component {
+            write!(f, "{component}: ")?;
+        }
+        if let Some(object) = &self.object {
+            write!(f, "{object}: ")?;
+        }
+        if let Some(field) = &self.field {
+            write!(f, "{field}: ")?;
+        }
+        write!(f, "{}. {}", self.found, self.next_step())
+    }
+}
+
+/// Codes of refusals, each with what to do. Stable: they appear in reports and objects.
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident => $next:literal,)+) => {
+        /// Why a release, a component or an object is refused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Reason {
+            /// The code as it is reported.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)+ }
+            }
+
+            /// What to do about it.
+            pub fn next_step(self) -> &'static str {
+                match self { $(Self::$name => $next,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The sequence is below the high-water mark.
+    SequenceTooLow => "Publish the content again under a higher sequence.",
+    /// Another release with the sequence of the high-water mark.
+    SequenceReused => "Publish it under a sequence that was never used.",
+    /// This very release was rolled back here.
+    Quarantined => "Repair what made it fail and publish it under a higher sequence.",
+    /// The agent's version is outside `agent_versions`.
+    AgentVersion => "Bring the agent to a version in the range first, by a release that allows this one.",
+    /// The Kubernetes version is outside `kubernetes_versions`.
+    KubernetesVersion => "Upgrade the cluster into the range, or publish a release for its version.",
+    /// The committed sequence is not in `from`.
+    NotReachable => "Go through one of the releases that `from` names.",
+    /// The committed sequence is in `blocked_from`.
+    BlockedFrom => "Go through a release that is not in `blocked_from`.",
+    /// The cluster's ring is not in `audience`.
+    Audience => "Wait for the release of this cluster's ring.",
+    /// Release state would not fit into its budget.
+    StateBudget => "Make the release smaller or split it into several releases.",
+    /// No blob with the digest that the index names was given.
+    BlobMissing => "Fetch the blob again.",
+    /// The agent's component is not the last one.
+    AgentNotLast => "Give component mendix-agent a phase above all others.",
+    /// The namespace is not in the component's scope.
+    NamespaceOutOfScope => "Move the object, or add the namespace to the component's scope.",
+    /// The kind is not in the component's scope.
+    KindOutOfScope => "Remove the object, or add `group/Kind` to the component's scope.",
+    /// A namespace of Kubernetes or of the agent.
+    NamespaceDenied => "Move the object to a namespace of the component.",
+    /// Objects that are the agent's own state or the customer's policy.
+    AgentState => "Remove the object: only the agent and the customer write it.",
+    /// A namespaced kind without namespace.
+    NamespaceMissing => "Set metadata.namespace.",
+    /// A cluster-scoped kind with a namespace.
+    NamespaceUnexpected => "Remove metadata.namespace.",
+    /// A field that servers and controllers set.
+    FieldForbidden => "Remove the field from the manifest.",
+    /// A list instead of objects.
+    ListForbidden => "Put each item on a line of its own.",
+    /// An image without digest.
+    ImageNotPinned => "Name the image as registry/name@sha256:<digest>, without a tag.",
+    /// An image that the index doesn't list.
+    ImageNotListed => "Add the image to the component's `images`.",
+    /// An image in the index that no object uses.
+    ImageNotUsed => "Remove the image from the component's `images`.",
+    /// Ephemeral containers.
+    EphemeralContainers => "Remove them: they belong to a running pod.",
+    /// Two components name one object.
+    OwnedTwice => "Leave the object in one component.",
+    /// A component outside this release owns the object.
+    OwnedByOther => "Release both components together, so that the object can move.",
+    /// `replicas` on the target of a HorizontalPodAutoscaler.
+    ReplicasUnderAutoscaler => "Remove spec.replicas: the autoscaler owns it.",
+    /// `deletes` names a kind that is pruned without it.
+    DeleteNotAllowed => "List only PVCs, PVs, CRDs and Namespaces in `deletes`.",
+    /// `deletes` names an object of this release.
+    DeleteContradicts => "Remove the object from the release or from `deletes`.",
+    /// An exception for an object that the component doesn't have.
+    ExceptionUnused => "Remove the exception, or name the object as the component does.",
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Decides whether this cluster may apply the release. `blobs` are matched to components by the
+/// digest that the index gives.
+///
+/// The release at the high-water mark itself is admitted again: that is how an interrupted run is
+/// resumed.
+///
+/// # Errors
+/// Every refusal, in the order: release, then component by component as the index has them.
+pub fn admit(
+    index: Verified<ReleaseIndex>,
+    blobs: Vec<Verified<Vec<Object>>>,
+    facts: &ClusterFacts,
+) -> Result<Admitted, Vec<Refusal>> {
+    let mut refusals = release(&index, index.sha256(), facts);
+    let by_digest: BTreeMap<String, &Verified<Vec<Object>>> =
+        blobs.iter().map(|blob| (hex::encode(blob.sha256()), blob)).collect();
+    let mut objects = BTreeMap::new();
+    for entry in &index.components {
+        match by_digest.get(&entry.blob.sha256) {
+            Some(blob) => {
+                objects.insert(entry.name.clone(), blob.to_vec());
+            }
+            None => refusals.push(Refusal::component(
+                entry,
+                Reason::BlobMissing,
+                "blob.sha256",
+                format!("no blob with digest {} is here", entry.blob.sha256),
+            )),
+        }
+    }
+    let scopes = object::Scopes::new(facts, objects.values().flatten());
+    for entry in &index.components {
+        let Some(of_component) = objects.get(&entry.name) else { continue };
+        for object in of_component {
+            object::check(entry, object, facts, &scopes, &mut refusals);
+        }
+        image::check(entry, of_component, &mut refusals);
+        exceptions(entry, of_component, &mut refusals);
+    }
+    ownership(&index, &objects, facts, &mut refusals);
+    autoscalers(&index, &objects, &mut refusals);
+    deletes(&index, &objects, facts, &mut refusals);
+    if refusals.is_empty() {
+        Ok(Admitted { index: ReleaseIndex::clone(&index), index_sha256: *index.sha256(), objects })
+    } else {
+        Err(refusals)
+    }
+}
+
+fn release(index: &ReleaseIndex, sha256: &[u8; 32], facts: &ClusterFacts) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    let mut refuse = |reason, field: &str, found: String| {
+        refusals.push(Refusal::release(reason, field, found));
+    };
+    let sequence = index.sequence;
+    match facts.high_water {
+        Some(high) if sequence < high.sequence => refuse(
+            Reason::SequenceTooLow,
+            "sequence",
+            format!("{sequence} is below {}, which was accepted here", high.sequence),
+        ),
+        Some(high) if sequence == high.sequence && *sha256 != high.index_sha256 => refuse(
+            Reason::SequenceReused,
+            "sequence",
+            format!("{sequence} was accepted here with digest {}", hex::encode(high.index_sha256)),
+        ),
+        _ => {}
+    }
+    if facts.quarantined.contains(sha256) {
+        refuse(
+            Reason::Quarantined,
+            "release_id",
+            format!("{} was rolled back here", index.release_id),
+        );
+    }
+    for (reason, field, range, version) in [
+        (Reason::AgentVersion, "agent_versions", &index.agent_versions, &facts.agent_version),
+        (
+            Reason::KubernetesVersion,
+            "kubernetes_versions",
+            &index.kubernetes_versions,
+            &facts.kubernetes_version,
+        ),
+    ] {
+        match range.contains(version) {
+            Ok(true) => {}
+            Ok(false) => refuse(reason, field, format!("{version} is not in {range}")),
+            Err(error) => refuse(reason, field, error.to_string()),
+        }
+    }
+    // A release that is committed already was reachable once; sending it again is no new step.
+    if let Some(committed) = facts.committed_sequence.filter(|committed| *committed != sequence) {
+        if !index.from.is_empty() && !index.from.contains(&committed) {
+            refuse(Reason::NotReachable, "from", format!("{committed} runs here and is not in it"));
+        }
+        if index.blocked_from.contains(&committed) {
+            refuse(Reason::BlockedFrom, "blocked_from", format!("{committed} runs here"));
+        }
+    } else if facts.committed_sequence.is_none() && !index.from.is_empty() {
+        refuse(Reason::NotReachable, "from", "no release runs here yet".into());
+    }
+    if !index.audience.is_empty() && !index.audience.contains(&facts.ring) {
+        let rings = index.audience.join(", ");
+        refuse(Reason::Audience, "audience", format!("ring {:?} is not in {rings}", facts.ring));
+    }
+    // A pre-image of an object is about as large as the object that replaces it.
+    let blobs: u64 = index.components.iter().map(|entry| entry.blob.size).sum();
+    let state = facts.state_bytes.saturating_add(blobs.saturating_mul(2));
+    let budget = Limits::BUILT_IN.state;
+    if state > budget {
+        let found = format!(
+            "{} bytes are kept and twice {blobs} would come; the budget is {budget}",
+            facts.state_bytes
+        );
+        refuse(Reason::StateBudget, "components", found);
+    }
+    if let Some(agent) = index.components.iter().find(|entry| entry.name == AGENT_COMPONENT) {
+        let others = index.components.iter().filter(|entry| entry.name != AGENT_COMPONENT);
+        if let Some(last) =
+            others.filter(|entry| entry.phase >= agent.phase).max_by_key(|e| e.phase)
+        {
+            refusals.push(Refusal::component(
+                agent,
+                Reason::AgentNotLast,
+                "phase",
+                format!("{} is not above {} of {}", agent.phase, last.phase, last.name),
+            ));
+        }
+    }
+    refusals
+}
+
+fn exceptions(entry: &ComponentEntry, objects: &[Object], refusals: &mut Vec<Refusal>) {
+    for (n, exception) in entry.exceptions.iter().enumerate() {
+        if !objects.iter().any(|object| object.id == exception.object) {
+            let field = format!("exceptions[{n}].object");
+            let found = format!("{} is not an object of the component", exception.object);
+            refusals.push(Refusal::component(entry, Reason::ExceptionUnused, &field, found));
+        }
+    }
+}
+
+/// Every object has one owner: among the components of the release, and against what components
+/// outside it own.
+fn ownership(
+    index: &ReleaseIndex,
+    objects: &BTreeMap<String, Vec<Object>>,
+    facts: &ClusterFacts,
+    refusals: &mut Vec<Refusal>,
+) {
+    let others: BTreeMap<&ObjectId, &str> = facts
+        .inventory
+        .iter()
+        .filter(|(component, _)| !index.components.iter().any(|entry| entry.name == **component))
+        .flat_map(|(component, owned)| owned.iter().map(move |id| (id, component.as_str())))
+        .collect();
+    let mut first: BTreeMap<&ObjectId, &str> = BTreeMap::new();
+    for entry in &index.components {
+        for object in objects.get(&entry.name).into_iter().flatten() {
+            if let Some(other) = first.get(&object.id) {
+                let found = format!("component {other} names it too");
+                refusals.push(Refusal::object(
+                    entry,
+                    &object.id,
+                    Reason::OwnedTwice,
+                    "metadata.name",
+                    found,
+                ));
+            }
+            if let Some(other) = others.get(&object.id) {
+                let found = format!("component {other}, which is not in this release, owns it");
+                refusals.push(Refusal::object(
+                    entry,
+                    &object.id,
+                    Reason::OwnedByOther,
+                    "metadata.name",
+                    found,
+                ));
+            }
+            first.insert(&object.id, &entry.name);
+        }
+    }
+}
+
+/// A release that sets `replicas` where an autoscaler does would fight it at every apply.
+fn autoscalers(
+    index: &ReleaseIndex,
+    objects: &BTreeMap<String, Vec<Object>>,
+    refusals: &mut Vec<Refusal>,
+) {
+    let mut scaled = BTreeSet::new();
+    for object in objects.values().flatten() {
+        if object.id.group_kind() != "autoscaling/HorizontalPodAutoscaler" {
+            continue;
+        }
+        let target = |field: &str| {
+            object
+                .body
+                .pointer("/spec/scaleTargetRef")
+                .and_then(|target| target.get(field))
+                .and_then(|value| value.as_str())
+                .unwrap_or_default()
+        };
+        let group = target("apiVersion").rsplit_once('/').map_or("", |(group, _)| group);
+        scaled.insert((
+            group.to_owned(),
+            target("kind").to_owned(),
+            object.id.namespace.clone(),
+            target("name").to_owned(),
+        ));
+    }
+    for entry in &index.components {
+        for object in objects.get(&entry.name).into_iter().flatten() {
+            let ObjectId { group, kind, namespace, name, .. } = &object.id;
+            let key = (group.clone(), kind.clone(), namespace.clone(), name.clone());
+            if scaled.contains(&key)
+                && let Some(replicas) = object.body.pointer("/spec/replicas")
+            {
+                refusals.push(Refusal::object(
+                    entry,
+                    &object.id,
+                    Reason::ReplicasUnderAutoscaler,
+                    "spec.replicas",
+                    format!("is {replicas}, and an autoscaler of this release targets the object"),
+                ));
+            }
+        }
+    }
+}
+
+fn deletes(
+    index: &ReleaseIndex,
+    objects: &BTreeMap<String, Vec<Object>>,
+    facts: &ClusterFacts,
+    refusals: &mut Vec<Refusal>,
+) {
+    for (n, id) in index.deletes.iter().enumerate() {
+        let field = format!("deletes[{n}]");
+        let mut refuse = |reason, found: String| {
+            let object = Some(id.clone());
+            refusals.push(Refusal { object, ..Refusal::release(reason, &field, found) });
+        };
+        if !kind::holds_data(id) {
+            refuse(Reason::DeleteNotAllowed, format!("{} is pruned without it", id.group_kind()));
+        }
+        let namespace = if id.kind == "Namespace" { Some(&id.name) } else { id.namespace.as_ref() };
+        if let Some(namespace) = namespace
+            && (DENIED_NAMESPACES.contains(&namespace.as_str())
+                || *namespace == facts.agent_namespace)
+        {
+            refuse(Reason::NamespaceDenied, format!("nothing in {namespace} is deleted"));
+        }
+        if kind::is_namespaced(id).is_some_and(|namespaced| namespaced != id.namespace.is_some()) {
+            refuse(Reason::NamespaceMissing, "names no object: its namespace is wrong".into());
+        }
+        if objects.values().flatten().any(|object| object.id == *id) {
+            refuse(Reason::DeleteContradicts, "is an object of this release".into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

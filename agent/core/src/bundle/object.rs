@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use thiserror::Error;
+
+use super::name;
 
 /// What makes an object that object: API group, kind, namespace and name. The version is carried
 /// along for addressing and does not take part in equality.
@@ -90,4 +93,114 @@ pub struct Object {
     pub id: ObjectId,
     /// The whole object as signed.
     pub body: Value,
+}
+
+/// Why a JSON value is not an object that a release may hold.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{field}: {reason}")]
+pub struct ObjectError {
+    /// Dotted path of the field.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Object {
+    /// Reads the identity of a Kubernetes object.
+    ///
+    /// # Errors
+    /// When `apiVersion`, `kind`, `metadata.name` or `metadata.namespace` is missing, not a string or
+    /// not a name that a release may use.
+    pub fn from_body(body: Value) -> Result<Self, ObjectError> {
+        let api_version = text(&body, "apiVersion", "/apiVersion")?;
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        if !(group.is_empty() && !api_version.contains('/') || name::is_subdomain(group))
+            || !name::is_api_version(version)
+        {
+            return Err(refused("apiVersion", api_version, "`version` or `group/version`"));
+        }
+        let kind = text(&body, "kind", "/kind")?;
+        if !name::is_kind(kind) {
+            return Err(refused("kind", kind, "a kind such as `Deployment`"));
+        }
+        let object_name = text(&body, "metadata.name", "/metadata/name")?;
+        if !name::is_object_name(object_name) {
+            return Err(refused("metadata.name", object_name, "1 to 253 of [A-Za-z0-9._:-]"));
+        }
+        let namespace = match body.pointer("/metadata/namespace") {
+            None => None,
+            Some(Value::String(namespace)) if name::is_label(namespace) => Some(namespace.clone()),
+            Some(other) => {
+                return Err(refused("metadata.namespace", &other.to_string(), "a DNS label"));
+            }
+        };
+        let id = ObjectId {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            kind: kind.to_owned(),
+            namespace,
+            name: object_name.to_owned(),
+        };
+        Ok(Self { id, body })
+    }
+}
+
+fn text<'a>(body: &'a Value, field: &'static str, pointer: &str) -> Result<&'a str, ObjectError> {
+    match body.pointer(pointer) {
+        Some(Value::String(text)) => Ok(text),
+        Some(_) => Err(ObjectError { field, reason: "is not a string".into() }),
+        None => Err(ObjectError { field, reason: "is missing".into() }),
+    }
+}
+
+fn refused(field: &'static str, found: &str, wanted: &str) -> ObjectError {
+    // Quoted and cut: what was refused as a name is not to reach a terminal as it came.
+    let found: String = found.chars().take(64).collect();
+    ObjectError { field, reason: format!("{found:?} is not {wanted}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn identity_is_read_from_the_body() {
+        let object = Object::from_body(json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "operator", "namespace": "mendix"},
+        }))
+        .unwrap();
+        assert_eq!(object.id.to_string(), "Deployment mendix/operator");
+        assert_eq!(object.id.group_kind(), "apps/Deployment");
+        assert_eq!(object.id.api_version(), "apps/v1");
+    }
+
+    #[test]
+    fn an_object_without_a_usable_identity_is_refused_with_the_field() {
+        let field = |body: Value| Object::from_body(body).unwrap_err().field;
+        assert_eq!(field(json!([])), "apiVersion");
+        assert_eq!(field(json!({"apiVersion": "/v1"})), "apiVersion");
+        assert_eq!(field(json!({"apiVersion": "a/b/c"})), "apiVersion");
+        assert_eq!(field(json!({"apiVersion": "v1", "kind": 1})), "kind");
+        assert_eq!(field(json!({"apiVersion": "v1", "kind": "Pod"})), "metadata.name");
+        let pod = |name: &str, namespace: Value| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace}});
+        assert_eq!(field(pod("../x", json!("a"))), "metadata.name");
+        assert_eq!(field(pod("x", json!("a/b"))), "metadata.namespace");
+        assert_eq!(field(pod("x", json!(null))), "metadata.namespace");
+        assert_eq!(field(pod("x", json!(""))), "metadata.namespace");
+    }
+
+    #[test]
+    fn the_version_takes_no_part_in_identity() {
+        let id = |version: &str| ObjectId {
+            group: "apps".into(),
+            version: version.into(),
+            kind: "Deployment".into(),
+            namespace: None,
+            name: "x".into(),
+        };
+        assert_eq!(id("v1"), id("v1beta1"));
+    }
 }

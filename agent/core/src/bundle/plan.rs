@@ -1,7 +1,18 @@
 //! The plan: what will be done, in which order. Made only from what was admitted.
 
-use super::index::{ComponentEntry, ReleaseIndex};
-use super::object::{Object, ObjectId};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    admission::Admitted,
+    index::{ComponentEntry, ReleaseIndex},
+    kind,
+    object::{Object, ObjectId},
+};
+
+pub use super::kind::Stage;
+
+/// What each component owns in the cluster, by its name, as of the last committed release.
+pub type Inventory = BTreeMap<String, Vec<ObjectId>>;
 
 /// What a run will do, in order. The only thing the apply path takes.
 #[derive(Clone, Debug)]
@@ -12,6 +23,40 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Orders what was admitted. `inventory` is what the components owned before; what a component
+    /// of this release owned and no component names any more is pruned, except for data that only a
+    /// signed `deletes` entry may remove (see [`PlannedComponent::kept`]).
+    ///
+    /// The same release and inventory give the same plan, in whatever order their parts come.
+    pub fn new(admitted: Admitted, inventory: &Inventory) -> Self {
+        let Admitted { index, index_sha256, objects } = admitted;
+        // An object that moves from one component to another is not pruned from the first, and one
+        // that two inventories name is not pruned while its other owner keeps it.
+        let mut named: BTreeSet<ObjectId> =
+            objects.values().flatten().map(|object| object.id.clone()).collect();
+        named.extend(
+            inventory
+                .iter()
+                .filter(|(component, _)| !objects.contains_key(*component))
+                .flat_map(|(_, owned)| owned.iter().cloned()),
+        );
+        let deletes: BTreeSet<&ObjectId> = index.deletes.iter().collect();
+
+        let mut entries = index.components.clone();
+        entries.sort_by(|a, b| (a.phase, &a.name).cmp(&(b.phase, &b.name)));
+        let mut objects = objects;
+        let components = entries
+            .into_iter()
+            .map(|entry| {
+                let stages = stages(objects.remove(&entry.name).unwrap_or_default());
+                let (prune, kept) =
+                    prune(inventory.get(&entry.name).map_or(&[], Vec::as_slice), &named, &deletes);
+                PlannedComponent { entry, stages, prune, kept }
+            })
+            .collect();
+        Self { index, index_sha256, components }
+    }
+
     /// The release this plan carries out.
     pub fn release(&self) -> &ReleaseIndex {
         &self.index
@@ -34,6 +79,7 @@ pub struct PlannedComponent {
     pub(super) entry: ComponentEntry,
     pub(super) stages: Vec<(Stage, Vec<Object>)>,
     pub(super) prune: Vec<ObjectId>,
+    pub(super) kept: Vec<ObjectId>,
 }
 
 impl PlannedComponent {
@@ -47,9 +93,17 @@ impl PlannedComponent {
         &self.stages
     }
 
-    /// Objects the component owned before and no longer names, in the order of their deletion.
+    /// Objects the component owned before and no longer names, in the order of their deletion:
+    /// the reverse of the order in which they would be applied.
     pub fn prune(&self) -> &[ObjectId] {
         &self.prune
+    }
+
+    /// Objects the component owned before, no longer names, and that stay all the same: deleting a
+    /// PVC, PV, CRD or Namespace loses data, and the index doesn't name them in `deletes`. To be
+    /// reported, and to stay in the component's inventory.
+    pub fn kept(&self) -> &[ObjectId] {
+        &self.kept
     }
 
     /// All objects, in the order in which they are applied.
@@ -58,17 +112,37 @@ impl PlannedComponent {
     }
 }
 
-/// Order inside a component: what others need comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Stage {
-    /// Namespaces and CustomResourceDefinitions; CRDs must be Established before the next stage.
-    Definitions,
-    /// RBAC, ServiceAccounts, ConfigMaps, Secrets, Services, policies: what workloads need.
-    Configuration,
-    /// Deployments, StatefulSets, DaemonSets, Jobs, Pods.
-    Workloads,
-    /// Objects of kinds that a CRD defines.
-    CustomResources,
-    /// Admission webhooks and APIServices, once what serves them runs.
-    Webhooks,
+fn stages(objects: Vec<Object>) -> Vec<(Stage, Vec<Object>)> {
+    let mut by_stage: BTreeMap<Stage, Vec<Object>> = BTreeMap::new();
+    for object in objects {
+        by_stage.entry(kind::stage(&object.id)).or_default().push(object);
+    }
+    for objects in by_stage.values_mut() {
+        objects.sort_by(|a, b| order(&a.id).cmp(&order(&b.id)));
+    }
+    by_stage.into_iter().collect()
 }
+
+/// Total order of the objects of one stage.
+fn order(id: &ObjectId) -> (u8, &ObjectId) {
+    (kind::rank(id), id)
+}
+
+fn prune(
+    owned: &[ObjectId],
+    named: &BTreeSet<ObjectId>,
+    deletes: &BTreeSet<&ObjectId>,
+) -> (Vec<ObjectId>, Vec<ObjectId>) {
+    let mut gone: Vec<ObjectId> = owned
+        .iter()
+        .filter(|id| !named.contains(id))
+        .cloned()
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    gone.sort_by(|a, b| (kind::stage(b), order(b)).cmp(&(kind::stage(a), order(a))));
+    gone.into_iter().partition(|id| !kind::holds_data(id) || deletes.contains(id))
+}
+
+#[cfg(test)]
+mod tests;

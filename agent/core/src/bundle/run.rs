@@ -1,1 +1,558 @@
-//! (module run)
+//! The state machine of a run: carrying out one release, from the offer to its end.
+//!
+//! ```text
+//! Offered → Receiving → Verified → Preflighted → Scheduled → Snapshotted
+//!    │           │          │            │            │            │
+//!    └───────────┴──── Refused ──────────┴────────────┘            ▼
+//!                                            ┌──────────▶ Applying(k) → Gating(k) → Soaking(k)
+//!                                            │ k+1             │           │            │
+//!                                            └─────────────────┼───────────┼────────────┤ last k
+//!                                                              ▼           ▼            ▼
+//!                                        RolledBack ◀── RollingBack(k … 0)           Committed
+//!                                        Held ◀──────────────┘
+//! ```
+//!
+//! The machine is pure: [`next`] says which state an event leads to, [`State::step`] what has to be
+//! done in a state. The edge persists a state *before* it does the step of that state, so a process
+//! that finds a record simply does its step: there is no separate way for resuming. Every step
+//! re-reads live state and may be done any number of times.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::index::{ReleaseClass, ReleaseIndex};
+
+/// Where a run stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum State {
+    /// The signed index is known; nothing else is.
+    Offered,
+    /// Blobs are being fetched and verified.
+    Receiving,
+    /// Every byte is verified and stored in the cluster.
+    Verified,
+    /// Admission and the server's dry run found nothing.
+    Preflighted,
+    /// Waits for its time. The last state in which another release may take its place.
+    Scheduled,
+    /// Pre-images of all it will touch are stored. From here on it ends in [`State::Committed`],
+    /// [`State::RolledBack`] or [`State::Held`].
+    Snapshotted,
+    /// Objects of the component at this place of the plan are being applied.
+    Applying(u32),
+    /// Waits for that component to become ready.
+    Gating(u32),
+    /// Watches that it stays ready; after the last component, what is no longer named is pruned.
+    Soaking(u32),
+    /// Done: this release is what the cluster runs.
+    Committed,
+    /// That component is being put back; then those before it.
+    RollingBack(u32),
+    /// All is as it was before; the digest is quarantined.
+    RolledBack,
+    /// Neither forward nor back is safe; a person or a higher release has to help.
+    Held,
+    /// Not started; nothing was touched.
+    Refused,
+}
+
+/// What happened in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// Work on the offer begins.
+    Started,
+    /// All blobs are verified and stored.
+    Received,
+    /// Admission and dry run found nothing.
+    PreflightPassed,
+    /// The time at which it may start is known.
+    Timed,
+    /// It is due and the pre-images are stored.
+    PreImagesStored,
+    /// The intent is recorded; changes begin.
+    Begun,
+    /// All objects of the component are applied.
+    Applied,
+    /// The component is ready.
+    Ready,
+    /// It stayed ready; for the last component: pruning is done too.
+    Soaked,
+    /// The component is as before.
+    Restored,
+    /// Something that trying again will not cure.
+    Failed,
+    /// The component can't be put back.
+    Stuck,
+    /// Before anything was touched: the release is not acceptable, or another one is wanted.
+    Refused,
+    /// A refused release is wanted again.
+    Offered,
+}
+
+/// What has to be done in a state. Every step starts from live state and may be repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Note that work begins.
+    Start,
+    /// Fetch what is not stored yet, verify it, store it.
+    Receive,
+    /// Admission, then the server's dry run.
+    Preflight,
+    /// Find out when it may start.
+    Time,
+    /// Wait until it is due, then store pre-images.
+    Snapshot,
+    /// Record what is about to be owned.
+    Begin,
+    /// Apply this component's objects.
+    Apply(u32),
+    /// Wait for this component.
+    Gate(u32),
+    /// Watch this component; after the last one, prune.
+    Soak {
+        /// Which one.
+        component: u32,
+        /// Whether it is the last one, so that pruning follows.
+        last: bool,
+    },
+    /// Put this component back.
+    Restore(u32),
+    /// Nothing: the run has ended.
+    None,
+}
+
+/// A state and what leads on from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The state before.
+    pub from: State,
+    /// The state to persist before anything else is done.
+    pub to: State,
+}
+
+/// An event that makes no sense in a state; a defect of the caller, or a record that was tampered
+/// with.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{event:?} can't happen to a run that is {state} ({components} components)")]
+pub struct IllegalEvent {
+    /// The state.
+    pub state: State,
+    /// The event.
+    pub event: Event,
+    /// Components of the plan.
+    pub components: u32,
+}
+
+/// The state that `event` leads to. `components` is the number of components of the plan (at least
+/// one once a release was verified).
+///
+/// # Errors
+/// When the event can't happen in this state.
+pub fn next(state: &State, components: u32, event: Event) -> Result<Transition, IllegalEvent> {
+    use State as S;
+    let to = match (state, event) {
+        (S::Offered, Event::Started) => S::Receiving,
+        (S::Receiving, Event::Received) => S::Verified,
+        (S::Verified, Event::PreflightPassed) => S::Preflighted,
+        (S::Preflighted, Event::Timed) => S::Scheduled,
+        (S::Scheduled, Event::PreImagesStored) => S::Snapshotted,
+        (S::Snapshotted, Event::Begun) if components > 0 => S::Applying(0),
+        (S::Applying(k), Event::Applied) if *k < components => S::Gating(*k),
+        (S::Gating(k), Event::Ready) if *k < components => S::Soaking(*k),
+        (S::Soaking(k), Event::Soaked) if k.saturating_add(1) < components => S::Applying(k + 1),
+        (S::Soaking(k), Event::Soaked) if k.saturating_add(1) == components => S::Committed,
+
+        // Nothing is applied yet: the way back is to do nothing.
+        (S::Snapshotted, Event::Failed) => S::RolledBack,
+        (S::Applying(k) | S::Gating(k) | S::Soaking(k), Event::Failed) if *k < components => {
+            S::RollingBack(*k)
+        }
+        (S::RollingBack(0), Event::Restored) => S::RolledBack,
+        (S::RollingBack(k), Event::Restored) if *k < components => S::RollingBack(k - 1),
+        (S::RollingBack(k), Event::Stuck) if *k < components => S::Held,
+
+        (before, Event::Refused) if before.untouched() && !before.ended() => S::Refused,
+        (S::Refused, Event::Offered) => S::Offered,
+        _ => return Err(IllegalEvent { state: state.clone(), event, components }),
+    };
+    Ok(Transition { from: state.clone(), to })
+}
+
+impl State {
+    /// What has to be done now, on the way or after a restart. `components` as for [`next`].
+    pub fn step(&self, components: u32) -> Step {
+        match *self {
+            Self::Offered => Step::Start,
+            Self::Receiving => Step::Receive,
+            Self::Verified => Step::Preflight,
+            Self::Preflighted => Step::Time,
+            Self::Scheduled => Step::Snapshot,
+            Self::Snapshotted => Step::Begin,
+            Self::Applying(k) => Step::Apply(k),
+            Self::Gating(k) => Step::Gate(k),
+            Self::Soaking(k) => {
+                Step::Soak { component: k, last: k.saturating_add(1) >= components }
+            }
+            Self::RollingBack(k) => Step::Restore(k),
+            Self::Committed | Self::RolledBack | Self::Held | Self::Refused => Step::None,
+        }
+    }
+
+    /// Whether the run has ended.
+    pub fn ended(&self) -> bool {
+        matches!(self, Self::Committed | Self::RolledBack | Self::Held | Self::Refused)
+    }
+
+    /// Whether no object of the release can have been changed yet.
+    pub fn untouched(&self) -> bool {
+        matches!(
+            self,
+            Self::Offered
+                | Self::Receiving
+                | Self::Verified
+                | Self::Preflighted
+                | Self::Scheduled
+                | Self::Refused
+        )
+    }
+
+    /// Whether this end bars the same digest from being tried again.
+    pub fn quarantines(&self) -> bool {
+        matches!(self, Self::RolledBack | Self::Held)
+    }
+
+    /// Place of the component being worked on, if it is about one.
+    pub fn component(&self) -> Option<u32> {
+        match *self {
+            Self::Applying(k) | Self::Gating(k) | Self::Soaking(k) | Self::RollingBack(k) => {
+                Some(k)
+            }
+            _ => None,
+        }
+    }
+
+    /// Its name, as objects and reports show it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Offered => "Offered",
+            Self::Receiving => "Receiving",
+            Self::Verified => "Verified",
+            Self::Preflighted => "Preflighted",
+            Self::Scheduled => "Scheduled",
+            Self::Snapshotted => "Snapshotted",
+            Self::Applying(_) => "Applying",
+            Self::Gating(_) => "Gating",
+            Self::Soaking(_) => "Soaking",
+            Self::Committed => "Committed",
+            Self::RollingBack(_) => "RollingBack",
+            Self::RolledBack => "RolledBack",
+            Self::Held => "Held",
+            Self::Refused => "Refused",
+        }
+    }
+
+    /// The state that a record's name and component index stand for; none if they stand for none.
+    pub fn parse(name: &str, component: Option<u32>) -> Option<Self> {
+        Some(match (name, component) {
+            ("Offered", None) => Self::Offered,
+            ("Receiving", None) => Self::Receiving,
+            ("Verified", None) => Self::Verified,
+            ("Preflighted", None) => Self::Preflighted,
+            ("Scheduled", None) => Self::Scheduled,
+            ("Snapshotted", None) => Self::Snapshotted,
+            ("Applying", Some(k)) => Self::Applying(k),
+            ("Gating", Some(k)) => Self::Gating(k),
+            ("Soaking", Some(k)) => Self::Soaking(k),
+            ("Committed", None) => Self::Committed,
+            ("RollingBack", Some(k)) => Self::RollingBack(k),
+            ("RolledBack", None) => Self::RolledBack,
+            ("Held", None) => Self::Held,
+            ("Refused", None) => Self::Refused,
+            _ => return None,
+        })
+    }
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.component() {
+            Some(k) => write!(f, "{}({k})", self.name()),
+            None => f.write_str(self.name()),
+        }
+    }
+}
+
+/// What to do about a release that the control plane wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// Nothing is known about this digest: a new run.
+    New,
+    /// Its run goes on, or starts over after a refusal.
+    Resume,
+    /// It is what the cluster runs, or ran.
+    Done,
+    /// It failed here; only a release with another digest is tried.
+    Quarantined,
+}
+
+/// What to do about a wanted release, given the state of the run with the same digest, if there is
+/// one. Sequences are the admission's business, not this function's.
+pub fn offer(same_digest: Option<&State>) -> Offer {
+    match same_digest {
+        None => Offer::New,
+        Some(State::Committed) => Offer::Done,
+        Some(state) if state.quarantines() => Offer::Quarantined,
+        Some(_) => Offer::Resume,
+    }
+}
+
+/// Longest time over which clusters are spread after `not_before`.
+pub const MAX_SPREAD: SignedDuration = SignedDuration::from_hours(4);
+
+/// When a release may start, seen at `now`. Critical releases start at once. Others wait for
+/// `not_before` plus a share of [`MAX_SPREAD`] (at most half of the time until `apply_by`) that
+/// `seed`, a number of this cluster's own, picks; past `apply_by` the spread is ignored. Without
+/// `not_before` there is nothing to spread and it starts at once.
+pub fn due(index: &ReleaseIndex, seed: u64, now: Timestamp) -> Timestamp {
+    let (Some(not_before), false) = (index.not_before, index.class == ReleaseClass::Critical)
+    else {
+        return now;
+    };
+    let window = match index.apply_by {
+        Some(apply_by) if now >= apply_by => return not_before.min(now),
+        Some(apply_by) => (apply_by.duration_since(not_before) / 2).min(MAX_SPREAD),
+        None => MAX_SPREAD,
+    };
+    let seconds = u64::try_from(window.as_secs()).unwrap_or(0);
+    let share = if seconds == 0 { 0 } else { seed % seconds };
+    let share = SignedDuration::from_secs(i64::try_from(share).unwrap_or(0));
+    not_before.saturating_add(share).unwrap_or(not_before)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const EVENTS: [Event; 14] = [
+        Event::Started,
+        Event::Received,
+        Event::PreflightPassed,
+        Event::Timed,
+        Event::PreImagesStored,
+        Event::Begun,
+        Event::Applied,
+        Event::Ready,
+        Event::Soaked,
+        Event::Restored,
+        Event::Failed,
+        Event::Stuck,
+        Event::Refused,
+        Event::Offered,
+    ];
+
+    fn states(components: u32) -> Vec<State> {
+        use State as S;
+        let mut all = vec![
+            S::Offered,
+            S::Receiving,
+            S::Verified,
+            S::Preflighted,
+            S::Scheduled,
+            S::Snapshotted,
+            S::Committed,
+            S::RolledBack,
+            S::Held,
+            S::Refused,
+        ];
+        for k in 0..components {
+            all.extend([S::Applying(k), S::Gating(k), S::Soaking(k), S::RollingBack(k)]);
+        }
+        all
+    }
+
+    /// What the edge may report for a step: the good outcome first.
+    fn outcomes(step: Step) -> &'static [Event] {
+        match step {
+            Step::Start => &[Event::Started, Event::Refused],
+            Step::Receive => &[Event::Received, Event::Refused],
+            Step::Preflight => &[Event::PreflightPassed, Event::Refused],
+            Step::Time => &[Event::Timed, Event::Refused],
+            Step::Snapshot => &[Event::PreImagesStored, Event::Refused],
+            Step::Begin => &[Event::Begun, Event::Failed],
+            Step::Apply(_) => &[Event::Applied, Event::Failed],
+            Step::Gate(_) => &[Event::Ready, Event::Failed],
+            Step::Soak { .. } => &[Event::Soaked, Event::Failed],
+            Step::Restore(_) => &[Event::Restored, Event::Stuck],
+            Step::None => &[],
+        }
+    }
+
+    #[test]
+    fn every_outcome_of_every_step_is_legal_and_everything_else_is_not() {
+        for components in 1..4 {
+            for state in states(components) {
+                let legal = outcomes(state.step(components));
+                for event in EVENTS {
+                    let reoffered = state == State::Refused && event == Event::Offered;
+                    assert_eq!(
+                        next(&state, components, event).is_ok(),
+                        legal.contains(&event) || reoffered,
+                        "{state} {event:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_good_way_goes_through_every_component_once_and_commits() {
+        let mut state = State::Offered;
+        let mut seen = vec![];
+        while !state.ended() {
+            seen.push(state.to_string());
+            state = next(&state, 2, outcomes(state.step(2))[0]).unwrap().to;
+        }
+        assert_eq!(state, State::Committed);
+        insta::assert_snapshot!(seen.join(" "), @"Offered Receiving Verified Preflighted Scheduled Snapshotted Applying(0) Gating(0) Soaking(0) Applying(1) Gating(1) Soaking(1)");
+    }
+
+    #[test]
+    fn a_component_index_outside_the_plan_is_refused() {
+        for state in
+            [State::Applying(2), State::Gating(2), State::Soaking(9), State::RollingBack(2)]
+        {
+            for event in EVENTS {
+                assert!(next(&state, 2, event).is_err(), "{state} {event:?}");
+            }
+        }
+        assert!(next(&State::Soaking(u32::MAX), 2, Event::Soaked).is_err());
+    }
+
+    #[test]
+    fn names_and_states_are_one_to_one() {
+        for state in states(3) {
+            assert_eq!(State::parse(state.name(), state.component()), Some(state));
+        }
+        assert_eq!(State::parse("Applying", None), None);
+        assert_eq!(State::parse("Committed", Some(0)), None);
+        assert_eq!(State::parse("", None), None);
+    }
+
+    #[test]
+    fn only_failed_runs_quarantine_their_digest() {
+        let barred: Vec<String> = states(2)
+            .into_iter()
+            .filter(|state| offer(Some(state)) == Offer::Quarantined)
+            .map(|state| state.to_string())
+            .collect();
+        assert_eq!(barred, ["RolledBack", "Held"]);
+        assert_eq!(offer(None), Offer::New);
+        assert_eq!(offer(Some(&State::Committed)), Offer::Done);
+        assert_eq!(offer(Some(&State::Refused)), Offer::Resume);
+    }
+
+    fn index(
+        class: ReleaseClass,
+        not_before: Option<&str>,
+        apply_by: Option<&str>,
+    ) -> ReleaseIndex {
+        ReleaseIndex {
+            schema: 1,
+            release_id: "1".into(),
+            sequence: 1,
+            class,
+            not_before: not_before.map(|at| at.parse().unwrap()),
+            apply_by: apply_by.map(|at| at.parse().unwrap()),
+            audience: vec![],
+            agent_versions: Default::default(),
+            kubernetes_versions: Default::default(),
+            from: vec![],
+            blocked_from: vec![],
+            components: vec![],
+            deletes: vec![],
+        }
+    }
+
+    #[test]
+    fn critical_releases_and_those_without_a_date_start_at_once() {
+        let now: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
+        let later = Some("2026-12-01T00:00:00Z");
+        assert_eq!(due(&index(ReleaseClass::Critical, later, None), 7, now), now);
+        assert_eq!(due(&index(ReleaseClass::Weekly, None, None), 7, now), now);
+    }
+
+    #[test]
+    fn past_apply_by_the_spread_is_ignored() {
+        let now: Timestamp = "2026-11-10T00:00:00Z".parse().unwrap();
+        let overdue = index(
+            ReleaseClass::Quarterly,
+            Some("2026-11-01T00:00:00Z"),
+            Some("2026-11-02T00:00:00Z"),
+        );
+        assert!(due(&overdue, 12_345, now) <= now);
+    }
+
+    proptest! {
+        #[test]
+        fn the_spread_never_starts_early_and_never_reaches_apply_by(seed: u64, hours in 1i64..1000) {
+            let not_before: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
+            let apply_by = not_before + SignedDuration::from_hours(hours);
+            let index = index(
+                ReleaseClass::Quarterly,
+                Some(&not_before.to_string()),
+                Some(&apply_by.to_string()),
+            );
+            let due = due(&index, seed, not_before);
+            prop_assert!(due >= not_before && due < apply_by);
+            prop_assert!(due.duration_since(not_before) <= MAX_SPREAD);
+        }
+
+        /// A process is killed at any moment: before its step, after it, or after the new state was
+        /// persisted. Whatever the outcomes, the run ends, and nothing is applied before the
+        /// pre-images are stored.
+        #[test]
+        fn a_run_that_is_killed_at_any_instant_ends(
+            components in 1u32..5,
+            script in prop::collection::vec((0usize..2, any::<bool>(), any::<bool>()), 0..60),
+        ) {
+            let mut script = script.into_iter();
+            let mut persisted = State::Offered;
+            let mut pre_images = false;
+            let mut applied = vec![0u32; components as usize];
+            let mut steps = 0;
+            while !persisted.ended() {
+                steps += 1;
+                prop_assert!(steps < 200, "does not end");
+                let (pick, die_before, die_after) = script.next().unwrap_or((0, false, false));
+                if die_before {
+                    continue;
+                }
+                let step = persisted.step(components);
+                match step {
+                    Step::Snapshot => pre_images = true,
+                    Step::Apply(k) => {
+                        prop_assert!(pre_images);
+                        applied[k as usize] += 1;
+                    }
+                    Step::Restore(k) => applied[k as usize] = 0,
+                    _ => {}
+                }
+                if die_after {
+                    continue;
+                }
+                let event = outcomes(step)[pick];
+                persisted = next(&persisted, components, event).unwrap().to;
+            }
+            match persisted {
+                State::Committed => prop_assert!(applied.iter().all(|n| *n > 0)),
+                State::RolledBack => prop_assert!(applied.iter().all(|n| *n == 0)),
+                State::Refused => prop_assert!(applied.iter().all(|n| *n == 0)),
+                State::Held => prop_assert!(pre_images),
+                other => prop_assert!(false, "ended in {other}"),
+            }
+        }
+    }
+}

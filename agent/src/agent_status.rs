@@ -1,0 +1,237 @@
+//! Keeps the AgentStatus object equal to what the agent observes: the link, the release, the
+//! components, and the first thing that needs attention.
+
+use std::time::Duration;
+
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use mendix_agent_proto::v1::{self, report::Body};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    channel::{Link, Reports},
+    cluster::{CALL_DEADLINE, Cluster, STATUS_MANAGER},
+    config::Config,
+    crd::agent_status::{AgentStatus, AgentStatusStatus, NAME},
+    health,
+};
+
+/// Writes are at least this far apart, however fast the state changes.
+const MIN_GAP: Duration = Duration::from_secs(1);
+
+/// Why AgentStatus can't be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// The API server refused or failed.
+    #[error("write AgentStatus {namespace}/{NAME}")]
+    Write {
+        /// Where.
+        namespace: String,
+        /// The cause.
+        #[source]
+        source: kube::Error,
+    },
+    /// The API server did not answer in time.
+    #[error("write AgentStatus {namespace}/{NAME}: no answer within {} s", CALL_DEADLINE.as_secs())]
+    Deadline {
+        /// Where.
+        namespace: String,
+    },
+}
+
+/// Writes AgentStatus whenever the observed state changed, until shutdown.
+///
+/// # Errors
+/// When it can't be written; the supervisor tries again.
+pub async fn run(
+    cluster: Cluster,
+    config: Config,
+    mut link: watch::Receiver<Link>,
+    reports: Reports,
+    shutdown: CancellationToken,
+) -> Result<(), StatusError> {
+    let mut observed = reports.subscribe();
+    let mut written = None;
+    loop {
+        let status = {
+            let link = link.borrow_and_update().clone();
+            let sections: Vec<Body> = observed.borrow_and_update().values().cloned().collect();
+            summarize(&cluster, &config, &link, &sections)
+        };
+        if written.as_ref() != Some(&status) {
+            write(&cluster, &status).await?;
+            written = Some(status);
+        }
+        tokio::select! {
+            changed = link.changed() => if changed.is_err() { return Ok(()) },
+            changed = observed.changed() => if changed.is_err() { return Ok(()) },
+            () = shutdown.cancelled() => return Ok(()),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(MIN_GAP) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
+
+async fn write(cluster: &Cluster, status: &AgentStatusStatus) -> Result<(), StatusError> {
+    let api: Api<AgentStatus> = cluster.own();
+    let params = PatchParams::apply(STATUS_MANAGER).force();
+    let head = json!({ "apiVersion": "agent.mendix.com/v1alpha1", "kind": "AgentStatus" });
+    let (mut object, mut body) = (head.clone(), head);
+    object["spec"] = json!({});
+    body["status"] = json!(status);
+    let calls = async {
+        api.patch(
+            NAME,
+            &PatchParams::apply(crate::cluster::FIELD_MANAGER).force(),
+            &Patch::Apply(object),
+        )
+        .await?;
+        api.patch_status(NAME, &params, &Patch::Apply(body)).await
+    };
+    let namespace = || cluster.namespace.clone();
+    tokio::time::timeout(CALL_DEADLINE, calls)
+        .await
+        .map_err(|_| StatusError::Deadline { namespace: namespace() })?
+        .map_err(|source| StatusError::Write { namespace: namespace(), source })?;
+    Ok(())
+}
+
+fn summarize(
+    cluster: &Cluster,
+    config: &Config,
+    link: &Link,
+    sections: &[Body],
+) -> AgentStatusStatus {
+    let mut status = AgentStatusStatus {
+        endpoint: config.endpoint.as_str().trim_end_matches('/').to_owned(),
+        cluster_uid: cluster.uid.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kubernetes_version: cluster.server_version.clone(),
+        ..AgentStatusStatus::default()
+    };
+    describe_link(&mut status, link);
+    describe_sections(&mut status, sections);
+    status
+}
+
+fn describe_link(status: &mut AgentStatusStatus, link: &Link) {
+    match link {
+        Link::WaitingForConnection { last_failure } => {
+            status.link = "WaitingForConnection".into();
+            status.last_failure.clone_from(last_failure);
+            status.problem = last_failure.as_ref().map(|why| format!("not connected: {why}"));
+        }
+        Link::Connected { session_id, since, clock_skew_millis } => {
+            status.link = "Connected".into();
+            status.link_since = Some(*since);
+            status.session_id = Some(session_id.clone());
+            status.clock_skew_millis = Some(*clock_skew_millis);
+        }
+        Link::Disconnected { since, last_failure } => {
+            status.link = "Disconnected".into();
+            status.link_since = Some(*since);
+            status.last_failure = Some(last_failure.clone());
+            status.problem = Some(format!("not connected: {last_failure}"));
+        }
+        Link::Deregistered { reason } => {
+            status.link = "Deregistered".into();
+            status.problem = Some(format!("deregistered: {reason}"));
+        }
+    }
+}
+
+fn describe_sections(status: &mut AgentStatusStatus, sections: &[Body]) {
+    status.health = health::overall(&[]).to_owned();
+    for body in sections {
+        let problem = match body {
+            Body::ReleaseRun(run) => release_run(status, run),
+            Body::Components(report) => {
+                status.health = health::overall(&report.components).to_owned();
+                let sick = report.components.iter().find(|c| c.health != "Ready");
+                sick.map(|c| format!("component {} is {}: {}", c.name, c.health, c.message))
+            }
+            Body::Preflight(report) => {
+                status.preflight = Some(report.result.clone());
+                let failed = report.checks.iter().find(|check| check.result == "Fail");
+                failed.map(|check| format!("preflight {}: {}", check.name, check.detail))
+            }
+            Body::Health(_) | Body::TicketStates(_) | Body::RequestOutcomes(_) => None,
+            Body::Unsupported(report) => (!report.sections.is_empty()).then(|| {
+                format!(
+                    "the control plane sent sections this version does not know: {:?}",
+                    report.sections
+                )
+            }),
+        };
+        status.problem = status.problem.take().or(problem);
+    }
+}
+
+fn release_run(status: &mut AgentStatusStatus, run: &v1::ReleaseRunReport) -> Option<String> {
+    if !run.committed_release.is_empty() {
+        status.release = Some(run.committed_release.clone());
+    }
+    matches!(run.state.as_str(), "RollingBack" | "RolledBack" | "Held" | "Refused")
+        .then(|| format!("release {} {}: {}", run.release_id, run.state, run.message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_problem_is_the_connection_then_the_release_then_a_component() {
+        let component = Body::Components(v1::ComponentsReport {
+            components: vec![v1::ComponentState {
+                name: "op".into(),
+                health: "Degraded".into(),
+                message: "0 of 1 replicas ready".into(),
+                ..Default::default()
+            }],
+        });
+        let run = Body::ReleaseRun(v1::ReleaseRunReport {
+            release_id: "r2".into(),
+            state: "RolledBack".into(),
+            message: "op never became ready".into(),
+            ..Default::default()
+        });
+        let mut status = AgentStatusStatus::default();
+        describe_sections(&mut status, &[run.clone(), component.clone()]);
+        assert_eq!(status.problem.as_deref(), Some("release r2 RolledBack: op never became ready"));
+        assert_eq!(status.health, "Degraded");
+
+        let mut status = AgentStatusStatus::default();
+        let since = jiff::Timestamp::UNIX_EPOCH;
+        describe_link(
+            &mut status,
+            &Link::Disconnected { since, last_failure: "TCP: refused".into() },
+        );
+        describe_sections(&mut status, &[run, component]);
+        assert_eq!(status.problem.as_deref(), Some("not connected: TCP: refused"));
+    }
+
+    #[test]
+    fn a_healthy_connected_agent_has_no_problem() {
+        let mut status = AgentStatusStatus::default();
+        let link = Link::Connected {
+            session_id: "s1".into(),
+            since: jiff::Timestamp::UNIX_EPOCH,
+            clock_skew_millis: 3,
+        };
+        describe_link(&mut status, &link);
+        let run = v1::ReleaseRunReport {
+            release_id: "r1".into(),
+            state: "Committed".into(),
+            committed_release: "r1".into(),
+            ..Default::default()
+        };
+        describe_sections(&mut status, &[Body::ReleaseRun(run)]);
+        assert_eq!((status.problem, status.release.as_deref()), (None, Some("r1")));
+    }
+}

@@ -1,0 +1,180 @@
+//! The command line: parse, set up what every command needs, run one, turn its end into an exit
+//! code.
+
+use std::{fmt, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::{
+    config::{Config, ConfigError, Layer, LogFormat, Sources},
+    crd, run,
+    supervise::chain,
+};
+
+/// Worker threads of the runtime. The agent waits most of its life; two let a redaction and the
+/// session's heartbeats run at once.
+const WORKERS: usize = 2;
+
+/// How a command ended; documented in docs/operations.md.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: done.
+    Success,
+    /// 1: failed; the message says at what.
+    Failed,
+    /// 3: the configuration can't be used (2 is clap's, for wrong arguments).
+    Config,
+    /// 4: the Kubernetes API can't be reached or refused.
+    Cluster,
+    /// 10: preflight passed with warnings.
+    Warned,
+    /// 11: a preflight check failed.
+    PreflightFailed,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Success => 0,
+            Exit::Failed => 1,
+            Exit::Config => 3,
+            Exit::Cluster => 4,
+            Exit::Warned => 10,
+            Exit::PreflightFailed => 11,
+        })
+    }
+}
+
+/// In-cluster agent of Mendix on Azure.
+#[derive(Debug, Parser)]
+#[command(version, about, disable_help_subcommand = true)]
+struct Cli {
+    /// Configuration file; without it /etc/mendix-agent/config.yaml is read if it is there.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    layer: Layer,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent until it is told to stop.
+    Run,
+    /// Check everything the agent needs, and say what to do about what is missing.
+    Preflight {
+        /// How to print the result.
+        #[arg(long, short, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Show what runs, what is pending, what was refused and what was shared.
+    Status {
+        /// How to print it.
+        #[arg(long, short, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Print the custom resource definitions of the agent as YAML.
+    Crds,
+}
+
+/// How a command prints its result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For machines.
+    Json,
+}
+
+/// Why a command ended early, with the exit code that says so.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    message: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Failure {
+    fn new(exit: Exit, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self { exit, message: chain(error) }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new(Exit::Config, &error)
+    }
+}
+
+/// Runs the command of the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match execute(cli) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("mendix-agent: {failure}");
+            failure.exit.into()
+        }
+    }
+}
+
+fn execute(cli: Cli) -> Result<Exit, Failure> {
+    // Fails only when a provider is installed already, which is then the same one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let env = |name: &str| std::env::var(name).ok();
+    let sources = || Sources::read(&cli.layer, &env, cli.config.as_deref());
+    match cli.command {
+        Command::Crds => {
+            let yaml = crd::yaml().map_err(|error| Failure::new(Exit::Failed, &error))?;
+            print!("{yaml}");
+            Ok(Exit::Success)
+        }
+        Command::Run => {
+            let config = sources()?.resolve()?;
+            start_logging(&config);
+            block_on(run::run(config))
+        }
+        Command::Preflight { output } => block_on(run::preflight(sources()?.resolve()?, output)),
+        Command::Status { output } => block_on(run::status(sources()?.namespace()?, output)),
+    }
+}
+
+fn block_on(command: impl Future<Output = Result<Exit, run::RunError>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, &error))?;
+    let result = runtime.block_on(command);
+    // What a second signal left behind is not waited for.
+    runtime.shutdown_background();
+    result.map_err(|error| Failure::new(error.exit(), &error))
+}
+
+fn start_logging(config: &Config) {
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(&config.log_filter))
+        .with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Text => builder.init(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,118 @@
+//! ManagedComponent: what a component owns in this cluster, and whether somebody else changed it.
+
+use jiff::Timestamp;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A component that releases manage, written by the agent alone. Its status holds the inventory from
+/// which drift is found and what a release no longer names is pruned.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "agent.mendix.com",
+    version = "v1alpha1",
+    kind = "ManagedComponent",
+    plural = "managedcomponents",
+    category = "mendix",
+    namespaced,
+    status = "ManagedComponentStatus",
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Version","type":"string","description":"Version of the last committed release that named it","jsonPath":".status.version"}"#,
+    printcolumn = r#"{"name":"Health","type":"string","description":"Ready, Progressing, Degraded or Unknown","jsonPath":".status.health"}"#,
+    printcolumn = r#"{"name":"Objects","type":"integer","description":"How many objects it owns","jsonPath":".status.objects"}"#,
+    printcolumn = r#"{"name":"Drift","type":"integer","description":"Changes by others that were put back","jsonPath":".status.driftCorrected"}"#,
+    printcolumn = r#"{"name":"Message","type":"string","description":"The first thing that needs attention","jsonPath":".status.message"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ManagedComponentSpec {
+    /// Name of the component.
+    pub component: String,
+}
+
+/// What the agent knows of a component.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ManagedComponentStatus {
+    /// Version of the last committed release that named it; empty before the first.
+    pub version: String,
+    /// Name of that release.
+    pub release_id: String,
+    /// Sequence of that release; 0 before the first.
+    pub sequence: u64,
+    /// SHA-256 of that release's index, hex.
+    pub index_sha256: String,
+    /// SHA-256 of the stored blob with its objects, hex.
+    pub blob_sha256: String,
+    /// Ready, Progressing, Degraded or Unknown.
+    pub health: String,
+    /// The first thing that needs attention; absent when nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// How many objects it owns.
+    pub objects: u32,
+    /// The objects it owns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inventory: Vec<OwnedObject>,
+    /// The run that is about to change it, recorded before it does; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<ComponentRun>,
+    /// Changes by others that were put back, since the component came.
+    pub drift_corrected: u64,
+    /// The last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_drift: Option<LastDrift>,
+}
+
+/// An object that a component owns.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnedObject {
+    /// API group, empty for the core group.
+    pub group: String,
+    /// API version inside the group.
+    pub version: String,
+    /// Kind.
+    pub kind: String,
+    /// Namespace; absent for cluster-scoped objects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Name.
+    pub name: String,
+    /// UID it had when the release was committed.
+    pub uid: String,
+    /// First 16 hex digits of the SHA-256 of the object as the release wants it; empty for an object
+    /// that no release names any more and that is kept because it holds data.
+    pub hash: String,
+}
+
+/// A run as a component sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ComponentRun {
+    /// Name of the PatchBundle.
+    pub bundle: String,
+    /// Version it brings.
+    pub version: String,
+    /// How many objects it is about to apply.
+    pub objects: u32,
+}
+
+/// A change by somebody else.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastDrift {
+    /// `Kind namespace/name`.
+    pub object: String,
+    /// Field paths that were put back; never values.
+    pub fields: Vec<String>,
+    /// Field managers that claim the change. Chosen by those clients: claims, not proofs.
+    pub claimed_by: String,
+    /// When it was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::date_time")]
+    pub found_at: Option<Timestamp>,
+    /// When it was put back; absent while it waits, because the other writer keeps coming back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::date_time")]
+    pub corrected_at: Option<Timestamp>,
+}

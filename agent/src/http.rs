@@ -1,0 +1,146 @@
+//! The only listener of the agent: `/livez`, `/readyz` and `/metrics`, plain HTTP inside the pod
+//! network, read-only.
+//!
+//! `/livez` fails only when the process can't be cured without a restart. `/readyz` fails while a
+//! task is down. Losing the control plane is neither: restarting the agent would not bring it back.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{metrics::Metrics, supervise::Tasks};
+
+/// Connections served at once: probes and a scraper need two or three.
+const CONNECTIONS: usize = 16;
+/// How long a client may take to send its request's head.
+const HEADER_DEADLINE: Duration = Duration::from_secs(5);
+/// How long one connection may live: probes and scrapes are short.
+const CONNECTION_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Why the listener ended.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The address can't be listened on.
+    #[error("listen on {address} for /livez, /readyz and /metrics")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// What the three pages show.
+#[derive(Clone)]
+pub struct Pages {
+    /// States of the agent's tasks.
+    pub tasks: Tasks,
+    /// Metrics to encode.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Listens until `shutdown`.
+///
+/// # Errors
+/// When `address` can't be bound.
+pub async fn serve(
+    address: SocketAddr,
+    pages: Pages,
+    shutdown: CancellationToken,
+) -> Result<(), HttpError> {
+    let listener =
+        TcpListener::bind(address).await.map_err(|source| HttpError::Bind { address, source })?;
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        // Over the limit the connection is closed unanswered; a probe tries again.
+        let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
+        let (pages, shutdown) = (pages.clone(), shutdown.clone());
+        connections.spawn(async move {
+            let _slot = slot;
+            let service = service_fn(|request| {
+                let answer = answer(&request, &pages);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_DEADLINE)
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::select! {
+                _ = tokio::time::timeout(CONNECTION_DEADLINE, connection) => {}
+                () = shutdown.cancelled() => {}
+            }
+        });
+    }
+    connections.close();
+    connections.wait().await;
+    Ok(())
+}
+
+fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
+    }
+    match request.uri().path() {
+        "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
+        "/readyz" => ready(pages),
+        "/metrics" => match pages.metrics.encode() {
+            Ok(body) => typed(
+                StatusCode::OK,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                body,
+            ),
+            Err(error) => {
+                text(StatusCode::INTERNAL_SERVER_ERROR, format!("encoding metrics: {error}\n"))
+            }
+        },
+        _ => text(StatusCode::NOT_FOUND, "try /livez, /readyz or /metrics\n".to_owned()),
+    }
+}
+
+fn ready(pages: &Pages) -> Response<Full<Bytes>> {
+    let mut status = StatusCode::OK;
+    let mut body = String::new();
+    for (name, state) in pages.tasks.states() {
+        match state.down {
+            None => body.push_str(&format!("[+] {name} ok\n")),
+            Some(why) => {
+                status = StatusCode::SERVICE_UNAVAILABLE;
+                body.push_str(&format!("[-] {name} {why}\n"));
+            }
+        }
+    }
+    text(status, body)
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    typed(status, "text/plain; charset=utf-8", body)
+}
+
+fn typed(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+    response
+}
