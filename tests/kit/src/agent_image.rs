@@ -114,7 +114,6 @@ pub fn with_files(image: Image) -> Image {
         .folder("etc", 0o755)
         .bytes("etc/passwd", 0o644, include_str!("../../../packaging/image/passwd"))
         .bytes("etc/group", 0o644, include_str!("../../../packaging/image/group"))
-        .bytes("etc/nsswitch.conf", 0o644, include_str!("../../../packaging/image/nsswitch.conf"))
         .folder("tmp", 0o1777)
         .folder("usr", 0o755)
         .folder("usr/bin", 0o755)
