@@ -10,6 +10,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod crd;
+pub mod errors;
 pub mod health;
 pub mod http;
 pub mod logs;

@@ -12,11 +12,12 @@ use crate::{
     cli::{Exit, Output},
     cluster::{Cluster, ClusterError},
     config::Config,
+    errors::describe,
     health,
     http::{self, Pages},
     metrics::Metrics,
     status::{Overview, StatusError},
-    supervise::{Supervisor, chain},
+    supervise::Supervisor,
 };
 
 /// Pauses between attempts to reach the Kubernetes API at start-up: a service mesh or the API
@@ -149,7 +150,11 @@ async fn connect(client: Client, namespace: String) -> Result<Cluster, ClusterEr
         )
         .when(|error| !matches!(error, ClusterError::NoUid))
         .notify(|error, pause| {
-            tracing::warn!(error = chain(error), ?pause, "the Kubernetes API is not reached yet");
+            tracing::warn!(
+                error = describe(error),
+                ?pause,
+                "the Kubernetes API is not reached yet"
+            );
         })
         .await
 }

@@ -10,8 +10,10 @@
 //!                    │ portal: consent and status keys, tickets, grants
 //! ```
 
+pub mod cli;
 mod crypto;
 mod init;
+pub mod manifests;
 pub mod pki;
 pub mod portal;
 pub mod repository;

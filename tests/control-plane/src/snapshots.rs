@@ -22,6 +22,10 @@ use crate::{
     store::{Store, StoreError, check_id, files},
 };
 
+mod open;
+
+pub use open::{FileSummary, OpenError, Summary, open};
+
 /// Length and SHA-256 before each chunk.
 const FRAME: usize = 4 + 32;
 

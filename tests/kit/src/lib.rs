@@ -28,6 +28,7 @@ pub mod node;
 pub mod pki;
 mod process;
 pub mod progress;
+pub mod proxy;
 mod skip;
 pub mod wait;
 

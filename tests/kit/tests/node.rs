@@ -1,5 +1,7 @@
 //! Pods on the node of the kit: images by digest, the way to servers on this machine, logs.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 use std::{
     io::{Read as _, Write as _},
     net::TcpListener,

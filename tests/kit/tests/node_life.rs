@@ -1,6 +1,8 @@
 //! The life of a node: it leaves nothing behind when it is stopped or its process is killed, and a
 //! kept one outlives its process. In a binary of its own, since a shared node would hold the lock.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 use std::{
     env,
     io::{BufRead as _, BufReader},
