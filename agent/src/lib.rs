@@ -16,6 +16,7 @@ pub mod http;
 pub mod logs;
 pub mod metrics;
 pub mod patch;
+pub mod preflight;
 pub mod requests;
 pub mod run;
 pub mod status;
