@@ -112,7 +112,7 @@ fn objects_are_counted_and_measured() {
     // An object larger than one step of expansion.
     let large = config_map("a", &"xyz".repeat(EXPAND_STEP));
     assert_eq!(
-        expand(&encode(&[large.clone()]).unwrap().bytes, &Limits::BUILT_IN).unwrap(),
+        expand(&encode(std::slice::from_ref(&large)).unwrap().bytes, &Limits::BUILT_IN).unwrap(),
         [large]
     );
     // A line without an end is stopped at the same size.
