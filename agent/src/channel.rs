@@ -10,11 +10,11 @@ pub mod enroll;
 pub mod identity;
 pub mod session;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
 use mendix_agent_core::session::About;
 use mendix_agent_proto::v1;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Mutex, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use mendix_agent_core::session::Link;
@@ -52,7 +52,7 @@ pub struct Desired {
 }
 
 /// The sending side of [`Desired`], held by the session driver.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DesiredWriter {
     /// See [`Desired::release`].
     pub release: watch::Sender<Option<Revised<v1::ReleaseSection>>>,
@@ -153,9 +153,11 @@ pub struct Handles {
 }
 
 /// Everything the channel runs: keeps the identity alive and holds the session.
+#[derive(Clone)]
 pub struct Worker {
-    enrollment: enroll::Enrollment,
-    wiring: session::Wiring,
+    enrollment: Arc<enroll::Enrollment>,
+    /// Taken by whoever runs; free again when that ends, however it ends.
+    wiring: Arc<Mutex<session::Wiring>>,
 }
 
 /// Why the channel can't be set up. A restart alone does not cure it.
@@ -217,17 +219,24 @@ pub fn open(
     let store = identity::store::Store::new(cluster);
     let enrollment = enroll::Enrollment::new(settings, target, store, standing);
     let handles = Handles { desired, reports, leases, link, dialer, standing: standing_rx };
-    Ok((handles, Worker { enrollment, wiring }))
+    let worker = Worker { enrollment: Arc::new(enrollment), wiring: Arc::new(Mutex::new(wiring)) };
+    Ok((handles, worker))
 }
 
 impl Worker {
-    /// Runs until it is cancelled. Whatever goes wrong on the way is shown in [`Handles::link`] and
-    /// tried again: nothing that can happen here is cured by a restart of the process.
-    pub async fn run(self, cancel: CancellationToken) {
+    /// Runs until it is cancelled; may be run again after that, or after a panic. Whatever goes wrong
+    /// on the way is shown in [`Handles::link`] and tried again: there is nothing that a restart of
+    /// the process would cure, so there is no error.
+    ///
+    /// # Errors
+    /// None.
+    pub async fn run(&self, cancel: CancellationToken) -> Result<(), Infallible> {
+        let mut wiring = self.wiring.lock().await;
         tokio::join!(
             self.enrollment.run(cancel.clone()),
-            session::run(self.wiring, cancel.clone()),
+            session::run(&mut wiring, cancel.clone()),
         );
+        Ok(())
     }
 }
 
@@ -238,3 +247,6 @@ pub(crate) fn random() -> u64 {
     aws_lc_rs::rand::fill(&mut bytes).expect("the system's source of randomness works");
     u64::from_ne_bytes(bytes)
 }
+
+#[cfg(test)]
+mod tests;

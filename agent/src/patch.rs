@@ -1,1 +1,10 @@
-//! (module patch)
+pub mod contents;
+pub mod converge;
+pub mod failure;
+pub mod gate;
+pub mod live;
+pub mod preimage;
+pub mod records;
+pub mod stored;
+pub mod supply;
+pub mod trust;

@@ -1,8 +1,8 @@
 //! Opens connections to the control plane: resolve, check the addresses, TCP, TLS, HTTP/2.
 //!
 //! Each [`Channel`] that [`Dialer::connect`] returns is exactly one TCP connection. It is never
-//! re-established behind the caller's back: when it breaks, calls on it fail with UNAVAILABLE, and
-//! the caller dials again, by its own backoff. That keeps every failure in one place and with its
+//! re-established behind the caller's back: when it breaks, calls on it fail (UNAVAILABLE, UNKNOWN or
+//! CANCELLED, by where it broke), and the caller dials again, by its own backoff. That keeps every failure in one place and with its
 //! layer: DNS, private-address policy, TCP, TLS, authentication, stream.
 //!
 //! HTTP CONNECT proxies are not supported yet.
@@ -62,7 +62,10 @@ impl Target {
     /// # Errors
     /// [`DialError::Endpoint`] when the URL is of another form.
     pub fn new(endpoint: &Url, policy: AddressPolicy) -> Result<Self, DialError> {
-        let refuse = |problem| DialError::Endpoint { endpoint: endpoint.to_string(), problem };
+        // Someone may have put a password into it.
+        let shown =
+            format!("{}://{}", endpoint.scheme(), endpoint.host_str().unwrap_or("(no host)"));
+        let refuse = |problem| DialError::Endpoint { endpoint: shown.clone(), problem };
         if endpoint.scheme() != "https" {
             return Err(refuse("its scheme is not https"));
         }

@@ -9,7 +9,11 @@
 //! A new bootstrap token is a person's order to enrol again, whatever identity there is: it is the
 //! way back when the certificate was revoked or its recoveries are used up.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
@@ -168,13 +172,13 @@ impl Enrollment {
 
     /// Runs until it is cancelled. Failures are logged, shown in [`Standing`] while there is no
     /// identity, and tried again: slower after a refusal than after an outage.
-    pub async fn run(self, cancel: CancellationToken) {
+    pub async fn run(&self, cancel: CancellationToken) {
         let mut backoff = Backoff::default();
-        let mut renewal = Renewal::default();
+        let mut memory = Memory::default();
         loop {
             let rest = tokio::select! {
                 () = cancel.cancelled() => return,
-                step = self.step(&mut renewal) => match step {
+                step = self.step(&mut memory) => match step {
                     Ok(Step::Again) => Duration::ZERO,
                     Ok(Step::Rest(rest)) => {
                         backoff.reset();
@@ -210,27 +214,30 @@ impl Enrollment {
         rest
     }
 
-    async fn step(&self, renewal: &mut Renewal) -> Result<Step, EnrollError> {
+    async fn step(&self, memory: &mut Memory) -> Result<Step, EnrollError> {
         let uid = &self.settings.cluster_uid;
-        let stored = self.store.load(uid).await?;
-        let token = self.token().await?;
-        if let Some((token, sha256)) = token
+        let mut stored = self.store.load(uid).await?;
+        if let Some((token, sha256)) = self.token().await?
             && stored.token_sha256.as_deref() != Some(&sha256)
+            && memory.tokens.may_try(&sha256)
         {
-            match self.enroll(stored, token, sha256).await {
+            match self.enroll(stored, token, sha256.clone()).await {
                 Ok(()) => return Ok(Step::Again),
-                // A token that is no good must not take a good identity away.
-                Err(error) if self.is_enrolled() => return Err(error),
                 Err(error) => {
-                    let stored = self.store.load(uid).await?;
-                    return match stored.identity {
-                        Some(Ok(_)) => self.maintain(stored, renewal).await,
-                        _ => Err(error),
-                    };
+                    stored = self.store.load(uid).await?;
+                    if !matches!(stored.identity, Some(Ok(_))) {
+                        return Err(error);
+                    }
+                    // A token that is no good must not stand in the way of an identity that is.
+                    tracing::warn!(
+                        reason = describe(&error),
+                        "could not enrol again with the new bootstrap token"
+                    );
+                    memory.tokens.failed(sha256, error.schedule());
                 }
             }
         }
-        self.maintain(stored, renewal).await
+        self.maintain(stored, &mut memory.renewal).await
     }
 
     /// Uses, renews or recovers what is stored.
@@ -265,10 +272,6 @@ impl Enrollment {
         }
         let until = Duration::try_from(due.duration_since(now)).unwrap_or_default();
         Ok(Step::Rest(until.min(LOOK)))
-    }
-
-    fn is_enrolled(&self) -> bool {
-        matches!(&*self.standing.borrow(), Standing::Enrolled(_))
     }
 
     /// Makes credentials the ones to dial with, unless they already are (their TLS configuration
@@ -369,6 +372,36 @@ impl Enrollment {
             let sha256 = digest::digest(&digest::SHA256, token.expose_secret().as_bytes());
             (token, hex::encode(sha256))
         }))
+    }
+}
+
+/// What is remembered from look to look.
+#[derive(Default)]
+struct Memory {
+    renewal: Renewal,
+    tokens: Tokens,
+}
+
+/// A token that failed while there is an identity: when it is tried again.
+#[derive(Default)]
+struct Tokens {
+    failed: Option<(String, Instant)>,
+    backoff: Backoff,
+}
+
+impl Tokens {
+    fn may_try(&self, sha256: &str) -> bool {
+        match &self.failed {
+            Some((failed, until)) if failed == sha256 => Instant::now() >= *until,
+            _ => true,
+        }
+    }
+
+    fn failed(&mut self, sha256: String, schedule: Schedule) {
+        if self.failed.as_ref().is_none_or(|(failed, _)| *failed != sha256) {
+            self.backoff.reset();
+        }
+        self.failed = Some((sha256, Instant::now() + self.backoff.next(schedule, random())));
     }
 }
 

@@ -196,7 +196,7 @@ impl Identity {
         if !rest.is_empty() {
             return Err(unreadable("bytes after its end".into()));
         }
-        if certificate.public_key().subject_public_key.data.as_ref() != parts.key.public_point() {
+        if *certificate.public_key().subject_public_key.data != *parts.key.public_point() {
             return Err(IdentityError::OtherKey);
         }
         let names: Vec<&str> = certificate

@@ -58,34 +58,21 @@ pub struct Wiring {
 }
 
 /// Runs the session until it is cancelled; it never gives up by itself.
-pub async fn run(wiring: Wiring, cancel: CancellationToken) {
+pub async fn run(wiring: &mut Wiring, cancel: CancellationToken) {
     let (events, incoming) = mpsc::channel(EVENTS);
     let driver = Driver {
-        session: Session::new(wiring.about, Instant::now()),
+        session: Session::new(wiring.about.clone(), Instant::now()),
         streams: BTreeMap::new(),
         tasks: TaskTracker::new(),
-        dialer: wiring.dialer,
-        desired: wiring.desired,
-        envelopes: wiring.envelopes,
-        link: wiring.link,
+        end: CancellationToken::new(),
+        dialer: wiring.dialer.clone(),
+        desired: wiring.desired.clone(),
+        envelopes: wiring.envelopes.clone(),
+        link: wiring.link.clone(),
         events,
         queue: VecDeque::new(),
     };
-    let sources = Sources {
-        incoming,
-        reports: wiring.reports,
-        lease_requests: wiring.lease_requests,
-        standing: wiring.standing,
-    };
-    driver.run(sources, cancel).await;
-}
-
-/// What wakes the loop.
-struct Sources {
-    incoming: mpsc::Receiver<Event>,
-    reports: watch::Receiver<BTreeMap<v1::Section, v1::report::Body>>,
-    lease_requests: mpsc::Receiver<v1::LeaseRequest>,
-    standing: watch::Receiver<Standing>,
+    driver.run(wiring, incoming, cancel).await;
 }
 
 /// One stream, seen from the loop. Dropping `outbound` ends the agent's half of it.
@@ -98,6 +85,8 @@ struct Driver {
     session: Session,
     streams: BTreeMap<StreamId, Stream>,
     tasks: TaskTracker,
+    /// Ends every stream.
+    end: CancellationToken,
     dialer: Dialer,
     desired: DesiredWriter,
     envelopes: broadcast::Sender<Vec<u8>>,
@@ -108,27 +97,34 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(mut self, mut sources: Sources, cancel: CancellationToken) {
+    async fn run(
+        mut self,
+        wiring: &mut Wiring,
+        mut incoming: mpsc::Receiver<Event>,
+        cancel: CancellationToken,
+    ) {
+        // Also when this future is dropped or panics, no stream outlives it.
+        let _guard = self.end.clone().drop_guard();
         // What was published before the loop began is news to the machine.
-        sources.reports.mark_changed();
+        wiring.reports.mark_changed();
         self.step(Event::Tick);
         while let Some(deadline) = self.session.next_deadline() {
             tokio::select! {
                 () = cancel.cancelled() => self.step(Event::Shutdown),
                 () = sleep_until(deadline.into()) => self.step(Event::Tick),
-                Some(event) = sources.incoming.recv() => self.step(event),
-                Ok(()) = sources.reports.changed() => {
-                    let reports = sources.reports.borrow_and_update().clone();
+                Some(event) = incoming.recv() => self.step(event),
+                Ok(()) = wiring.reports.changed() => {
+                    let reports = wiring.reports.borrow_and_update().clone();
                     for (section, body) in reports {
                         self.step(Event::Report(section, body));
                     }
                 }
-                Some(request) = sources.lease_requests.recv() => {
+                Some(request) = wiring.lease_requests.recv() => {
                     self.step(Event::LeaseRequest(request));
                 }
-                Ok(()) = sources.standing.changed() => {
+                Ok(()) = wiring.standing.changed() => {
                     let enrolled =
-                        matches!(&*sources.standing.borrow_and_update(), Standing::Enrolled(_));
+                        matches!(&*wiring.standing.borrow_and_update(), Standing::Enrolled(_));
                     if enrolled {
                         self.step(Event::NewIdentity);
                     }
@@ -136,7 +132,7 @@ impl Driver {
             }
         }
         // The streams' tasks end by themselves; they must not wait for a loop that is gone.
-        drop(sources.incoming);
+        drop(incoming);
         self.tasks.close();
         if timeout(FAREWELL * 2, self.tasks.wait()).await.is_err() {
             tracing::debug!("a stream did not end in time");
@@ -210,7 +206,7 @@ impl Driver {
 
     fn dial(&mut self, id: StreamId) {
         let (outbound, messages) = mpsc::channel(OUTBOUND);
-        let end = CancellationToken::new();
+        let end = self.end.child_token();
         let task = stream(id, self.dialer.clone(), messages, self.events.clone(), end.clone());
         self.tasks.spawn(task);
         // What is left of streams that ended from the other side.

@@ -16,6 +16,7 @@ use rcgen::{
 use rustls::pki_types::{
     CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject,
 };
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
@@ -61,7 +62,8 @@ fn crypto_error(what: &'static str) -> impl FnOnce(rcgen::Error) -> PkiError {
 }
 
 /// Names under which agents reach the server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ServerNames {
     /// DNS names.
     pub dns: Vec<String>,

@@ -13,7 +13,7 @@ use std::{
 
 use aws_lc_rs::{rand::SystemRandom, signature::Ed25519KeyPair};
 use jiff::{SignedDuration, Timestamp};
-use mendix_agent_core::bundle::index::ReleaseIndex;
+use mendix_agent_core::bundle::index::{self, ReleaseIndex};
 use thiserror::Error;
 use tough::{
     ExpirationEnforcement, FilesystemTransport, Repository, RepositoryLoader, TargetName,
@@ -252,8 +252,9 @@ pub async fn publish(
     let mut editor = RepositoryEditor::from_repo(newest_root(store)?, loaded)
         .await
         .map_err(tuf("open the repository"))?;
-    let index_target = format!("release-{}.json", draft.index.release_id);
-    let index = serde_json::to_vec(&draft.index).map_err(schema("write the index"))?;
+    let index_target = ReleaseIndex::target_name(&draft.index.release_id);
+    let index = draft.index.canonical_bytes();
+    index::read(&index).map_err(schema("check the index with its sequence"))?;
     let blobs = draft.index.components.iter().map(|entry| entry.blob.target.clone());
     let blobs = blobs.zip(draft.components.iter().map(|component| component.blob.as_slice()));
     for (name, bytes) in blobs.chain([(index_target.clone(), index.as_slice())]) {
@@ -315,10 +316,9 @@ async fn sign(
     expiry: Expiry,
 ) -> Result<(), RepositoryError> {
     let now = Timestamp::now();
+    editor.targets_version(version).map_err(tuf("set the version of targets"))?;
+    editor.targets_expires(now + expiry.targets).map_err(tuf("set the expiry of targets"))?;
     editor
-        .targets_version(version)
-        .and_then(|editor| editor.targets_expires(now + expiry.targets))
-        .map_err(tuf("set the version of targets"))?
         .snapshot_version(version)
         .snapshot_expires(now + expiry.snapshot)
         .timestamp_version(version)

@@ -28,6 +28,8 @@ use std::{
 
 use thiserror::Error;
 
+use crate::pki::ServerNames;
+
 mod clusters;
 pub(crate) mod files;
 mod observed;
@@ -182,6 +184,16 @@ impl Store {
 
     pub(crate) fn snapshots_dir(&self) -> PathBuf {
         self.dir.join("snapshots")
+    }
+
+    pub(crate) fn write_server_names(&self, names: &ServerNames) -> Result<(), StoreError> {
+        files::write_json(&self.channel_ca_dir().join("server-names.json"), names)
+    }
+
+    /// Names the server's certificate carries.
+    pub(crate) fn server_names(&self) -> Result<ServerNames, StoreError> {
+        let names = files::read_json(&self.channel_ca_dir().join("server-names.json"))?;
+        Ok(names.unwrap_or_default())
     }
 
     pub(crate) fn lock(&self) -> Result<Lock, StoreError> {

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt,
     api::{DynamicObject, Patch, PatchParams},
@@ -34,13 +35,7 @@ pub struct Site<'a> {
 /// # Errors
 /// When a manifest can't be read or the API server refuses one; the object is named.
 pub async fn install(client: &Client, site: &Site<'_>) -> Result<usize> {
-    let mut applied = 0;
-    for file in ["10-namespaces.yaml", "00-crds.yaml", "20-rbac.yaml", "30-policy.yaml"] {
-        for object in manifest(file)? {
-            apply(client, object).await.with_context(|| format!("install {file}"))?;
-            applied += 1;
-        }
-    }
+    let mut applied = foundation(client).await?;
     for object in site_objects(site)? {
         apply(client, object).await?;
         applied += 1;
@@ -51,6 +46,32 @@ pub async fn install(client: &Client, site: &Site<'_>) -> Result<usize> {
         applied += 1;
     }
     Ok(applied)
+}
+
+/// Applies what the agent needs before it starts and what is the same in every cluster: namespaces,
+/// custom resource definitions, rights, the log sharing policy. Returns how many objects.
+///
+/// # Errors
+/// As [`install`].
+pub async fn foundation(client: &Client) -> Result<usize> {
+    let mut applied = 0;
+    for file in ["10-namespaces.yaml", "00-crds.yaml", "20-rbac.yaml", "30-policy.yaml"] {
+        for object in manifest(file)? {
+            apply(client, object).await.with_context(|| format!("install {file}"))?;
+            applied += 1;
+        }
+    }
+    Ok(applied)
+}
+
+/// The name under which the control plane knows a cluster.
+///
+/// # Errors
+/// When namespace kube-system can't be read.
+pub async fn cluster_uid(client: &Client) -> Result<String> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let kube_system = namespaces.get("kube-system").await.context("get namespace kube-system")?;
+    kube_system.uid().context("kube-system has no UID")
 }
 
 fn manifest(file: &str) -> Result<Vec<Value>> {

@@ -10,3 +10,4 @@ pub mod install;
 pub mod stage;
 pub mod steps;
 pub mod ui;
+pub mod wire;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use owo_colors::{OwoColorize, Stream, Style};
 
@@ -118,10 +118,12 @@ impl Ui {
     /// The summary table of all steps so far.
     pub fn summary(&self) {
         let mut table = Table::new();
-        table
-            .load_preset(presets::UTF8_FULL_CONDENSED)
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_header(["step", "result", "seconds", "where to look"]);
+        table.load_style(presets::UTF8_FULL_CONDENSED).set_header([
+            "step",
+            "result",
+            "seconds",
+            "where to look",
+        ]);
         for row in &self.rows {
             let outcome = match row.outcome {
                 Outcome::Shown => "shown",

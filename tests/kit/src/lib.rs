@@ -23,9 +23,12 @@
 
 pub mod apiserver;
 pub mod assets;
+pub mod image;
+pub mod node;
 pub mod pki;
 mod process;
 pub mod progress;
+pub mod proxy;
 mod skip;
 pub mod wait;
 

@@ -259,7 +259,7 @@ pub(crate) fn on_path(program: &str) -> bool {
 
 /// `<pid> <start time>`: the start time (in clock ticks since boot, field 22 of `/proc/<pid>/stat`)
 /// tells the process from a later one with the same number.
-fn identity(pid: u32) -> String {
+pub(crate) fn identity(pid: u32) -> String {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The second field is the name in parentheses and may hold blanks; field 3 follows the last ')'.
     let start = stat
@@ -268,6 +268,12 @@ fn identity(pid: u32) -> String {
         .unwrap_or("unknown")
         .to_owned();
     format!("{pid} {start}\n")
+}
+
+/// Is the process of this identity still there?
+pub(crate) fn runs(process: &str) -> bool {
+    let pid = process.split(' ').next().and_then(|pid| pid.parse().ok());
+    pid.is_some_and(|pid| identity(pid) == process)
 }
 
 /// The last lines of a log, for an error.

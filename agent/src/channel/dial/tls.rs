@@ -12,7 +12,7 @@ use thiserror::Error;
 /// ALPN name of HTTP/2.
 pub(crate) const H2: &[u8] = b"h2";
 /// File in the trust folder with the CA certificates of the channel, PEM.
-pub const CHANNEL_CA: &str = "channel-ca.pem";
+pub(crate) const CHANNEL_CA: &str = "channel-ca.pem";
 
 /// Why trust in the channel could not be set up.
 #[derive(Debug, Error)]
@@ -50,7 +50,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 ///
 /// # Errors
 /// When the file can't be read, or holds no certificate that can be a trust anchor.
-pub fn channel_ca(trust_dir: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
+pub(crate) fn channel_ca(trust_dir: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
     let file = trust_dir.join(CHANNEL_CA);
     let path = file.display().to_string();
     let anchors = CertificateDer::pem_file_iter(&file)

@@ -67,7 +67,7 @@ impl Key {
     }
 
     /// The key, PKCS#8, DER. For the agent's own Secret, and nothing else.
-    pub(super) fn pkcs8(&self) -> &[u8] {
+    pub(in crate::channel) fn pkcs8(&self) -> &[u8] {
         &self.0.pkcs8
     }
 

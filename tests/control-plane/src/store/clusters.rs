@@ -291,7 +291,7 @@ impl Store {
     /// When there is no such cluster, or it was deleted.
     pub fn renew_token(&self, uid: &str) -> Result<BootstrapToken, StoreError> {
         let (token, token_sha256) = BootstrapToken::new()?;
-        self.update_cluster(uid, |cluster| {
+        self.update_cluster::<_, StoreError>(uid, |cluster| {
             refuse_deleted(cluster)?;
             cluster.token_sha256 = token_sha256;
             cluster.token_spent_by = None;
@@ -335,7 +335,16 @@ impl Store {
         uid: &str,
         change: impl FnOnce(&mut ClusterRecord) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let lock = self.lock()?;
+        self.change_desired_under(&self.lock()?, uid, change)
+    }
+
+    /// [`Store::change_desired`] for a caller that has the lock.
+    pub(super) fn change_desired_under<T>(
+        &self,
+        lock: &files::Lock,
+        uid: &str,
+        change: impl FnOnce(&mut ClusterRecord) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let mut cluster = self.cluster(uid)?;
         let result = change(&mut cluster)?;
         let size = v1::DesiredState { sections: cluster.sections() }.encoded_len();
@@ -347,16 +356,17 @@ impl Store {
             )));
         }
         files::write_json(&self.cluster_path(uid), &cluster)?;
-        self.step_change(&lock)?;
+        self.step_change(lock)?;
         Ok(result)
     }
 
     /// Changes what is kept about identities and leases; not for what a session is told.
-    pub(crate) fn update_cluster<T>(
+    /// Nothing is written when `change` refuses.
+    pub(crate) fn update_cluster<T, E: From<StoreError>>(
         &self,
         uid: &str,
-        change: impl FnOnce(&mut ClusterRecord) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+        change: impl FnOnce(&mut ClusterRecord) -> Result<T, E>,
+    ) -> Result<T, E> {
         let _lock = self.lock()?;
         let mut cluster = self.cluster(uid)?;
         let result = change(&mut cluster)?;

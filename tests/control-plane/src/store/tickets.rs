@@ -45,6 +45,10 @@ pub struct TicketGrant {
     pub envelope: String,
     /// SHA-256 of the envelope, hex: the grant's name in leases and uploads.
     pub sha256: String,
+    /// X25519 public key of the ticket, base64: who can read its snapshots.
+    pub recipient: String,
+    /// Sealed bytes it allows in all.
+    pub budget_bytes: u64,
     /// Sequence of the last lease.
     pub lease_sequence: u64,
 }
@@ -211,6 +215,7 @@ impl Store {
         &self,
         ticket: &TicketRecord,
     ) -> Result<Option<RequestRecord>, StoreError> {
+        let lock = self.lock()?;
         self.check_ticket(&ticket.ticket_id, &ticket.title)?;
         let request = match &ticket.grant {
             Some(_) => Some(RequestRecord::new(RequestKind::Snapshot {
@@ -219,7 +224,7 @@ impl Store {
             })?),
             None => None,
         };
-        self.change_desired(&ticket.cluster_uid, |cluster| {
+        self.change_desired_under(&lock, &ticket.cluster_uid, |cluster| {
             refuse_deleted(cluster)?;
             cluster.tickets.revise().push(ticket.clone());
             if let Some(request) = &request {
@@ -265,11 +270,16 @@ impl Store {
         uid: &str,
         grant_sha256: &str,
     ) -> Result<Option<(TicketRecord, u64)>, StoreError> {
+        let carries = |ticket: &TicketRecord| {
+            ticket.is_active()
+                && ticket.grant.as_ref().is_some_and(|grant| grant.sha256 == grant_sha256)
+        };
+        // A refusal writes nothing.
+        if !self.cluster(uid)?.tickets.value.iter().any(carries) {
+            return Ok(None);
+        }
         self.update_cluster(uid, |cluster| {
-            let active = cluster.tickets.value.iter_mut().find(|ticket| {
-                ticket.is_active()
-                    && ticket.grant.as_ref().is_some_and(|grant| grant.sha256 == grant_sha256)
-            });
+            let active = cluster.tickets.value.iter_mut().find(|ticket| carries(ticket));
             Ok(active.and_then(|ticket| {
                 let grant = ticket.grant.as_mut()?;
                 grant.lease_sequence += 1;

@@ -9,23 +9,27 @@ use kube::{
 };
 
 use super::ServerError;
-use crate::pki::{Ca, Credential};
+use crate::pki::Credential;
 
 /// Longest wait for an answer to anything but a watch; watches get a line more often than that.
 const READ_TIMEOUT: Duration = Duration::from_secs(300);
 
-pub(crate) fn for_certificate(url: &str, ca: &Ca, user: &Credential) -> String {
+pub(crate) fn for_certificate(url: &str, ca_pem: &str, user: &Credential) -> String {
     let certificate = BASE64_STANDARD.encode(user.cert_pem());
     let key = BASE64_STANDARD.encode(user.key_pem());
-    file(url, ca, &format!("client-certificate-data: {certificate}\n    client-key-data: {key}"))
+    file(
+        url,
+        ca_pem,
+        &format!("client-certificate-data: {certificate}\n    client-key-data: {key}"),
+    )
 }
 
-pub(crate) fn for_token(url: &str, ca: &Ca, token: &str) -> String {
-    file(url, ca, &format!("token: {token}"))
+pub(crate) fn for_token(url: &str, ca_pem: &str, token: &str) -> String {
+    file(url, ca_pem, &format!("token: {token}"))
 }
 
-fn file(url: &str, ca: &Ca, user: &str) -> String {
-    let ca = BASE64_STANDARD.encode(ca.cert_pem());
+fn file(url: &str, ca_pem: &str, user: &str) -> String {
+    let ca = BASE64_STANDARD.encode(ca_pem);
     format!(
         "\
 apiVersion: v1

@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
-use kube::{Api, Client};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
 
-use super::{ServerError, kubeconfig};
+use super::{Access, ServerError, access::has_account, kubeconfig};
 use crate::{
     assets::Assets,
     pki::{Ca, Leaf},
@@ -62,12 +62,11 @@ pub(crate) struct Settings<'a> {
 pub(crate) struct Plane {
     pub(crate) daemons: Vec<Daemon>,
     pub(crate) ca: Ca,
-    pub(crate) kubeconfig: PathBuf,
-    pub(crate) url: String,
+    pub(crate) access: Access,
 }
 
 impl Settings<'_> {
-    pub(crate) fn audit_log(&self) -> PathBuf {
+    fn audit_log(&self) -> PathBuf {
         self.state.join("audit.log")
     }
 
@@ -80,7 +79,7 @@ impl Settings<'_> {
         self.write_pki(&ca, &pki)?;
         let kubeconfig = self.state.join("kubeconfig");
         let admin = ca.issue(Leaf::client("admin").organization("system:masters"))?;
-        write(&kubeconfig, &kubeconfig::for_certificate(&url, &ca, &admin))?;
+        write(&kubeconfig, &kubeconfig::for_certificate(&url, ca.cert_pem(), &admin))?;
 
         let etcd_url = format!("http://127.0.0.1:{}", free_port()?);
         let peer_url = format!("http://127.0.0.1:{}", free_port()?);
@@ -109,14 +108,20 @@ impl Settings<'_> {
         }
         if self.controllers {
             progress.say("waiting for the controllers");
-            // Pods are refused until their service account exists.
-            let accounts = Api::<ServiceAccount>::namespaced(client.clone(), "default");
-            let account = || async {
-                accounts.get("default").await.is_ok_and(|account| account.secrets.is_some())
-            };
-            until(&mut daemons.0, "the controllers have made a service account", account).await?;
+            until(&mut daemons.0, "the controllers have made a service account", || async {
+                has_account(&client, "default").await
+            })
+            .await?;
         }
-        Ok(Plane { daemons: std::mem::take(&mut daemons.0), ca, kubeconfig, url })
+        let access = Access {
+            state: self.state.to_owned(),
+            url,
+            ca_pem: ca.cert_pem().to_owned(),
+            kubeconfig,
+            audit_log: self.audit.then(|| self.audit_log()),
+            controllers: self.controllers,
+        };
+        Ok(Plane { daemons: std::mem::take(&mut daemons.0), ca, access })
     }
 
     fn launch(&mut self, name: &'static str, args: Vec<OsString>) -> Result<Daemon, ProcessError> {
@@ -239,7 +244,7 @@ impl Settings<'_> {
     ) -> Result<Vec<OsString>, ServerError> {
         let user = ca.client("system:kube-controller-manager")?;
         let path = self.state.join("kube-controller-manager.kubeconfig");
-        write(&path, &kubeconfig::for_certificate(url, ca, &user))?;
+        write(&path, &kubeconfig::for_certificate(url, ca.cert_pem(), &user))?;
         let mut flags = Flags::default();
         flags
             .path("kubeconfig", &path)
@@ -259,7 +264,7 @@ impl Settings<'_> {
     fn kube_scheduler(&self, ca: &Ca, url: &str) -> Result<Vec<OsString>, ServerError> {
         let user = ca.client("system:kube-scheduler")?;
         let path = self.state.join("kube-scheduler.kubeconfig");
-        write(&path, &kubeconfig::for_certificate(url, ca, &user))?;
+        write(&path, &kubeconfig::for_certificate(url, ca.cert_pem(), &user))?;
         let mut flags = Flags::default();
         flags
             .path("kubeconfig", &path)

@@ -1,0 +1,211 @@
+//! The records of runs and components: PatchBundle and ManagedComponent objects, written by
+//! compare-and-swap.
+//!
+//! The agent is the only writer. A record that somebody else changed meanwhile is read again, and
+//! written only if its state still is the one that this process left it in: two agents can't carry
+//! on one run.
+
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{DeleteParams, ListParams, PostParams},
+};
+use mendix_agent_core::bundle::run::State;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::failure::{CallCause, CallError};
+use crate::{
+    cluster::{CALL_DEADLINE, Cluster, FIELD_MANAGER, STATUS_MANAGER},
+    crd::{
+        managed_component::{ManagedComponent, ManagedComponentSpec, ManagedComponentStatus},
+        patch_bundle::{PatchBundle, PatchBundleSpec, PatchBundleStatus},
+    },
+};
+
+/// Attempts of one compare-and-swap: metadata of a record may be edited by people.
+const SWAP_ATTEMPTS: usize = 5;
+
+/// The records in the agent's namespace.
+#[derive(Clone)]
+pub struct Records {
+    bundles: Api<PatchBundle>,
+    components: Api<ManagedComponent>,
+}
+
+impl Records {
+    /// Records of this cluster.
+    pub fn new(cluster: &Cluster) -> Self {
+        Self { bundles: cluster.own(), components: cluster.own() }
+    }
+
+    /// All runs.
+    ///
+    /// # Errors
+    /// When the API server can't be reached.
+    pub async fn bundles(&self) -> Result<Vec<PatchBundle>, CallError> {
+        list(&self.bundles).await
+    }
+
+    /// All components.
+    ///
+    /// # Errors
+    /// When the API server can't be reached.
+    pub async fn components(&self) -> Result<Vec<ManagedComponent>, CallError> {
+        list(&self.components).await
+    }
+
+    /// One run, as it is now.
+    ///
+    /// # Errors
+    /// When the API server can't be reached.
+    pub async fn bundle(&self, name: &str) -> Result<Option<PatchBundle>, CallError> {
+        deadline("read", about("PatchBundle", name), self.bundles.get_opt(name)).await
+    }
+
+    /// Makes a record of a run, or returns the one that is there.
+    ///
+    /// # Errors
+    /// When the API server refuses or can't be reached.
+    pub async fn open(&self, name: &str, spec: PatchBundleSpec) -> Result<PatchBundle, CallError> {
+        if let Some(bundle) = self.bundle(name).await? {
+            return Ok(bundle);
+        }
+        let bundle = PatchBundle::new(name, spec);
+        let params = writer(FIELD_MANAGER);
+        let call = self.bundles.create(&params, &bundle);
+        deadline("create", about("PatchBundle", name), call).await
+    }
+
+    /// Deletes the record of a run.
+    ///
+    /// # Errors
+    /// When the API server refuses or can't be reached.
+    pub async fn drop_bundle(&self, name: &str) -> Result<(), CallError> {
+        let params = DeleteParams::default();
+        let call = self.bundles.delete(name, &params);
+        match deadline("delete", about("PatchBundle", name), call).await {
+            Err(error) if !is_status(&error, 404) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the status of a run that this process read as `bundle`.
+    ///
+    /// # Errors
+    /// When the record's state is no longer the one in `bundle`: another process carries on.
+    pub async fn save(
+        &self,
+        bundle: &PatchBundle,
+        status: PatchBundleStatus,
+    ) -> Result<PatchBundle, CallError> {
+        let name = bundle.name_any();
+        let expected = state_of(bundle);
+        let mut base = bundle.clone();
+        let params = writer(STATUS_MANAGER);
+        for _ in 0..SWAP_ATTEMPTS {
+            base.status = Some(status.clone());
+            let call = self.bundles.replace_status(&name, &params, &base);
+            match deadline("update", about("PatchBundle", &name), call).await {
+                Err(error) if is_status(&error, 409) => {}
+                result => return result,
+            }
+            base = deadline("read", about("PatchBundle", &name), self.bundles.get(&name)).await?;
+            if state_of(&base) != expected {
+                let why = "another process carries on this run";
+                return Err(answer("update", about("PatchBundle", &name), why));
+            }
+        }
+        Err(answer("update", about("PatchBundle", &name), "it keeps changing"))
+    }
+
+    /// Changes the status of a component, making its object if there is none. `change` is called
+    /// with what is there now, again after each conflict; none from it means: leave it.
+    ///
+    /// # Errors
+    /// When the API server refuses or can't be reached.
+    pub async fn update_component(
+        &self,
+        name: &str,
+        change: impl Fn(ManagedComponentStatus) -> Option<ManagedComponentStatus> + Send + Sync,
+    ) -> Result<ManagedComponent, CallError> {
+        let object = || about("ManagedComponent", name);
+        let (spec_writer, status_writer) = (writer(FIELD_MANAGER), writer(STATUS_MANAGER));
+        for _ in 0..SWAP_ATTEMPTS {
+            let found = deadline("read", object(), self.components.get_opt(name)).await?;
+            let mut component = match found {
+                Some(component) => component,
+                None => {
+                    let spec = ManagedComponentSpec { component: name.to_owned() };
+                    let new = ManagedComponent::new(name, spec);
+                    let call = self.components.create(&spec_writer, &new);
+                    match deadline("create", object(), call).await {
+                        Err(error) if is_status(&error, 409) => continue,
+                        result => result?,
+                    }
+                }
+            };
+            let before = component.status.clone().unwrap_or_default();
+            match change(before.clone()) {
+                Some(after) if component.status.is_none() || after != before => {
+                    component.status = Some(after);
+                }
+                _ => return Ok(component),
+            }
+            let call = self.components.replace_status(name, &status_writer, &component);
+            match deadline("update", object(), call).await {
+                Err(error) if is_status(&error, 409) => {}
+                result => return result,
+            }
+        }
+        Err(answer("update", object(), "it keeps changing"))
+    }
+}
+
+/// The state that a record stands for. One without status was made and not yet written to: it is
+/// an offer.
+pub fn state_of(bundle: &PatchBundle) -> Option<State> {
+    match &bundle.status {
+        None => Some(State::Offered),
+        Some(status) => State::parse(&status.state, status.component_index),
+    }
+}
+
+/// Spec and status have writers of their own: API servers before 1.22 don't tell a subresource's
+/// fields from the object's.
+fn writer(manager: &str) -> PostParams {
+    PostParams { field_manager: Some(manager.to_owned()), ..Default::default() }
+}
+
+async fn list<K>(api: &Api<K>) -> Result<Vec<K>, CallError>
+where
+    K: Resource + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
+    K::DynamicType: Default,
+{
+    let kind = K::kind(&K::DynamicType::default()).into_owned();
+    let params = ListParams::default();
+    Ok(deadline("list", kind, api.list(&params)).await?.items)
+}
+
+fn about(kind: &str, name: &str) -> String {
+    format!("{kind} {name}")
+}
+
+fn answer(action: &'static str, object: String, why: &str) -> CallError {
+    CallError::about(action, object, CallCause::Answer(why.to_owned()))
+}
+
+fn is_status(error: &CallError, code: u16) -> bool {
+    matches!(&error.cause, CallCause::Api(kube::Error::Api(status)) if status.code == code)
+}
+
+async fn deadline<T>(
+    action: &'static str,
+    object: String,
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, CallError> {
+    let cause = match tokio::time::timeout(CALL_DEADLINE, call).await {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) => CallCause::Api(error),
+        Err(_) => CallCause::Deadline,
+    };
+    Err(CallError::about(action, object, cause))
+}
