@@ -1,10 +1,13 @@
 pub mod contents;
 pub mod converge;
+pub mod driver;
 pub mod failure;
 pub mod gate;
 pub mod live;
 pub mod preimage;
 pub mod records;
+pub mod report;
+pub mod steps;
 pub mod stored;
 pub mod supply;
 pub mod trust;

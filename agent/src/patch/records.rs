@@ -88,6 +88,19 @@ impl Records {
         }
     }
 
+    /// Deletes the record of a component.
+    ///
+    /// # Errors
+    /// When the API server refuses or can't be reached.
+    pub async fn drop_component(&self, name: &str) -> Result<(), CallError> {
+        let params = DeleteParams::default();
+        let call = self.components.delete(name, &params);
+        match deadline("delete", about("ManagedComponent", name), call).await {
+            Err(error) if !is_status(&error, 404) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Writes the status of a run that this process read as `bundle`.
     ///
     /// # Errors
