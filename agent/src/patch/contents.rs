@@ -176,7 +176,9 @@ impl Contents {
     }
 
     async fn manifest(&self, sha256: &str) -> Result<Option<Manifest>, CallError> {
-        let Some(bytes) = self.read(sha256, MANIFEST_TAIL, MANIFEST).await? else { return Ok(None) };
+        let Some(bytes) = self.read(sha256, MANIFEST_TAIL, MANIFEST).await? else {
+            return Ok(None);
+        };
         let manifest: Manifest =
             serde_json::from_slice(&bytes).map_err(|e| self.broken(sha256, e))?;
         if manifest.sha256 != sha256 {

@@ -4,7 +4,7 @@
 //! The state is persisted before its step is done, and every step starts from live state, so it
 //! makes no difference at which instant a process dies.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -14,6 +14,7 @@ use mendix_agent_core::bundle::{
     plan::{Inventory, Plan},
     run::{Event, IllegalEvent, State, Step, due, next},
 };
+use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -92,6 +93,9 @@ pub struct Driver {
     pub(super) contents: Contents,
     pub(super) records: Records,
     pub(super) reporter: Reporter,
+    /// Held for reading while an object is put back, for writing while a run announces itself: after
+    /// that, drift correction leaves the run's components alone.
+    pub(super) corrections: Arc<RwLock<()>>,
     identity: Identity,
 }
 
@@ -144,6 +148,7 @@ impl Driver {
             records: Records::new(&cluster),
             cluster,
             reporter,
+            corrections: Arc::default(),
             identity,
         }
     }
@@ -171,7 +176,8 @@ impl Driver {
                 if let Some(error) = error {
                     tracing::warn!(error = error.line(), "the run waits");
                 }
-                self.reporter.run(&bundle, error.map(|error| cut(&format!("waits: {}", error.line()))));
+                self.reporter
+                    .run(&bundle, error.map(|error| cut(&format!("waits: {}", error.line()))));
             };
             let step = self.step(&bundle, state.step(components), supply, &paused, cancel);
             let done = if state.untouched() {
@@ -218,9 +224,8 @@ impl Driver {
         };
         let message = done.note.message.clone();
         let status = self.described(&bundle, from, &to, done.note);
-        let saved = patiently(cancel, &|_| {}, async || {
-            self.records.save(&bundle, status.clone()).await
-        });
+        let saved =
+            patiently(cancel, &|_| {}, async || self.records.save(&bundle, status.clone()).await);
         let bundle = match saved.await {
             Ok(bundle) => bundle,
             Err(StepError::Stopped) => return Err(DriveError::Stopped),
@@ -452,8 +457,9 @@ impl Driver {
         let index = self.index(bundle, paused, cancel).await?;
         let mut blobs = vec![];
         for entry in &index.components {
-            let stored =
-                patiently(cancel, paused, async || self.contents.contains(&entry.blob.sha256).await);
+            let stored = patiently(cancel, paused, async || {
+                self.contents.contains(&entry.blob.sha256).await
+            });
             if !stored.await? {
                 let fetched = self
                     .supplied(bundle, cancel, async || supply.fetch(&entry.blob.target).await)
@@ -706,6 +712,7 @@ impl Driver {
         paused: &(dyn Fn(Option<&CallError>) + Send + Sync),
         cancel: &CancellationToken,
     ) -> Result<(), StepError> {
+        let _no_correction = self.corrections.write().await;
         for component in plan.components() {
             let entry = component.entry();
             let intent = ComponentRun {
@@ -842,7 +849,9 @@ fn count(n: usize) -> u32 {
 fn failed(state: &State, error: &CallError) -> Done {
     match state {
         State::RollingBack(_) => Done::because(Event::Stuck, "CannotRestore", error.line()),
-        state if state.untouched() => Done::refused(vec![format!("ServerRefused: {}", error.line())]),
+        state if state.untouched() => {
+            Done::refused(vec![format!("ServerRefused: {}", error.line())])
+        }
         _ => Done::because(Event::Failed, "ApplyFailed", error.line()),
     }
 }

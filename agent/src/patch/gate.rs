@@ -122,10 +122,7 @@ pub async fn pass(
 ///
 /// # Errors
 /// When one can't be read.
-pub async fn look(
-    live: &Live,
-    ids: &[ObjectId],
-) -> Result<Vec<(ObjectId, Readiness)>, CallError> {
+pub async fn look(live: &Live, ids: &[ObjectId]) -> Result<Vec<(ObjectId, Readiness)>, CallError> {
     stream::iter(ids.iter().cloned())
         .map(|id| async move {
             let health = match live.get(&id).await? {

@@ -75,7 +75,11 @@ pub fn encode(images: &[PreImage]) -> Result<Vec<u8>, serde_json::Error> {
 /// # Errors
 /// When a line is something else.
 pub fn decode(bytes: &[u8]) -> Result<Vec<PreImage>, serde_json::Error> {
-    bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(serde_json::from_slice).collect()
+    bytes
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(serde_json::from_slice)
+        .collect()
 }
 
 /// Puts one object back. `run` is the run that is undone.

@@ -53,7 +53,11 @@ impl Reporter {
             message: paused.or(status.message).unwrap_or_default(),
             refusals: status.refusals,
             changed_at: status.changed_at.map(wire_time),
-            committed_release: self.committed.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            committed_release: self
+                .committed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
         }));
     }
 
@@ -85,10 +89,8 @@ impl Reporter {
 
     /// Records the transition of a run as an Event on its PatchBundle.
     pub async fn transition(&self, bundle: &PatchBundle, to: &State, note: Option<&str>) {
-        let bad = matches!(
-            to,
-            State::Refused | State::RollingBack(_) | State::RolledBack | State::Held
-        );
+        let bad =
+            matches!(to, State::Refused | State::RollingBack(_) | State::RolledBack | State::Held);
         let kind = if bad { EventType::Warning } else { EventType::Normal };
         let status = bundle.status.as_ref();
         let component = status.and_then(|status| status.component.as_deref());

@@ -192,9 +192,8 @@ impl Steps<'_> {
             .map(|object| async move {
                 let exceptions = exceptions(entry, &object.id);
                 let wanted = self.wanted(entry, object, &exceptions);
-                let call = patiently(self.cancel, self.paused, async || {
-                    converge(self.live, wanted).await
-                });
+                let call =
+                    patiently(self.cancel, self.paused, async || converge(self.live, wanted).await);
                 call.await.map(drop)
             })
             .buffer_unordered(PARALLEL_CALLS)
@@ -202,11 +201,7 @@ impl Steps<'_> {
             .await
     }
 
-    async fn await_jobs(
-        &self,
-        entry: &ComponentEntry,
-        jobs: &[&Object],
-    ) -> Result<(), StepError> {
+    async fn await_jobs(&self, entry: &ComponentEntry, jobs: &[&Object]) -> Result<(), StepError> {
         let ids: Vec<ObjectId> = jobs.iter().map(|job| job.id.clone()).collect();
         if ids.is_empty() {
             return Ok(());

@@ -2,8 +2,7 @@
 //! network.
 
 use mendix_agent_core::bundle::{
-    Authentic, Verified,
-    blob,
+    Authentic, Verified, blob,
     index::{self, BlobRef, ComponentEntry, ReleaseIndex},
     object::Object,
 };
