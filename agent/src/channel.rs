@@ -5,10 +5,25 @@
 //! [`Reports`] (what is to be told), [`Leases`] (proof that a ticket is active) and [`Dialer`]
 //! (a connection of its own for a transfer, so that a stalled upload can't starve heartbeats).
 
-use std::{collections::BTreeMap, sync::Arc};
+pub mod dial;
+pub mod enroll;
+pub mod identity;
+pub mod session;
 
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+
+use mendix_agent_core::session::About;
 use mendix_agent_proto::v1;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Mutex, broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+pub use mendix_agent_core::session::Link;
+
+pub use self::dial::{
+    DialError, Dialer, Layer, Target, bundle_client, snapshot_client, tls::TrustError,
+};
+use self::identity::Standing;
+use crate::{cluster::Cluster, config::Config};
 
 /// Leases that may be on their way to a reader; they are tiny and only the newest counts.
 const LEASE_BACKLOG: usize = 16;
@@ -37,7 +52,7 @@ pub struct Desired {
 }
 
 /// The sending side of [`Desired`], held by the session driver.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DesiredWriter {
     /// See [`Desired::release`].
     pub release: watch::Sender<Option<Revised<v1::ReleaseSection>>>,
@@ -120,37 +135,6 @@ pub fn leases() -> (Leases, mpsc::Receiver<v1::LeaseRequest>) {
     (Leases { requests, envelopes: broadcast::channel(LEASE_BACKLOG).0 }, receiver)
 }
 
-/// State of the session, for people and for paths that wait for it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Link {
-    /// Never connected since the start.
-    WaitingForConnection {
-        /// Layer and cause of the last failure, if one happened.
-        last_failure: Option<String>,
-    },
-    /// A session is up.
-    Connected {
-        /// Id the server gave it.
-        session_id: String,
-        /// Since when.
-        since: jiff::Timestamp,
-        /// Server clock minus own clock, milliseconds.
-        clock_skew_millis: i64,
-    },
-    /// It was up, and is not now.
-    Disconnected {
-        /// Since when.
-        since: jiff::Timestamp,
-        /// Layer and cause.
-        last_failure: String,
-    },
-    /// The cluster was deleted in the portal.
-    Deregistered {
-        /// What the server said.
-        reason: String,
-    },
-}
-
 /// What the other paths get of the channel.
 #[derive(Clone)]
 pub struct Handles {
@@ -164,22 +148,105 @@ pub struct Handles {
     pub link: watch::Receiver<Link>,
     /// Connections of their own for transfers.
     pub dialer: Dialer,
+    /// The agent's identity, with the cluster's release ring.
+    pub standing: watch::Receiver<Standing>,
 }
 
-/// Opens mTLS connections to the control plane with the agent's current identity. (Owner of this
-/// type: channel/dial.rs; transfers call [`Dialer::connect`].)
+/// Everything the channel runs: keeps the identity alive and holds the session.
 #[derive(Clone)]
-pub struct Dialer {}
+pub struct Worker {
+    enrollment: Arc<enroll::Enrollment>,
+    /// Taken by whoever runs; free again when that ends, however it ends.
+    wiring: Arc<Mutex<session::Wiring>>,
+}
 
-impl Dialer {
-    /// A new TCP connection with the current identity, for BundleService or SnapshotService. Has a
-    /// connect deadline; names the layer that failed.
-    pub async fn connect(&self) -> Result<tonic::transport::Channel, DialError> {
-        Err(DialError {})
+/// Why the channel can't be set up. A restart alone does not cure it.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The endpoint.
+    #[error(transparent)]
+    Endpoint(#[from] DialError),
+    /// The channel CA.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+}
+
+/// Sets up the channel; nothing is dialled until [`Worker::run`]. `lease_epoch` is the fencing epoch
+/// of the leader's Lease.
+///
+/// # Errors
+/// When the endpoint can't be read, or `channel-ca.pem` can't be used.
+pub fn open(
+    config: &Config,
+    cluster: &Cluster,
+    lease_epoch: u64,
+) -> Result<(Handles, Worker), OpenError> {
+    let target = Target::from_config(config)?;
+    let version = env!("CARGO_PKG_VERSION");
+    let settings = enroll::Settings {
+        cluster_uid: cluster.uid.clone(),
+        agent_version: version.into(),
+        bootstrap_token_file: config.bootstrap_token_file.clone(),
+        service_account_token_file: config.service_account_token_file.clone(),
+        channel_ca: dial::tls::channel_ca(&config.trust_dir)?,
+    };
+    let (standing, standing_rx) = watch::channel(Standing::NotEnrolled {
+        reason: "the stored identity was not read yet".into(),
+    });
+    let dialer = Dialer::new(target.clone(), standing_rx.clone());
+    let (writer, desired) = desired();
+    let (leases, lease_requests) = leases();
+    let reports = Reports::default();
+    let (link_tx, link) = watch::channel(Link::WaitingForConnection { last_failure: None });
+    let about = About {
+        cluster_uid: cluster.uid.clone(),
+        agent_version: version.into(),
+        boot_id: format!("{:016x}{:016x}", random(), random()),
+        lease_epoch,
+        kubernetes_version: cluster.server_version.clone(),
+        capabilities: Vec::new(),
+    };
+    let wiring = session::Wiring {
+        about,
+        dialer: dialer.clone(),
+        standing: standing_rx.clone(),
+        desired: writer,
+        reports: reports.subscribe(),
+        lease_requests,
+        envelopes: leases.envelopes.clone(),
+        link: link_tx,
+    };
+    let store = identity::store::Store::new(cluster);
+    let enrollment = enroll::Enrollment::new(settings, target, store, standing);
+    let handles = Handles { desired, reports, leases, link, dialer, standing: standing_rx };
+    let worker = Worker { enrollment: Arc::new(enrollment), wiring: Arc::new(Mutex::new(wiring)) };
+    Ok((handles, worker))
+}
+
+impl Worker {
+    /// Runs until it is cancelled; may be run again after that, or after a panic. Whatever goes wrong
+    /// on the way is shown in [`Handles::link`] and tried again: there is nothing that a restart of
+    /// the process would cure, so there is no error.
+    ///
+    /// # Errors
+    /// None.
+    pub async fn run(&self, cancel: CancellationToken) -> Result<(), Infallible> {
+        let mut wiring = self.wiring.lock().await;
+        tokio::join!(
+            self.enrollment.run(cancel.clone()),
+            session::run(&mut wiring, cancel.clone()),
+        );
+        Ok(())
     }
 }
 
-/// Which layer failed: DNS, private-address policy, TCP, proxy, TLS, authentication, stream.
-#[derive(Debug, thiserror::Error)]
-#[error("dialling is not built yet")]
-pub struct DialError {}
+/// Uniform over all of `u64`: for jitter and ids.
+#[expect(clippy::expect_used, reason = "without randomness no key and no TLS handshake either")]
+pub(crate) fn random() -> u64 {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's source of randomness works");
+    u64::from_ne_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,11 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 
 pub mod agent_status;
+pub mod log_sharing_policy;
+pub mod log_snapshot;
 pub mod managed_component;
 pub mod patch_bundle;
+pub mod support_ticket;
 
 /// API group of the agent's custom resources.
 pub const GROUP: &str = "agent.mendix.com";
@@ -20,6 +23,9 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         agent_status::AgentStatus::crd(),
         managed_component::ManagedComponent::crd(),
         patch_bundle::PatchBundle::crd(),
+        support_ticket::SupportTicket::crd(),
+        log_snapshot::LogSnapshot::crd(),
+        log_sharing_policy::LogSharingPolicy::crd(),
     ]
 }
 
@@ -42,4 +48,9 @@ pub fn yaml() -> Result<String, serde_saphyr::ser::Error> {
 /// `#[schemars(schema_with = "super::date_time")]`. `kubectl` shows such a column as an age.
 fn date_time(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "string", "format": "date-time", "nullable": true })
+}
+
+/// Schema of an RFC 3339 time that is always there: `#[schemars(schema_with = "super::instant")]`.
+fn instant(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "string", "format": "date-time" })
 }

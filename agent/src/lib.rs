@@ -17,4 +17,5 @@ pub mod metrics;
 pub mod patch;
 pub mod requests;
 pub mod run;
+pub mod status;
 pub mod supervise;

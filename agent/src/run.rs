@@ -8,19 +8,24 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    agent_status,
+    agent_status, channel,
     cli::{Exit, Output},
     cluster::{Cluster, ClusterError},
     config::Config,
     health,
     http::{self, Pages},
     metrics::Metrics,
+    status::{Overview, StatusError},
     supervise::{Supervisor, chain},
 };
 
 /// Pauses between attempts to reach the Kubernetes API at start-up: a service mesh or the API
 /// server itself may come up after the agent.
 const CLUSTER_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Fencing epoch that `Hello` carries. With one replica and strategy Recreate there is one writer;
+/// an epoch per leader comes with the Lease.
+const LEASE_EPOCH: u64 = 1;
 
 /// Why the agent could not run.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +39,15 @@ pub enum RunError {
     /// The cluster could not be read.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// The agent's objects can't be listed.
+    #[error(transparent)]
+    Status(#[from] StatusError),
+    /// The result can't be written as JSON.
+    #[error("write the result as JSON")]
+    Json(#[source] serde_json::Error),
+    /// The channel can't be set up.
+    #[error("set up the channel")]
+    Channel(#[from] channel::OpenError),
     /// Signals can't be received.
     #[error("listen for signals")]
     Signals(#[source] std::io::Error),
@@ -43,8 +57,11 @@ impl RunError {
     /// The exit code that says so.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Kubeconfig(_) | Self::Client(_) | Self::Cluster(_) => Exit::Cluster,
-            Self::Signals(_) => Exit::Failed,
+            Self::Kubeconfig(_) | Self::Client(_) | Self::Cluster(_) | Self::Status(_) => {
+                Exit::Cluster
+            }
+            Self::Channel(_) => Exit::Config,
+            Self::Signals(_) | Self::Json(_) => Exit::Failed,
         }
     }
 }
@@ -70,7 +87,9 @@ pub async fn run(config: Config) -> Result<Exit, RunError> {
             return Ok(Exit::Success);
         }
     };
+    let (handles, worker) = channel::open(&config, &cluster, LEASE_EPOCH)?;
     let mut supervisor = Supervisor::new(shutdown.clone());
+    start(&mut supervisor, config, cluster, handles, worker);
     let signal = signals.next().await;
     tracing::info!(signal, "stopping");
     shutdown.cancel();
@@ -82,6 +101,41 @@ pub async fn run(config: Config) -> Result<Exit, RunError> {
         signal = signals.next() => tracing::warn!(signal, "stopped at once by a second signal"),
     }
     Ok(Exit::Success)
+}
+
+/// Starts every task of the agent.
+fn start(
+    supervisor: &mut Supervisor,
+    config: Config,
+    cluster: Cluster,
+    handles: channel::Handles,
+    worker: channel::Worker,
+) {
+    let metrics = Arc::new(Metrics::new(
+        handles.link.clone(),
+        handles.reports.clone(),
+        supervisor.tasks(),
+        env!("CARGO_PKG_VERSION"),
+    ));
+    let pages = Pages { tasks: supervisor.tasks(), metrics };
+    let listen = config.listen;
+    supervisor.spawn("http", move |token| http::serve(listen, pages.clone(), token));
+    supervisor.spawn("channel", move |token| {
+        let worker = worker.clone();
+        async move { worker.run(token).await }
+    });
+    let (health_cluster, reports) = (cluster.clone(), handles.reports.clone());
+    supervisor
+        .spawn("health", move |token| health::run(health_cluster.clone(), reports.clone(), token));
+    supervisor.spawn("agent-status", move |token| {
+        agent_status::run(
+            cluster.clone(),
+            config.clone(),
+            handles.link.clone(),
+            handles.reports.clone(),
+            token,
+        )
+    });
 }
 
 async fn connect(client: Client, namespace: String) -> Result<Cluster, ClusterError> {
@@ -127,7 +181,17 @@ pub async fn preflight(_config: Config, _output: Output) -> Result<Exit, RunErro
     Ok(Exit::Success)
 }
 
-/// The command `status`.
-pub async fn status(_namespace: String, _output: Output) -> Result<Exit, RunError> {
+/// The command `status`: reads the agent's objects with the caller's rights and prints them.
+///
+/// # Errors
+/// When Kubernetes can't be reached or refuses.
+pub async fn status(namespace: String, output: Output) -> Result<Exit, RunError> {
+    let overview = Overview::read(&client().await?, &namespace).await?;
+    match output {
+        Output::Table => print!("{}", overview.table()),
+        Output::Json => {
+            println!("{}", serde_json::to_string_pretty(&overview).map_err(RunError::Json)?)
+        }
+    }
     Ok(Exit::Success)
 }

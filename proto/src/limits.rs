@@ -53,6 +53,22 @@ pub const DRAIN_SPREAD_MAX: Duration = Duration::from_secs(600);
 /// often than its policy allows).
 pub const HTTP2_PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
+/// Initial HTTP/2 window of one stream, both ends: more than the largest message, and enough for
+/// 64 MiB/s at 8 ms of latency.
+pub const HTTP2_STREAM_WINDOW: u32 = 512 * 1024;
+/// Initial HTTP/2 window of a connection, both ends: twice a stream's, so that one stalled stream
+/// can't take all of it.
+pub const HTTP2_CONNECTION_WINDOW: u32 = 2 * HTTP2_STREAM_WINDOW;
+/// How long unacknowledged data may stay in the kernel before a connection is given up
+/// (`TCP_USER_TIMEOUT`).
+pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the server may take from an opened stream to `Welcome`.
+pub const WELCOME_DEADLINE: Duration = Duration::from_secs(20);
+/// Most certificates in an issued chain.
+pub const MAX_CHAIN: usize = 4;
+/// Most trust anchors an agent keeps.
+pub const MAX_TRUST_ANCHORS: usize = 8;
+
 /// How long a lease proves that a ticket is active, counted from the sending of its nonce.
 pub const LEASE_TTL: Duration = Duration::from_secs(60);
 /// How often a nonce is sent while a snapshot is being taken.

@@ -12,4 +12,7 @@ pub mod keys;
 pub mod lease;
 pub mod ledger;
 pub mod policy;
+pub mod refusal;
 pub mod ticket;
+
+pub use refusal::Refusal;

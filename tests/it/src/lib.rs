@@ -1,1 +1,1 @@
-//! placeholder
+//! Integration tests live in `tests/it`; this crate has no code of its own.

@@ -1,1 +1,35 @@
-//! placeholder
+//! Real parts for the tests and the demo of the Mendix on Azure agent.
+//!
+//! The agent is tested against what it meets in production, not against imitations: a real
+//! kube-apiserver with etcd ([`apiserver`]), a whole one-node Kubernetes with real pods ([`node`]),
+//! images made from files ([`image`]), real certificates ([`pki`]) and a network that stalls and
+//! breaks on demand ([`proxy`]). [`assets`] finds or builds the Kubernetes programs, [`wait`] is how
+//! tests wait: on a condition, with a deadline.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use mendix_test_kit::apiserver::ApiServer;
+//!
+//! let server = ApiServer::shared().await?; // one per test process
+//! let namespace = server.namespace("apply").await?; // one per test
+//! let client = server.client().await?;
+//! # let _ = (namespace, client); Ok(())
+//! # }
+//! ```
+//!
+//! Everything started here ends with the process that started it, also when that is killed with
+//! SIGKILL: children get the kernel's parent-death signal, and a small shell that waits for the end
+//! of its standard input puts the machine back (see `undo.sh`).
+
+pub mod apiserver;
+pub mod assets;
+pub mod image;
+pub mod node;
+pub mod pki;
+mod process;
+pub mod progress;
+pub mod proxy;
+mod skip;
+pub mod wait;
+
+pub use skip::skip;

@@ -1,7 +1,25 @@
 //! The consent grant: what a customer allowed when a ticket was opened, signed by the consent key.
 
-use jiff::Timestamp;
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use mendix_agent_proto::limits::MAX_GRANT_ENVELOPE;
 use serde::{Deserialize, Serialize};
+
+use super::{keys::Trust, refusal::Refusal};
+use crate::{
+    envelope::{self, Signed},
+    seal::RecipientPublicKey,
+};
+
+/// Longest time from `not_before` to `expires_at`.
+pub const MAX_VALIDITY: SignedDuration = SignedDuration::from_hours(72);
+/// Longest window: node logs are rotated long before.
+pub const MAX_WINDOW: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// Most components in a grant.
+pub const MAX_COMPONENTS: usize = 64;
+/// How far the portal's clock may be ahead of ours.
+pub const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// DSSE payload type of a grant.
 pub const GRANT_PAYLOAD_TYPE: &str = "application/vnd.mendix.consent-grant.v1+json";
@@ -88,4 +106,166 @@ pub struct Budget {
     pub snapshots: u32,
     /// Sealed bytes over all snapshots.
     pub bytes: u64,
+}
+
+/// Verifies a grant's envelope, and what every grant has to satisfy wherever it is used.
+///
+/// # Errors
+/// [`Refusal::GrantInvalid`] for the envelope, [`Refusal::GrantField`], [`Refusal::RecipientKey`]
+/// or [`Refusal::StatusKeyNotPinned`] for a field.
+pub fn verify(envelope: &[u8], trust: &Trust) -> Result<Signed<Grant>, Refusal> {
+    let grant: Signed<Grant> =
+        envelope::verify(envelope, GRANT_PAYLOAD_TYPE, MAX_GRANT_ENVELOPE, &trust.consent)
+            .map_err(Refusal::GrantInvalid)?;
+    grant.check_fields()?;
+    if trust.status.only(&grant.status_key_id).is_none() {
+        return Err(Refusal::StatusKeyNotPinned);
+    }
+    Ok(grant)
+}
+
+impl Grant {
+    /// The ticket's key.
+    ///
+    /// # Errors
+    /// [`Refusal::RecipientKey`] when it can't be sealed to.
+    pub fn recipient(&self) -> Result<RecipientPublicKey, Refusal> {
+        RecipientPublicKey::from_base64(&self.recipient_public_key)
+            .map_err(|_| Refusal::RecipientKey)
+    }
+
+    fn check_fields(&self) -> Result<(), Refusal> {
+        let field = |field, rule| Err(Refusal::GrantField { field, rule });
+        if self.version != 1 {
+            return field("version", "must be 1");
+        }
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        if self.grant_id.is_empty() || self.grant_id.len() > 64 || !self.grant_id.bytes().all(plain)
+        {
+            return field("grant_id", "must be 1 to 64 of [A-Za-z0-9-]");
+        }
+        for (name, text) in
+            [("consented_by", &self.consented_by), ("consented_how", &self.consented_how)]
+        {
+            if text.trim().is_empty() || text.len() > 256 {
+                return field(name, "must say something in at most 256 bytes");
+            }
+        }
+        if self.consented_at > self.expires_at {
+            return field("consented_at", "must not lie after the expiry");
+        }
+        if self.components.is_empty() || self.components.len() > MAX_COMPONENTS {
+            return field("components", "must hold 1 to 64 names");
+        }
+        if !self.components.iter().all(|name| is_dns_label(name)) {
+            return field("components", "must be exact names (DNS labels), never patterns");
+        }
+        if self.components.iter().collect::<BTreeSet<_>>().len() != self.components.len() {
+            return field("components", "must name each component once");
+        }
+        if self.data_classes.is_empty() {
+            return field("data_classes", "must name at least one");
+        }
+        if self.window.from >= self.window.to {
+            return field("window", "must begin before it ends");
+        }
+        if self.window.to.duration_since(self.window.from) > MAX_WINDOW {
+            return field("window", "must not be longer than 7 days");
+        }
+        if self.not_before >= self.expires_at {
+            return field("expires_at", "must lie after not_before");
+        }
+        if self.expires_at.duration_since(self.not_before) > MAX_VALIDITY {
+            return field("expires_at", "must lie within 72 h of not_before");
+        }
+        if self.budget.snapshots == 0 || self.budget.bytes == 0 {
+            return field("budget", "must allow at least one snapshot and one byte");
+        }
+        self.recipient().map(drop)
+    }
+}
+
+/// Whether a name is a DNS label: 1 to 63 of `[a-z0-9-]`, no dash at either end.
+pub fn is_dns_label(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::{consent::keys::ConsentKeys, envelope::SigningKey};
+
+    pub(in crate::consent) fn consent_key() -> SigningKey {
+        SigningKey::from_seed(&[1; 32]).unwrap()
+    }
+
+    pub(in crate::consent) fn status_key() -> SigningKey {
+        SigningKey::from_seed(&[2; 32]).unwrap()
+    }
+
+    pub(in crate::consent) fn trust() -> Trust {
+        let keys = ConsentKeys {
+            version: 1,
+            consent: vec![consent_key().pinned()],
+            status: vec![status_key().pinned(), SigningKey::from_seed(&[3; 32]).unwrap().pinned()],
+        };
+        Trust::parse(&serde_json::to_vec(&keys).unwrap()).unwrap()
+    }
+
+    /// Valid on 2026-11-20, 12:00.
+    pub(in crate::consent) fn grant() -> Grant {
+        Grant {
+            version: 1,
+            grant_id: "6f9c2a52-1d3e-4c5b-9a70-000000000001".into(),
+            cluster_uid: "cluster-1".into(),
+            ticket_id: "MX-1001".into(),
+            scopes: vec![Scope::LogSharing],
+            consented_by: "ops@customer.example".into(),
+            consented_at: "2026-11-20T08:59:00Z".parse().unwrap(),
+            consented_how: "portal-ticket-form".into(),
+            components: vec!["mendix-operator".into(), "ingress".into()],
+            data_classes: vec![DataClass::ComponentLogs, DataClass::Events],
+            window: Window {
+                from: "2026-11-20T06:00:00Z".parse().unwrap(),
+                to: "2026-11-21T09:00:00Z".parse().unwrap(),
+            },
+            not_before: "2026-11-20T09:00:00Z".parse().unwrap(),
+            expires_at: "2026-11-21T09:00:00Z".parse().unwrap(),
+            budget: Budget { snapshots: 5, bytes: 64 * 1024 * 1024 },
+            min_redaction_policy: 1,
+            recipient_public_key: "B6r/Pp/BZydVRPTDpqF82Dfy7G54zYpXsePfs8wDWnY=".into(),
+            status_key_id: status_key().keyid(),
+        }
+    }
+
+    pub(in crate::consent) fn signed(grant: &Grant) -> Vec<u8> {
+        consent_key().sign(GRANT_PAYLOAD_TYPE, &serde_json::to_vec(grant).unwrap())
+    }
+
+    #[test]
+    fn a_grant_signed_by_the_status_key_is_no_grant() {
+        let envelope =
+            status_key().sign(GRANT_PAYLOAD_TYPE, &serde_json::to_vec(&grant()).unwrap());
+        assert_eq!(verify(&envelope, &trust()).unwrap_err().code(), "GrantInvalid");
+    }
+
+    #[test]
+    fn component_names_are_exact() {
+        for name in ["*", "mendix-*", "Mendix", "a.b", "-a", "a-", "", "a/b", &"a".repeat(64)] {
+            let bad = Grant { components: vec![name.into()], ..grant() };
+            assert_eq!(verify(&signed(&bad), &trust()).unwrap_err().code(), "GrantField", "{name}");
+        }
+        assert!(verify(&signed(&grant()), &trust()).is_ok());
+    }
+
+    #[test]
+    fn a_payload_with_a_field_this_build_does_not_know_is_refused() {
+        let mut payload = serde_json::to_value(grant()).unwrap();
+        payload["unlimited"] = true.into();
+        let envelope = consent_key().sign(GRANT_PAYLOAD_TYPE, payload.to_string().as_bytes());
+        assert_eq!(verify(&envelope, &trust()).unwrap_err().code(), "GrantInvalid");
+    }
 }

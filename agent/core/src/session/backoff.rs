@@ -1,0 +1,111 @@
+//! When to dial again: full jitter between nothing and a ceiling that doubles, as a function of how
+//! often it failed and of randomness that is passed in.
+
+use std::time::Duration;
+
+/// A session has to last this long before the failures before it are forgotten. Resetting on the
+/// mere success of a dial would let a server that accepts and closes be dialled every second.
+pub const STABLE_AFTER: Duration = Duration::from_secs(600);
+
+/// First and highest ceiling after an outage.
+const OUTAGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
+/// First and highest ceiling after a refusal, which another try seldom cures.
+const REFUSAL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(900));
+
+/// What kind of failure it was, which decides how soon to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schedule {
+    /// Something between the agent and the control plane is down: 1 s to 120 s, full jitter.
+    Outage,
+    /// The control plane, or a rule of the agent, said no: 30 s to 15 min, never less than half the
+    /// ceiling.
+    Refusal,
+}
+
+/// Counts failures and says how long to wait.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// The wait after one more failure. `random` is uniform over all of `u64`.
+    pub fn next(&mut self, schedule: Schedule, random: u64) -> Duration {
+        let doublings = self.failures.min(16);
+        self.failures = self.failures.saturating_add(1);
+        let (first, highest) = match schedule {
+            Schedule::Outage => OUTAGE,
+            Schedule::Refusal => REFUSAL,
+        };
+        let ceiling = first.saturating_mul(1 << doublings).min(highest);
+        match schedule {
+            Schedule::Outage => ceiling.mul_f64(fraction(random)),
+            Schedule::Refusal => ceiling.mul_f64(0.5 + fraction(random) / 2.0),
+        }
+    }
+
+    /// Forgets past failures.
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+/// A uniform `u64` as a number in `[0, 1)`.
+pub(super) fn fraction(random: u64) -> f64 {
+    // 53 bits are what an f64 holds exactly.
+    (random >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// `duration` ±10 %.
+pub(super) fn about(duration: Duration, random: u64) -> Duration {
+    duration.mul_f64(0.9 + 0.2 * fraction(random))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn ceiling_doubles_and_stops_at_two_minutes() {
+        let mut backoff = Backoff::default();
+        let most: Vec<u64> = (0..10)
+            .map(|_| backoff.next(Schedule::Outage, u64::MAX).as_secs_f64().ceil() as u64)
+            .collect();
+        assert_eq!(most, [1, 2, 4, 8, 16, 32, 64, 120, 120, 120]);
+    }
+
+    #[test]
+    fn a_refusal_waits_at_least_half_its_ceiling() {
+        let mut backoff = Backoff::default();
+        let least: Vec<u64> =
+            (0..7).map(|_| backoff.next(Schedule::Refusal, 0).as_secs()).collect();
+        assert_eq!(least, [15, 30, 60, 120, 240, 450, 450]);
+    }
+
+    #[test]
+    fn reset_starts_over() {
+        let mut backoff = Backoff::default();
+        for _ in 0..50 {
+            backoff.next(Schedule::Outage, u64::MAX);
+        }
+        backoff.reset();
+        assert!(backoff.next(Schedule::Outage, u64::MAX) <= Duration::from_secs(1));
+    }
+
+    proptest! {
+        #[test]
+        fn waits_stay_in_their_bounds(rolls in prop::collection::vec((any::<bool>(), any::<u64>()), 0..100)) {
+            let mut backoff = Backoff::default();
+            for (refused, random) in rolls {
+                let schedule = if refused { Schedule::Refusal } else { Schedule::Outage };
+                let wait = backoff.next(schedule, random);
+                match schedule {
+                    Schedule::Outage => prop_assert!(wait <= OUTAGE.1),
+                    Schedule::Refusal => prop_assert!(wait >= REFUSAL.0 / 2 && wait <= REFUSAL.1),
+                }
+            }
+        }
+    }
+}

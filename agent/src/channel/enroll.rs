@@ -1,0 +1,475 @@
+//! Gets, renews and regains the agent's identity, and publishes what the dialler may use.
+//!
+//! ```text
+//! no identity ──token──▶ Enroll ─┐
+//! expired ─────────────▶ Recover ├─▶ validate ─▶ (renewed: use once) ─▶ store ─▶ publish
+//! half of its life ────▶ Renew ──┘
+//! ```
+//!
+//! A new bootstrap token is a person's order to enrol again, whatever identity there is: it is the
+//! way back when the certificate was revoked or its recoveries are used up.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use aws_lc_rs::digest;
+use jiff::Timestamp;
+use mendix_agent_core::session::{Backoff, Schedule, renew_at};
+use mendix_agent_proto::v1;
+use rustls::pki_types::CertificateDer;
+use secrecy::{ExposeSecret, SecretString};
+use thiserror::Error;
+use tokio::{io::AsyncReadExt, sync::watch, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    dial::{DialError, Target, describe, enrollment_client, tls},
+    identity::{
+        Credentials, Identity, IdentityError, Key, Parts, Standing,
+        store::{Store, StoreError, Stored},
+    },
+    random,
+};
+
+/// Longest wait for the control plane's answer to a request.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+/// How often the token file and the stored identity are looked at when nothing is due. Files are
+/// projected volumes, which change without notice; the look costs one read of each.
+const LOOK: Duration = Duration::from_secs(60);
+/// The same while there is no identity and no token: a person is waiting.
+const LOOK_UNENROLLED: Duration = Duration::from_secs(10);
+/// Largest bootstrap token.
+const MAX_TOKEN: u64 = 512;
+/// Largest ServiceAccount token.
+const MAX_ATTESTATION: u64 = 16 * 1024;
+
+/// What enrolment needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// UID of namespace kube-system.
+    pub cluster_uid: String,
+    /// SemVer of the agent.
+    pub agent_version: String,
+    /// One-time bootstrap token; may be absent.
+    pub bootstrap_token_file: PathBuf,
+    /// ServiceAccount token for attestation; absent outside a pod.
+    pub service_account_token_file: Option<PathBuf>,
+    /// Trust before there is an identity.
+    pub channel_ca: Vec<CertificateDer<'static>>,
+}
+
+/// Why a step towards an identity failed.
+#[derive(Debug, Error)]
+pub enum EnrollError {
+    /// There is no identity and no token to get one with.
+    #[error("no bootstrap token in {path}")]
+    NoToken {
+        /// Where it should be.
+        path: String,
+    },
+    /// A file can't be read.
+    #[error("{path} can't be read")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{path}: {problem}")]
+    Content {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// The control plane can't be reached.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// TLS could not be configured.
+    #[error("TLS configuration")]
+    Tls(
+        #[from]
+        #[source]
+        rustls::Error,
+    ),
+    /// The control plane said no, or nothing.
+    #[error("{call}: {}: {}", .status.code(), .status.message())]
+    Answer {
+        /// Enroll, Renew or Recover.
+        call: &'static str,
+        /// What it said.
+        status: Box<tonic::Status>,
+    },
+    /// The control plane did not answer.
+    #[error("{call}: no answer within {} s", ANSWER_DEADLINE.as_secs())]
+    NoAnswer {
+        /// Enroll, Renew or Recover.
+        call: &'static str,
+    },
+    /// What it issued can't be used.
+    #[error("{call}: what the control plane issued can't be used")]
+    Issued {
+        /// Enroll, Renew or Recover.
+        call: &'static str,
+        /// Why.
+        #[source]
+        source: IdentityError,
+    },
+    /// What is stored can't be used.
+    #[error("the stored identity can't be used, and there is no new bootstrap token")]
+    Stored(#[source] IdentityError),
+    /// The Secret.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A key.
+    #[error(transparent)]
+    Key(#[from] super::identity::KeyError),
+}
+
+impl EnrollError {
+    fn schedule(&self) -> Schedule {
+        match self {
+            Self::Dial(error) => error.failure().schedule,
+            Self::Answer { status, .. } => super::session::schedule(status.code()),
+            Self::Issued { .. } => Schedule::Refusal,
+            _ => Schedule::Outage,
+        }
+    }
+}
+
+/// Keeps the identity alive.
+pub struct Enrollment {
+    settings: Settings,
+    target: Target,
+    store: Store,
+    standing: watch::Sender<Standing>,
+}
+
+/// What the last step left to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Something changed; look again at once.
+    Again,
+    /// Nothing to do for this long.
+    Rest(Duration),
+}
+
+impl Enrollment {
+    /// Nothing happens until [`Enrollment::run`].
+    pub fn new(
+        settings: Settings,
+        target: Target,
+        store: Store,
+        standing: watch::Sender<Standing>,
+    ) -> Self {
+        Self { settings, target, store, standing }
+    }
+
+    /// Runs until it is cancelled. Failures are logged, shown in [`Standing`] while there is no
+    /// identity, and tried again: slower after a refusal than after an outage.
+    pub async fn run(&self, cancel: CancellationToken) {
+        let mut backoff = Backoff::default();
+        let mut memory = Memory::default();
+        loop {
+            let rest = tokio::select! {
+                () = cancel.cancelled() => return,
+                step = self.step(&mut memory) => match step {
+                    Ok(Step::Again) => Duration::ZERO,
+                    Ok(Step::Rest(rest)) => {
+                        backoff.reset();
+                        rest
+                    }
+                    Err(error) => self.failed(&error, &mut backoff),
+                },
+            };
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
+    }
+
+    fn failed(&self, error: &EnrollError, backoff: &mut Backoff) -> Duration {
+        let reason = describe(error);
+        let expired = match &*self.standing.borrow() {
+            Standing::Enrolled(credentials) => {
+                credentials.identity().not_after() <= Timestamp::now()
+            }
+            Standing::NotEnrolled { .. } => true,
+        };
+        if expired {
+            self.standing.send_replace(Standing::NotEnrolled { reason: reason.clone() });
+        }
+        if let EnrollError::NoToken { .. } = error {
+            tracing::debug!(reason, "waiting for a bootstrap token");
+            return LOOK_UNENROLLED;
+        }
+        let rest = backoff.next(error.schedule(), random());
+        tracing::warn!(reason, again_in_seconds = rest.as_secs(), "no new identity");
+        rest
+    }
+
+    async fn step(&self, memory: &mut Memory) -> Result<Step, EnrollError> {
+        let uid = &self.settings.cluster_uid;
+        let mut stored = self.store.load(uid).await?;
+        if let Some((token, sha256)) = self.token().await?
+            && stored.token_sha256.as_deref() != Some(&sha256)
+            && memory.tokens.may_try(&sha256)
+        {
+            match self.enroll(stored, token, sha256.clone()).await {
+                Ok(()) => return Ok(Step::Again),
+                Err(error) => {
+                    stored = self.store.load(uid).await?;
+                    if !matches!(stored.identity, Some(Ok(_))) {
+                        return Err(error);
+                    }
+                    // A token that is no good must not stand in the way of an identity that is.
+                    tracing::warn!(
+                        reason = describe(&error),
+                        "could not enrol again with the new bootstrap token"
+                    );
+                    memory.tokens.failed(sha256, error.schedule());
+                }
+            }
+        }
+        self.maintain(stored, &mut memory.renewal).await
+    }
+
+    /// Uses, renews or recovers what is stored.
+    async fn maintain(&self, stored: Stored, renewal: &mut Renewal) -> Result<Step, EnrollError> {
+        let identity = match &stored.identity {
+            None => {
+                let path = self.settings.bootstrap_token_file.display().to_string();
+                return Err(EnrollError::NoToken { path });
+            }
+            Some(Err(_)) => {
+                let problem = stored.identity.and_then(Result::err);
+                return Err(EnrollError::Stored(
+                    problem.unwrap_or(IdentityError::Missing("certificate")),
+                ));
+            }
+            Some(Ok(identity)) => identity.clone(),
+        };
+        let now = Timestamp::now();
+        let credentials = match identity.verify(now) {
+            Ok(credentials) => Arc::new(credentials),
+            Err(IdentityError::Expired { .. }) => {
+                self.recover(stored, &identity).await?;
+                return Ok(Step::Again);
+            }
+            Err(error) => return Err(EnrollError::Stored(error)),
+        };
+        let due = renewal.due(&identity);
+        self.publish(&credentials);
+        if now >= due {
+            self.renew(stored, &credentials).await?;
+            return Ok(Step::Again);
+        }
+        let until = Duration::try_from(due.duration_since(now)).unwrap_or_default();
+        Ok(Step::Rest(until.min(LOOK)))
+    }
+
+    /// Makes credentials the ones to dial with, unless they already are (their TLS configuration
+    /// holds the tickets by which connections resume).
+    fn publish(&self, credentials: &Arc<Credentials>) {
+        self.standing.send_if_modified(|standing| {
+            if let Standing::Enrolled(current) = standing
+                && current.identity().leaf() == credentials.identity().leaf()
+            {
+                return false;
+            }
+            let identity = credentials.identity();
+            tracing::info!(not_after = %identity.not_after(), ring = identity.ring(), "new identity");
+            *standing = Standing::Enrolled(Arc::clone(credentials));
+            true
+        });
+    }
+
+    /// The pending key, made and stored if there is none: a key is stored before it is sent.
+    async fn pending(&self, stored: Stored) -> Result<(Stored, Key), EnrollError> {
+        if let Some(key) = stored.pending.clone() {
+            return Ok((stored, key));
+        }
+        let key = Key::generate()?;
+        let stored = self.store.save_pending(stored, &key, &self.settings.cluster_uid).await?;
+        Ok((stored, key))
+    }
+
+    async fn enroll(
+        &self,
+        stored: Stored,
+        token: SecretString,
+        token_sha256: String,
+    ) -> Result<(), EnrollError> {
+        const CALL: &str = "Enroll";
+        let uid = &self.settings.cluster_uid;
+        let (stored, key) = self.pending(stored).await?;
+        let attestation = match &self.settings.service_account_token_file {
+            Some(path) => secret_file(path, MAX_ATTESTATION).await?,
+            None => None,
+        };
+        let request = v1::EnrollRequest {
+            cluster_uid: uid.clone(),
+            bootstrap_token: token.expose_secret().into(),
+            csr_der: key.request(uid)?,
+            service_account_token: attestation
+                .map(|token| token.expose_secret().into())
+                .unwrap_or_default(),
+            agent_version: self.settings.agent_version.clone(),
+        };
+        let tls = tls::server_authenticated(&self.settings.channel_ca)?;
+        let mut client = enrollment_client(self.target.connect(tls).await?);
+        let answer = answered(CALL, client.enroll(request)).await?;
+        let identity = accept(CALL, key, answer.issued, answer.ring, uid)?;
+        self.store.save_identity(stored, identity.identity(), Some(token_sha256), uid).await?;
+        Ok(())
+    }
+
+    async fn renew(&self, stored: Stored, current: &Credentials) -> Result<(), EnrollError> {
+        const CALL: &str = "Renew";
+        let uid = &self.settings.cluster_uid;
+        let (stored, key) = self.pending(stored).await?;
+        let request = v1::RenewRequest { csr_der: key.request(uid)? };
+        let channel = self.target.connect(Arc::clone(current.tls())).await?;
+        let answer = answered(CALL, enrollment_client(channel).renew(request)).await?;
+        let ring = current.identity().ring().to_owned();
+        let renewed = accept(CALL, key, answer.issued, ring, uid)?;
+        // Used once before the old one is given up: the control plane may have issued something
+        // that it does not accept itself, or anchors that don't lead to it.
+        self.target.connect(Arc::clone(renewed.tls())).await?;
+        self.store.save_identity(stored, renewed.identity(), None, uid).await?;
+        Ok(())
+    }
+
+    async fn recover(&self, stored: Stored, expired: &Identity) -> Result<(), EnrollError> {
+        const CALL: &str = "Recover";
+        let uid = &self.settings.cluster_uid;
+        let key = expired.key().clone();
+        let request = v1::RecoverRequest {
+            expired_certificate_der: expired.leaf().to_vec(),
+            csr_der: key.request(uid)?,
+        };
+        // The CA may have been rotated while the agent was away, with the mounted file updated.
+        let mut anchors = self.settings.channel_ca.clone();
+        anchors.extend(expired.anchors().iter().cloned());
+        let tls = tls::server_authenticated(&anchors)?;
+        let mut client = enrollment_client(self.target.connect(tls).await?);
+        let answer = answered(CALL, client.recover(request)).await?;
+        let recovered = accept(CALL, key, answer.issued, expired.ring().into(), uid)?;
+        self.store.save_identity(stored, recovered.identity(), None, uid).await?;
+        Ok(())
+    }
+
+    /// The bootstrap token with its digest, if there is one.
+    async fn token(&self) -> Result<Option<(SecretString, String)>, EnrollError> {
+        let token = secret_file(&self.settings.bootstrap_token_file, MAX_TOKEN).await?;
+        Ok(token.map(|token| {
+            let sha256 = digest::digest(&digest::SHA256, token.expose_secret().as_bytes());
+            (token, hex::encode(sha256))
+        }))
+    }
+}
+
+/// What is remembered from look to look.
+#[derive(Default)]
+struct Memory {
+    renewal: Renewal,
+    tokens: Tokens,
+}
+
+/// A token that failed while there is an identity: when it is tried again.
+#[derive(Default)]
+struct Tokens {
+    failed: Option<(String, Instant)>,
+    backoff: Backoff,
+}
+
+impl Tokens {
+    fn may_try(&self, sha256: &str) -> bool {
+        match &self.failed {
+            Some((failed, until)) if failed == sha256 => Instant::now() >= *until,
+            _ => true,
+        }
+    }
+
+    fn failed(&mut self, sha256: String, schedule: Schedule) {
+        if self.failed.as_ref().is_none_or(|(failed, _)| *failed != sha256) {
+            self.backoff.reset();
+        }
+        self.failed = Some((sha256, Instant::now() + self.backoff.next(schedule, random())));
+    }
+}
+
+/// When the stored certificate is renewed: drawn once per certificate, not at every look.
+#[derive(Default)]
+struct Renewal {
+    of: Option<(CertificateDer<'static>, Timestamp)>,
+}
+
+impl Renewal {
+    fn due(&mut self, identity: &Identity) -> Timestamp {
+        match &self.of {
+            Some((leaf, due)) if leaf == identity.leaf() => *due,
+            _ => {
+                let due = renew_at(identity.not_before(), identity.not_after(), random());
+                self.of = Some((identity.leaf().clone(), due));
+                due
+            }
+        }
+    }
+}
+
+async fn answered<T>(
+    call: &'static str,
+    answer: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, EnrollError> {
+    match timeout(ANSWER_DEADLINE, answer).await {
+        Ok(Ok(answer)) => Ok(answer.into_inner()),
+        Ok(Err(status)) => Err(EnrollError::Answer { call, status: Box::new(status) }),
+        Err(_) => Err(EnrollError::NoAnswer { call }),
+    }
+}
+
+/// Validates completely what was issued.
+fn accept(
+    call: &'static str,
+    key: Key,
+    issued: Option<v1::IssuedCertificate>,
+    ring: String,
+    cluster_uid: &str,
+) -> Result<Credentials, EnrollError> {
+    Parts::issued(key, issued, ring)
+        .and_then(|parts| Identity::assemble(parts, cluster_uid))
+        .and_then(|identity| identity.verify(Timestamp::now()))
+        .map_err(|source| EnrollError::Issued { call, source })
+}
+
+/// A secret in a file, without white space at its ends; `None` when there is none.
+async fn secret_file(
+    path: &std::path::Path,
+    most: u64,
+) -> Result<Option<SecretString>, EnrollError> {
+    let name = || path.display().to_string();
+    let file = match tokio::fs::File::open(path).await {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(EnrollError::File { path: name(), source }),
+    };
+    let mut content = zeroize::Zeroizing::new(Vec::new());
+    file.take(most + 1)
+        .read_to_end(&mut content)
+        .await
+        .map_err(|source| EnrollError::File { path: name(), source })?;
+    if content.len() as u64 > most {
+        return Err(EnrollError::Content { path: name(), problem: "larger than a token may be" });
+    }
+    let text = std::str::from_utf8(&content)
+        .map_err(|_| EnrollError::Content { path: name(), problem: "not text" })?
+        .trim();
+    Ok((!text.is_empty()).then(|| SecretString::from(text)))
+}

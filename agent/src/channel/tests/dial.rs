@@ -1,0 +1,198 @@
+//! Every layer fails under its own name.
+
+use std::{sync::Arc, time::SystemTime};
+
+use jiff::Timestamp;
+use mendix_agent_core::session::{AddressPolicy, Schedule};
+use mendix_agent_proto::v1;
+use tokio::{io::AsyncWriteExt as _, net::TcpListener, sync::watch};
+
+use super::{
+    plane::{CLUSTER, Ca, DAY, Manner, Plane, target},
+    soon,
+};
+use crate::channel::{
+    DialError, Dialer, Layer, Target,
+    dial::{describe, enrollment_client, tls},
+    identity::{Identity, Standing},
+};
+
+fn dialer(target: Target, ca: &Ca) -> Dialer {
+    let standing = Standing::Enrolled(Arc::new(ca.credentials()));
+    Dialer::new(target, watch::channel(standing).1)
+}
+
+async fn refused(plane: &Plane) -> DialError {
+    dialer(plane.target(), &plane.ca).connect().await.expect_err("this dial must fail")
+}
+
+#[tokio::test]
+async fn a_connection_carries_calls_and_later_ones_resume() {
+    let plane = Plane::start().await;
+    let dialer = dialer(plane.target(), &plane.ca);
+    for _ in 0..3 {
+        let channel = dialer.connect().await.unwrap();
+        let csr_der = plane.ca.parts(CLUSTER).key.request(CLUSTER).unwrap();
+        enrollment_client(channel).renew(v1::RenewRequest { csr_der }).await.unwrap();
+    }
+    assert_eq!(*plane.resumed.lock().unwrap(), [false, true, true]);
+}
+
+#[tokio::test]
+async fn a_broken_connection_is_not_dialled_again_behind_the_callers_back() {
+    let plane = Plane::start().await;
+    let channel = dialer(plane.target(), &plane.ca).connect().await.unwrap();
+    plane.cut.cancel();
+    for _ in 0..2 {
+        let mut client = enrollment_client(channel.clone());
+        soon("failure", client.renew(v1::RenewRequest::default())).await.unwrap_err();
+    }
+    assert_eq!(plane.resumed.lock().unwrap().len(), 1, "one call to connect, one connection");
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_exist_is_a_dns_failure() {
+    let policy = AddressPolicy { allow_public: false, allow_loopback: true };
+    let url = "https://control-plane.invalid:8443".parse().unwrap();
+    let target = Target::new(&url, policy).unwrap();
+    let error = dialer(target, &Ca::new("any")).connect().await.unwrap_err();
+    assert_eq!(error.layer(), Layer::Dns, "{}", describe(&error));
+    assert!(describe(&error).starts_with("DNS: control-plane.invalid does not resolve: "));
+    assert_eq!(error.failure().schedule, Schedule::Outage);
+}
+
+#[tokio::test]
+async fn a_public_address_is_refused_before_anything_is_sent() {
+    let url = "https://8.8.8.8".parse().unwrap();
+    let target = Target::new(&url, AddressPolicy::default()).unwrap();
+    let error = dialer(target, &Ca::new("any")).connect().await.unwrap_err();
+    assert_eq!(
+        describe(&error),
+        "private-address policy: 8.8.8.8 resolves to an address that may not be dialled: \
+         not a private address: 8.8.8.8"
+    );
+    assert_eq!(error.failure().schedule, Schedule::Refusal);
+}
+
+#[tokio::test]
+async fn loopback_needs_its_own_permission() {
+    let plane = Plane::start().await;
+    let url = format!("https://{}", plane.address).parse().unwrap();
+    let target = Target::new(&url, AddressPolicy::default()).unwrap();
+    let error = dialer(target, &plane.ca).connect().await.unwrap_err();
+    assert_eq!(error.layer(), Layer::AddressPolicy);
+}
+
+#[tokio::test]
+async fn a_closed_port_is_a_tcp_failure() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let error = dialer(target(address), &Ca::new("any")).connect().await.unwrap_err();
+    assert_eq!(error.layer(), Layer::Tcp, "{}", describe(&error));
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_no_tls_is_a_tls_failure() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        stream
+    });
+    let error = dialer(target(address), &Ca::new("any")).connect().await.unwrap_err();
+    assert_eq!(error.layer(), Layer::Tls, "{}", describe(&error));
+    drop(server.await);
+}
+
+#[tokio::test]
+async fn an_unknown_ca_is_named_and_its_remedy_speaks_of_interception() {
+    let manner = Manner { interceptor: Some(Ca::new("proxy")), ..Manner::default() };
+    let error = refused(&Plane::with(manner).await).await;
+    assert_eq!(error.layer(), Layer::Tls);
+    assert!(describe(&error).contains("UnknownIssuer"), "{}", describe(&error));
+    assert!(error.remedy().contains("TLS interception"));
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_is_a_tls_failure() {
+    let manner = Manner { name: "other.example", ..Manner::default() };
+    let error = refused(&Plane::with(manner).await).await;
+    assert_eq!(error.layer(), Layer::Tls);
+    assert!(error.remedy().contains("another name"), "{}", describe(&error));
+}
+
+#[tokio::test]
+async fn tls_1_2_is_not_spoken() {
+    let manner = Manner { version: &rustls::version::TLS12, ..Manner::default() };
+    let error = refused(&Plane::with(manner).await).await;
+    assert_eq!(error.layer(), Layer::Tls, "{}", describe(&error));
+}
+
+#[tokio::test]
+async fn a_server_without_http2_is_called_alpn_stripped() {
+    for alpn in [vec![], vec![b"http/1.1".to_vec()]] {
+        let error = refused(&Plane::with(Manner { alpn, ..Manner::default() }).await).await;
+        assert!(matches!(error, DialError::Alpn { .. }), "{}", describe(&error));
+    }
+}
+
+#[tokio::test]
+async fn a_refused_client_certificate_is_an_authentication_failure() {
+    let plane = Plane::start().await;
+    let other = Ca::new("another CA");
+    let mut parts = other.parts(CLUSTER);
+    let foreign = Identity::assemble(parts.clone(), CLUSTER).unwrap();
+    foreign.verify(Timestamp::now()).unwrap();
+    // The agent's own checks would not let it out; dial with it all the same.
+    parts.anchors = vec![plane.ca.der.clone()];
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(parts.key.pkcs8().to_vec());
+    let config = tls::mutual(&parts.anchors, parts.chain, key.into()).unwrap();
+    let error = plane.target().connect(config).await.unwrap_err();
+    assert!(matches!(error, DialError::Rejected { .. }), "{}", describe(&error));
+    assert_eq!(error.failure().schedule, Schedule::Refusal);
+}
+
+#[tokio::test]
+async fn an_expired_client_certificate_is_an_authentication_failure() {
+    let plane = Plane::start().await;
+    let now = SystemTime::now();
+    let parts = plane.ca.parts_valid(CLUSTER, now - 2 * DAY, now - DAY);
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(parts.key.pkcs8().to_vec());
+    let config = tls::mutual(&parts.anchors, parts.chain, key.into()).unwrap();
+    let error = plane.target().connect(config).await.unwrap_err();
+    assert!(describe(&error).contains("CertificateExpired"), "{}", describe(&error));
+}
+
+#[tokio::test]
+async fn without_an_identity_nothing_is_dialled() {
+    let plane = Plane::start().await;
+    let standing = Standing::NotEnrolled { reason: "no bootstrap token".into() };
+    let dialer = Dialer::new(plane.target(), watch::channel(standing).1);
+    let error = dialer.connect().await.unwrap_err();
+    assert_eq!(error.to_string(), "authentication: not enrolled: no bootstrap token");
+}
+
+#[test]
+fn an_endpoint_is_https_with_host_and_port_only() {
+    let policy = AddressPolicy::default();
+    for bad in [
+        "http://10.0.0.1",
+        "https://10.0.0.1/path",
+        "https://10.0.0.1/?x=1",
+        "https://user@10.0.0.1",
+        "https://:secret@10.0.0.1",
+    ] {
+        let error = Target::new(&bad.parse().unwrap(), policy).unwrap_err();
+        assert_eq!(error.layer(), Layer::Configuration, "{bad}");
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+    for (good, name) in [
+        ("https://10.0.0.1:8443", "10.0.0.1:8443"),
+        ("https://agents.example", "agents.example:443"),
+        ("https://[fd00::1]:8443/", "[fd00::1]:8443"),
+    ] {
+        assert_eq!(Target::new(&good.parse().unwrap(), policy).unwrap().name(), name);
+    }
+}

@@ -1,0 +1,78 @@
+//! `serve`: runs the server until a signal.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::Args;
+use jiff::SignedDuration;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::{Failure, Names, Output};
+use crate::{
+    server::{ControlPlane, Options},
+    store::{Store, StoreError},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Address to listen on; port 0 takes a free one, which is printed.
+    #[arg(long, default_value = "127.0.0.1:8443")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    names: Names,
+    /// Lifetime of an agent's certificate, such as 24h or 5m.
+    #[arg(long, default_value = "24h", value_parser = duration)]
+    certificate_lifetime: Duration,
+    /// Heartbeat interval that agents are told (10s to 5m).
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    heartbeat: Duration,
+    /// Age at which agents replace their session (1m to 24h).
+    #[arg(long, default_value = "60m", value_parser = duration)]
+    session_age: Duration,
+    /// How long sessions are kept once a shutdown began.
+    #[arg(long, default_value = "2s", value_parser = duration)]
+    drain: Duration,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: SignedDuration = text.parse().map_err(|error: jiff::Error| error.to_string())?;
+    let duration = Duration::try_from(parsed).map_err(|_| "a duration is positive".to_owned())?;
+    if duration.is_zero() { Err("a duration is positive".to_owned()) } else { Ok(duration) }
+}
+
+impl Serve {
+    pub(super) async fn run(self, store: Store, output: Output) -> Result<(), Failure> {
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        let signals = |kind| {
+            signal(kind).map_err(|source| StoreError::file("watch", "signals".as_ref(), source))
+        };
+        let mut terminate = signals(SignalKind::terminate())?;
+        let mut interrupt = signals(SignalKind::interrupt())?;
+        let options = Options {
+            listen: self.listen,
+            names: self.names.server_names(),
+            certificate_lifetime: self.certificate_lifetime,
+            heartbeat_interval: self.heartbeat,
+            max_session_age: self.session_age,
+            drain: self.drain,
+            ..Options::default()
+        };
+        let mut running = ControlPlane::start(store, options).await?;
+        let address = running.address();
+        output.print(&serde_json::json!({ "listening": address.to_string() }), || {
+            format!("listening on {address}")
+        });
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            error = running.ended() => return Err(error.into()),
+        }
+        tracing::info!("going down; a second signal ends it at once");
+        tokio::select! {
+            result = running.shutdown() => Ok(result?),
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+        }
+    }
+}

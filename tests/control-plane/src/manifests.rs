@@ -1,0 +1,305 @@
+//! From folders of manifests to a release that is ready to be signed.
+//!
+//! The publisher rehearses what every agent will do: index and blobs are verified from the very bytes
+//! that would be signed, and admitted by the agent's own admission against a cluster that fits. What
+//! an agent would refuse is refused here, all of it at once.
+
+use std::{
+    collections::BTreeSet,
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use mendix_agent_core::bundle::{
+    Authentic,
+    admission::{self, ClusterFacts},
+    blob,
+    index::{self, ComponentEntry, Gates, ReleaseClass, ReleaseIndex, SCHEMA, Scope, VersionRange},
+    name,
+    object::Object,
+};
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::{
+    crypto,
+    repository::{Draft, DraftComponent},
+};
+
+/// Largest manifest file.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
+/// Problems that are listed; the rest is counted.
+const MAX_LISTED: usize = 100;
+/// Namespace of the agent itself, in which no other component may own anything.
+const AGENT_NAMESPACE: &str = "mendix-agent";
+
+/// What is to be published.
+#[derive(Clone, Debug)]
+pub struct ReleaseSpec {
+    /// Name of the release.
+    pub release_id: String,
+    /// How urgent it is.
+    pub class: ReleaseClass,
+    /// Not to be started before.
+    pub not_before: Option<Timestamp>,
+    /// To be applied by.
+    pub apply_by: Option<Timestamp>,
+    /// Rings it is for; empty: all.
+    pub audience: Vec<String>,
+    /// When a component counts as healthy; for all of them.
+    pub gates: Gates,
+    /// Its components, in the order in which they are applied.
+    pub components: Vec<ComponentSpec>,
+}
+
+/// One component of a [`ReleaseSpec`].
+#[derive(Clone, Debug)]
+pub struct ComponentSpec {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Folder with its manifests (`.yaml`, `.yml`, `.json`), subfolders included.
+    pub dir: PathBuf,
+    /// Whether objects that exist and have no owner may be taken over.
+    pub adopt: bool,
+}
+
+/// Everything that is wrong with a release.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub struct Problems(pub Vec<String>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.len() {
+            1 => write!(f, "the release has a problem:")?,
+            count => write!(f, "the release has {count} problems:")?,
+        }
+        for problem in self.0.iter().take(MAX_LISTED) {
+            write!(f, "\n  - {problem}")?;
+        }
+        match self.0.len().saturating_sub(MAX_LISTED) {
+            0 => Ok(()),
+            more => write!(f, "\n  and {more} more"),
+        }
+    }
+}
+
+/// Reads, encodes and rehearses a release. Its sequence is given by [`crate::repository::publish`].
+///
+/// # Errors
+/// All problems at once, each with component, file or object, and field.
+pub fn draft(spec: &ReleaseSpec) -> Result<Draft, Problems> {
+    let mut problems = Vec::new();
+    let mut entries = Vec::new();
+    let mut components = Vec::new();
+    for (position, component) in spec.components.iter().enumerate() {
+        let objects = read(component, &mut problems);
+        let encoded = match blob::encode(&objects) {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                problems.push(format!("{}: {}", component.name, chain(&error)));
+                continue;
+            }
+        };
+        entries.push(ComponentEntry {
+            name: component.name.clone(),
+            version: component.version.clone(),
+            phase: u32::try_from(position + 1).unwrap_or(u32::MAX),
+            blob: encoded.reference,
+            images: images(&objects),
+            scope: scope(&objects),
+            gates: spec.gates.clone(),
+            adopt: component.adopt,
+            exceptions: Vec::new(),
+        });
+        components.push(DraftComponent { objects: objects.len(), blob: encoded.bytes });
+    }
+    let index = ReleaseIndex {
+        schema: SCHEMA,
+        release_id: spec.release_id.clone(),
+        sequence: 1,
+        class: spec.class,
+        not_before: spec.not_before,
+        apply_by: spec.apply_by,
+        audience: spec.audience.clone(),
+        agent_versions: VersionRange::default(),
+        kubernetes_versions: VersionRange::default(),
+        from: Vec::new(),
+        blocked_from: Vec::new(),
+        components: entries,
+        deletes: Vec::new(),
+    };
+    let draft = Draft { index, components };
+    problems.extend(rehearse(&draft));
+    if problems.is_empty() { Ok(draft) } else { Err(Problems(problems)) }
+}
+
+/// What an agent that fits would say to the release.
+fn rehearse(draft: &Draft) -> Vec<String> {
+    let target = ReleaseIndex::target_name(&draft.index.release_id);
+    let verified = match index::verify(about_to_be_signed(target, &draft.index.canonical_bytes())) {
+        Ok(verified) => verified,
+        Err(error) => return vec![chain(&error)],
+    };
+    let mut blobs = Vec::new();
+    let mut problems = Vec::new();
+    for (entry, component) in verified.components.iter().zip(&draft.components) {
+        let authentic = about_to_be_signed(entry.blob.target.clone(), &component.blob);
+        match blob::verify(entry, authentic) {
+            Ok(objects) => blobs.push(objects),
+            Err(error) => problems.push(format!("{}: {}", entry.name, chain(&error))),
+        }
+    }
+    let facts = ClusterFacts {
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        kubernetes_version: "v1.0.0".to_owned(),
+        agent_namespace: AGENT_NAMESPACE.to_owned(),
+        ring: draft.index.audience.first().cloned().unwrap_or_default(),
+        ..ClusterFacts::default()
+    };
+    if let Err(refusals) = admission::admit(verified, blobs, &facts) {
+        problems.extend(refusals.iter().map(ToString::to_string));
+    }
+    problems
+}
+
+/// The publisher is the release root: it rehearses on bytes that it is about to sign.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a rehearsal by the side that signs; what it admits is only thrown away"
+)]
+fn about_to_be_signed(target: String, bytes: &[u8]) -> Authentic {
+    Authentic::vouched_by_release_root(target, crypto::sha256(bytes), bytes.to_vec())
+}
+
+/// Objects of all manifests of a component, without duplicates.
+fn read(component: &ComponentSpec, problems: &mut Vec<String>) -> Vec<Object> {
+    let mut objects: Vec<Object> = Vec::new();
+    let mut seen = BTreeSet::new();
+    let files = match manifest_files(&component.dir) {
+        Ok(files) => files,
+        Err(error) => {
+            problems.push(format!("{}: {}: {error}", component.name, component.dir.display()));
+            return objects;
+        }
+    };
+    if files.is_empty() {
+        let dir = component.dir.display();
+        problems.push(format!("{}: {dir} holds no .yaml, .yml or .json file", component.name));
+    }
+    for file in files {
+        let place = format!("{}: {}", component.name, file.display());
+        let documents = match parse(&file) {
+            Ok(documents) => documents,
+            Err(reason) => {
+                problems.push(format!("{place}: {reason}"));
+                continue;
+            }
+        };
+        for (number, document) in documents.into_iter().enumerate() {
+            if document.is_null() {
+                continue;
+            }
+            match Object::from_body(document) {
+                Ok(object) if !seen.insert(object.id.clone()) => {
+                    problems.push(format!("{place}: {} is defined twice", object.id));
+                }
+                Ok(object) => objects.push(object),
+                Err(error) => {
+                    problems.push(format!("{place}: document {}: {error}", number + 1));
+                }
+            }
+        }
+    }
+    objects
+}
+
+fn manifest_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![dir.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            // A link to a folder is not followed: it could lead in a circle.
+            if entry.file_type()?.is_dir() {
+                folders.push(path);
+            } else if path
+                .extension()
+                .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|e| extension == *e))
+            {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn parse(file: &Path) -> Result<Vec<Value>, String> {
+    let size = fs::metadata(file).map_err(|error| error.to_string())?.len();
+    if size > MAX_FILE {
+        return Err(format!("has {size} bytes; at most {MAX_FILE} are read"));
+    }
+    let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
+    // JSON is YAML.
+    serde_saphyr::from_multiple(&text).map_err(|error| error.to_string())
+}
+
+/// Namespaces and kinds of the objects: the narrowest scope that fits.
+fn scope(objects: &[Object]) -> Scope {
+    let mut namespaces = BTreeSet::new();
+    let mut kinds = BTreeSet::new();
+    for Object { id, .. } in objects {
+        kinds.insert(id.group_kind());
+        namespaces.extend(id.namespace.clone());
+        if id.group.is_empty() && id.kind == "Namespace" {
+            namespaces.insert(id.name.clone());
+        }
+    }
+    Scope { namespaces: namespaces.into_iter().collect(), kinds: kinds.into_iter().collect() }
+}
+
+/// Pinned images of all containers and image volumes; one that is not pinned is left to admission,
+/// which names its object and field.
+fn images(objects: &[Object]) -> Vec<String> {
+    fn walk<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
+        match value {
+            Value::Object(map) => {
+                for (key, inner) in map {
+                    let pointer = match key.as_str() {
+                        "containers" | "initContainers" => "/image",
+                        "volumes" => "/image/reference",
+                        _ => "",
+                    };
+                    if let (Value::Array(items), false) = (inner, pointer.is_empty()) {
+                        let images =
+                            items.iter().filter_map(|item| item.pointer(pointer)?.as_str());
+                        found.extend(images.filter(|image| name::is_pinned_image(image)));
+                    }
+                    walk(inner, found);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| walk(item, found)),
+            _ => {}
+        }
+    }
+    let mut found = BTreeSet::new();
+    for object in objects.iter().filter(|object| object.id.kind != "CustomResourceDefinition") {
+        walk(&object.body, &mut found);
+    }
+    found.into_iter().map(str::to_owned).collect()
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,266 @@
+//! Opening a snapshot: what support does with the ticket's key.
+//!
+//! Digest of the sealed stream first, then one straight stream: unseal, gunzip, untar into a folder
+//! beside the wanted one, which is renamed only when the last segment was authentic. A snapshot that
+//! was cut off leaves nothing behind.
+
+use std::{
+    fs,
+    io::{self, Read},
+    path::{Component, Path},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use flate2::read::MultiGzDecoder;
+use mendix_agent_core::{
+    seal::{self, Header, Opener, SealError, WrappedKey},
+    transfer::{ReceiveError, Receiver},
+};
+use mendix_agent_proto::limits::MAX_SNAPSHOT_CHUNK;
+use serde::Serialize;
+use serde_json::Value;
+use thiserror::Error;
+
+use super::UploadState;
+use crate::{
+    portal::{self, PortalError},
+    store::{Store, StoreError},
+};
+
+/// Most bytes that are unpacked.
+const MAX_UNPACKED: u64 = 8 * 1024 * 1024 * 1024;
+/// Most files that are unpacked.
+const MAX_FILES: usize = 100_000;
+/// Largest of the files that are read to summarise: `redaction.json`, `manifest.json`, `errors.jsonl`.
+const MAX_SUMMARISED: u64 = 16 * 1024 * 1024;
+
+/// Why a snapshot could not be opened. Nothing is left behind then.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// State can't be read, or the target folder can't be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The ticket's key can't be used.
+    #[error("can't get the ticket's key")]
+    Portal(#[from] PortalError),
+    /// It is not complete.
+    #[error("snapshot {snapshot_id} is {state}; only a finished one can be opened by anybody")]
+    NotFinished {
+        /// Its id.
+        snapshot_id: String,
+        /// Where it stands.
+        state: String,
+    },
+    /// The stored stream is not the one that was finished.
+    #[error("the stored stream is not the one that the agent finished")]
+    Digest(#[source] ReceiveError),
+    /// It does not open.
+    #[error("it does not open with the ticket's key")]
+    Seal(#[source] SealError),
+    /// It opens, and what is inside can't be unpacked.
+    #[error("its archive can't be unpacked")]
+    Archive(#[source] io::Error),
+}
+
+/// What was in a snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Its id.
+    pub snapshot_id: String,
+    /// The cluster it comes from.
+    pub cluster_uid: String,
+    /// The ticket it was taken for.
+    pub ticket_id: String,
+    /// Sealed bytes.
+    pub sealed_size: u64,
+    /// SHA-256 of the sealed stream, hex; it was checked.
+    pub sealed_sha256: String,
+    /// Files in the order of the archive.
+    pub files: Vec<FileSummary>,
+    /// `redaction.json`: how much was replaced, by rule; never what.
+    pub redaction: Option<Value>,
+    /// `manifest.json`.
+    pub manifest: Option<Value>,
+    /// Lines of `errors.jsonl`: what could not be collected.
+    pub errors: Vec<Value>,
+}
+
+/// One file of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FileSummary {
+    /// Path inside the snapshot.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+impl Summary {
+    /// Bytes of all files.
+    pub fn size(&self) -> u64 {
+        self.files.iter().map(|file| file.size).sum()
+    }
+}
+
+/// Opens a finished snapshot into `out`, a folder that does not exist yet.
+///
+/// # Errors
+/// When it is not finished, altered, not for the key of its ticket, or holds what an archive of
+/// logs has no need for (links, devices, paths that lead out).
+pub fn open(store: &Store, snapshot_id: &str, out: &Path) -> Result<Summary, OpenError> {
+    let upload = store.upload(snapshot_id)?;
+    let UploadState::Finished { size, sha256, encapsulated_key, wrapped_key, .. } = &upload.state
+    else {
+        let state = match &upload.state {
+            UploadState::Aborted { reason, .. } => format!("aborted ({reason})"),
+            _ => "still being received".to_owned(),
+        };
+        return Err(OpenError::NotFinished { snapshot_id: snapshot_id.to_owned(), state });
+    };
+    if out.exists() {
+        return Err(StoreError::Exists {
+            what: "folder",
+            name: out.display().to_string(),
+            hint: "; choose another --out",
+        }
+        .into());
+    }
+    let unreadable = |source| StoreError::file("read", out, source);
+    let stored = Receiver::restored(u64::MAX, store.sealed(snapshot_id)?).map_err(unreadable)?;
+    stored.finish(*size, &hex::decode(sha256).unwrap_or_default()).map_err(OpenError::Digest)?;
+
+    let header = Header::parse(&upload.header_bytes()).map_err(OpenError::Seal)?;
+    let key = portal::ticket_key(store, &upload.ticket_id, &upload.recipient)?;
+    let decode = |text: &str| BASE64_STANDARD.decode(text).unwrap_or_default();
+    let wrapped =
+        WrappedKey { encapsulated_key: decode(encapsulated_key), wrapped_key: decode(wrapped_key) };
+    let key = seal::unwrap_key(&wrapped, &header, &key).map_err(OpenError::Seal)?;
+    let opener = Opener::new(&key, &header).map_err(OpenError::Seal)?;
+
+    let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).map_err(|source| StoreError::file("create", parent, source))?;
+    let partial = tempfile::Builder::new()
+        .prefix(".snapshot-")
+        .tempdir_in(parent)
+        .map_err(|source| StoreError::file("create a folder in", parent, source))?;
+    let plain = Unsealed::new(store.sealed(snapshot_id)?, opener);
+    let files = unpack(plain, partial.path()).map_err(OpenError::Archive)?;
+    let summary = Summary {
+        snapshot_id: snapshot_id.to_owned(),
+        cluster_uid: upload.cluster_uid.clone(),
+        ticket_id: upload.ticket_id.clone(),
+        sealed_size: *size,
+        sealed_sha256: sha256.clone(),
+        files,
+        redaction: json(partial.path(), "redaction.json"),
+        manifest: json(partial.path(), "manifest.json"),
+        errors: lines(partial.path(), "errors.jsonl"),
+    };
+    fs::rename(partial.path(), out).map_err(|source| StoreError::file("write", out, source))?;
+    // Renamed: there is nothing left to clean up.
+    let _ = partial.keep();
+    Ok(summary)
+}
+
+/// Unpacks regular files and folders into `dir`, and reads to the authentic end.
+fn unpack(plain: impl Read, dir: &Path) -> io::Result<Vec<FileSummary>> {
+    let refuse = |what: String| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    let mut archive = tar::Archive::new(MultiGzDecoder::new(plain).take(MAX_UNPACKED));
+    let mut files = Vec::new();
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let path = entry.path()?.into_owned();
+        let kind = entry.header().entry_type();
+        if !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+            return refuse(format!("{} leads out of the archive", path.display()));
+        }
+        if kind.is_dir() {
+            fs::create_dir_all(dir.join(&path))?;
+            continue;
+        }
+        if !kind.is_file() {
+            return refuse(format!("{} is neither a file nor a folder", path.display()));
+        }
+        if files.len() >= MAX_FILES {
+            return refuse(format!("more than {MAX_FILES} files"));
+        }
+        let target = dir.join(&path);
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&target)?;
+        let size = io::copy(&mut entry, &mut file)?;
+        files.push(FileSummary { path: path.display().to_string(), size });
+    }
+    // The archive may end before the stream does; only its last segment says that it is complete.
+    let mut rest = archive.into_inner();
+    io::copy(&mut rest, &mut io::sink())?;
+    if rest.limit() == 0 {
+        return refuse(format!("more than {MAX_UNPACKED} bytes"));
+    }
+    io::copy(rest.into_inner().get_mut(), &mut io::sink())?;
+    Ok(files)
+}
+
+fn json(dir: &Path, name: &str) -> Option<Value> {
+    serde_json::from_slice(&small(dir, name)?).ok()
+}
+
+fn lines(dir: &Path, name: &str) -> Vec<Value> {
+    let text = small(dir, name).unwrap_or_default();
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
+}
+
+fn small(dir: &Path, name: &str) -> Option<Vec<u8>> {
+    let path = dir.join(name);
+    let size = fs::metadata(&path).ok()?.len();
+    if size <= MAX_SUMMARISED { fs::read(path).ok() } else { None }
+}
+
+/// The plaintext of a sealed stream. Its end is only reported when the last segment was authentic.
+struct Unsealed<R> {
+    sealed: R,
+    opener: Option<Opener>,
+    plain: Vec<u8>,
+    at: usize,
+}
+
+impl<R: Read> Unsealed<R> {
+    fn new(sealed: R, opener: Opener) -> Self {
+        Self { sealed, opener: Some(opener), plain: Vec::new(), at: 0 }
+    }
+
+    fn refill(&mut self) -> io::Result<bool> {
+        self.plain.clear();
+        self.at = 0;
+        let mut chunk = vec![0; MAX_SNAPSHOT_CHUNK];
+        while self.plain.is_empty() {
+            let Some(opener) = &mut self.opener else { return Ok(false) };
+            match self.sealed.read(&mut chunk)? {
+                0 => {
+                    if let Some(opener) = self.opener.take() {
+                        opener.finish(&mut self.plain).map_err(io::Error::other)?;
+                    }
+                }
+                read => opener
+                    .push(chunk.get(..read).unwrap_or_default(), &mut self.plain)
+                    .map_err(io::Error::other)?,
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl<R: Read> Read for Unsealed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at >= self.plain.len() && !self.refill()? {
+            return Ok(0);
+        }
+        let rest = self.plain.get(self.at..).unwrap_or_default();
+        let size = rest.len().min(buffer.len());
+        buffer[..size].copy_from_slice(&rest[..size]);
+        self.at += size;
+        Ok(size)
+    }
+}

@@ -1,0 +1,4 @@
+//! Integration tests of the agent: one binary, so that they share one API server and one link step.
+
+mod manifests;
+mod rights;

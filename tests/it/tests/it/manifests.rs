@@ -1,0 +1,67 @@
+//! The install manifests, as files and on an API server.
+
+use std::{path::Path, time::Duration};
+
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DynamicObject, Patch, PatchParams},
+    core::GroupVersionKind,
+    discovery,
+};
+use mendix_test_kit::{apiserver::ApiServer, wait::eventually};
+
+/// All objects of one file in `packaging/manifests`.
+pub(crate) fn read(file: &str) -> Vec<DynamicObject> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/manifests").join(file);
+    let text = std::fs::read_to_string(&path).unwrap();
+    serde_saphyr::from_multiple(&text).unwrap()
+}
+
+/// Applies files as an administrator would.
+pub(crate) async fn apply(client: &Client, files: &[&str]) {
+    for object in files.iter().flat_map(|file| read(file)) {
+        let gvk = GroupVersionKind::try_from(object.types.as_ref().unwrap()).unwrap();
+        let (resource, capabilities) =
+            eventually(Duration::from_secs(30), format!("{} is served", gvk.kind), async || {
+                discovery::pinned_kind(client, &gvk).await.ok()
+            })
+            .await
+            .unwrap();
+        let api: Api<DynamicObject> = match capabilities.scope {
+            discovery::Scope::Cluster => Api::all_with(client.clone(), &resource),
+            discovery::Scope::Namespaced => {
+                Api::namespaced_with(client.clone(), &object.namespace().unwrap(), &resource)
+            }
+        };
+        let params = PatchParams::apply("install").force();
+        api.patch(&object.name_any(), &params, &Patch::Apply(&object))
+            .await
+            .unwrap_or_else(|error| panic!("{} {}: {error}", gvk.kind, object.name_any()));
+    }
+}
+
+#[test]
+fn the_crd_file_says_what_the_types_say() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/manifests/00-crds.yaml");
+    let expected = mendix_agent::crd::yaml().unwrap();
+    if std::env::var_os("UPDATE_MANIFESTS").is_some() {
+        std::fs::write(&path, &expected).unwrap();
+    }
+    let file = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        file == expected,
+        "packaging/manifests/00-crds.yaml is not what `mendix-agent crds` prints; run the tests with \
+         UPDATE_MANIFESTS=1 and review the difference"
+    );
+}
+
+#[tokio::test]
+async fn the_api_server_takes_every_manifest() {
+    let server = ApiServer::shared().await.unwrap();
+    let client = server.client().await.unwrap();
+    apply(
+        &client,
+        &["10-namespaces.yaml", "00-crds.yaml", "20-rbac.yaml", "30-policy.yaml", "40-agent.yaml"],
+    )
+    .await;
+}

@@ -1,0 +1,164 @@
+//! What the agent's service account must not do, tried for real against an API server with the
+//! rules of `packaging/manifests/20-rbac.yaml`.
+
+use k8s_openapi::api::{
+    authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
+    core::v1::{ConfigMap, Namespace, Secret},
+    rbac::v1::ClusterRole,
+};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
+use mendix_test_kit::apiserver::ApiServer;
+use serde_json::json;
+
+use crate::manifests;
+
+/// An administrator's client and one with the agent's rights.
+async fn clients() -> (Client, Client) {
+    let server = ApiServer::shared().await.unwrap();
+    let admin = server.client().await.unwrap();
+    manifests::apply(&admin, &["10-namespaces.yaml", "00-crds.yaml", "20-rbac.yaml"]).await;
+    let agent = server.client_for("mendix-agent", "mendix-agent").await.unwrap();
+    (admin, agent)
+}
+
+fn code<T: std::fmt::Debug>(result: Result<T, kube::Error>) -> u16 {
+    match result.expect_err("this must be refused") {
+        kube::Error::Api(status) => status.code,
+        other => panic!("not an answer of the API server: {other}"),
+    }
+}
+
+fn config_map(name: &str) -> ConfigMap {
+    serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap()
+}
+
+#[tokio::test]
+async fn the_agent_cannot_read_a_secret_outside_its_namespace() {
+    let (admin, agent) = clients().await;
+    for namespace in ["mendix-operator", "default"] {
+        let secret: Secret = serde_json::from_value(json!({
+            "metadata": { "name": "database" }, "stringData": { "password": "not for the agent" },
+        }))
+        .unwrap();
+        let params = PatchParams::apply("test").force();
+        let all: Api<Secret> = Api::namespaced(admin.clone(), namespace);
+        all.patch("database", &params, &Patch::Apply(&typed("v1", "Secret", &secret)))
+            .await
+            .unwrap();
+        let tried: Api<Secret> = Api::namespaced(agent.clone(), namespace);
+        assert_eq!(code(tried.get("database").await), 403);
+        assert_eq!(code(tried.list(&Default::default()).await), 403);
+    }
+    assert_eq!(code(Api::<Secret>::all(agent).list(&Default::default()).await), 403);
+}
+
+#[tokio::test]
+async fn the_agent_cannot_touch_a_namespace_that_only_holds_apps() {
+    let (admin, agent) = clients().await;
+    let apps: Namespace =
+        serde_json::from_value(json!({ "metadata": { "name": "mendix" } })).unwrap();
+    let params = PatchParams::apply("test").force();
+    Api::<Namespace>::all(admin)
+        .patch("mendix", &params, &Patch::Apply(&typed("v1", "Namespace", &apps)))
+        .await
+        .unwrap();
+    let tried: Api<ConfigMap> = Api::namespaced(agent.clone(), "mendix");
+    assert_eq!(code(tried.create(&PostParams::default(), &config_map("x")).await), 403);
+    assert_eq!(
+        code(Api::<Namespace>::all(agent.clone()).delete("mendix", &Default::default()).await),
+        403
+    );
+    let managed: Api<ConfigMap> = Api::namespaced(agent, "mendix-operator");
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    managed.create(&dry, &config_map("x")).await.expect("a managed namespace is what it may write");
+}
+
+#[tokio::test]
+async fn the_agent_cannot_give_itself_another_cluster_role() {
+    let (_, agent) = clients().await;
+    let roles: Api<ClusterRole> = Api::all(agent);
+    let everything: ClusterRole = serde_json::from_value(json!({
+        "metadata": { "name": "everything" },
+        "rules": [{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] }],
+    }))
+    .unwrap();
+    assert_eq!(code(roles.create(&PostParams::default(), &everything).await), 403);
+    let own = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": { "name": "mendix-agent" }, "rules": [],
+    });
+    let params = PatchParams::apply("test").force();
+    assert_eq!(code(roles.patch("mendix-agent", &params, &Patch::Apply(&own)).await), 403);
+}
+
+/// Asks the API server, as the agent, whether it may.
+async fn may(agent: &Client, verb: &str, group: &str, resource: &str, namespace: &str) -> bool {
+    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(ResourceAttributes {
+                verb: some(verb),
+                group: some(group),
+                resource: some(resource),
+                subresource: some(subresource),
+                namespace: some(namespace),
+                ..Default::default()
+            }),
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    let api: Api<SelfSubjectAccessReview> = Api::all(agent.clone());
+    api.create(&PostParams::default(), &review).await.unwrap().status.unwrap().allowed
+}
+
+#[tokio::test]
+async fn the_agent_has_none_of_the_rights_that_reach_beyond_its_job() {
+    let (_, agent) = clients().await;
+    for (verb, group, resource, namespace) in [
+        ("create", "", "pods/exec", "mendix-operator"),
+        ("create", "", "pods/attach", "mendix-operator"),
+        ("create", "", "pods/portforward", "mendix-operator"),
+        ("create", "", "pods", "mendix-operator"),
+        ("get", "", "nodes/proxy", ""),
+        ("impersonate", "", "users", ""),
+        ("impersonate", "", "serviceaccounts", "mendix-operator"),
+        ("create", "", "serviceaccounts/token", "mendix-operator"),
+        ("get", "", "pods/log", "mendix"),
+        ("get", "", "pods/log", "kube-system"),
+        ("get", "", "secrets", "mendix-operator"),
+        ("get", "", "secrets", "kube-system"),
+        ("create", "", "namespaces", ""),
+        ("delete", "", "nodes", ""),
+        ("delete", "apiextensions.k8s.io", "customresourcedefinitions", ""),
+        ("escalate", "rbac.authorization.k8s.io", "clusterroles", ""),
+        ("bind", "rbac.authorization.k8s.io", "clusterroles", ""),
+        ("patch", "agent.mendix.com", "logsharingpolicies", "mendix-agent"),
+        ("patch", "privatecloud.mendix.com", "mendixapps", "mendix"),
+        ("create", "admissionregistration.k8s.io", "validatingwebhookconfigurations", ""),
+        ("*", "*", "*", ""),
+    ] {
+        let allowed = may(&agent, verb, group, resource, namespace).await;
+        assert!(!allowed, "the agent may {verb} {group}/{resource} in {namespace:?}");
+    }
+    for (verb, group, resource, namespace) in [
+        ("get", "", "pods/log", "mendix-operator"),
+        ("patch", "apps", "deployments", "mendix-operator"),
+        ("get", "", "secrets", "mendix-agent"),
+        ("watch", "agent.mendix.com", "logsharingpolicies", "mendix-agent"),
+    ] {
+        let allowed = may(&agent, verb, group, resource, namespace).await;
+        assert!(allowed, "the agent may not {verb} {group}/{resource} in {namespace}");
+    }
+}
+
+fn typed<T: serde::Serialize>(version: &str, kind: &str, object: &T) -> serde_json::Value {
+    let mut value = serde_json::to_value(object).unwrap();
+    value["apiVersion"] = json!(version);
+    value["kind"] = json!(kind);
+    value
+}
