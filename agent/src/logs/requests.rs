@@ -36,7 +36,7 @@ use crate::{
         managed_component::ManagedComponent,
         support_ticket::SupportTicket,
     },
-    supervise::chain,
+    errors::describe,
 };
 
 /// Pause after a failure of the Kubernetes API.
@@ -51,7 +51,7 @@ pub(super) async fn follow(logs: &Arc<Logs>, shutdown: &CancellationToken) {
         match close_orphans(logs, &receipts).await {
             Ok(orphans) => break orphans,
             Err(error) => {
-                tracing::warn!(error = chain(&error), "receipts could not be read");
+                tracing::warn!(error = describe(&error), "receipts could not be read");
                 tokio::select! {
                     () = shutdown.cancelled() => return,
                     () = sleep(RETRY) => {}
@@ -66,7 +66,7 @@ pub(super) async fn follow(logs: &Arc<Logs>, shutdown: &CancellationToken) {
         if let Some((id, request)) = next(logs) {
             let handled = Box::pin(handle(logs, &receipts, &id, &request, shutdown)).await;
             if let Err(error) = handled {
-                tracing::warn!(error = chain(&error), request = id, "request put off");
+                tracing::warn!(error = describe(&error), request = id, "request put off");
                 tokio::select! {
                     () = shutdown.cancelled() => return,
                     () = sleep(RETRY) => {}
@@ -136,11 +136,11 @@ async fn abort_orphans(logs: &Logs, orphans: &mut BTreeSet<String>) {
             Ok(()) => {}
             // It discards what nobody resumes by itself.
             Err(error @ upload::UploadError::Unreachable(_)) => {
-                tracing::warn!(error = chain(&error), snapshot = id, "abort not delivered");
+                tracing::warn!(error = describe(&error), snapshot = id, "abort not delivered");
                 return;
             }
             Err(error) => {
-                tracing::info!(error = chain(&error), snapshot = id, "abort was not needed");
+                tracing::info!(error = describe(&error), snapshot = id, "abort was not needed");
             }
         }
         orphans.remove(&id);
@@ -200,7 +200,7 @@ async fn handle(
     if !matches!(ending, Ending::Succeeded(_)) {
         let reason = status.reason.clone().unwrap_or_default();
         if let Err(error) = upload::abort(&logs.dialer, &snapshot_id, &reason).await {
-            tracing::warn!(error = chain(&error), snapshot_id, "abort not delivered");
+            tracing::warn!(error = describe(&error), snapshot_id, "abort not delivered");
         }
     }
     let receipt = close(receipts, &snapshot_id, &status).await;
@@ -213,7 +213,7 @@ async fn handle(
         logs.outcomes.finish(id, outcome, &reason, &message, Some(&snapshot_id));
     }
     if let Err(error) = receipts.prune().await {
-        tracing::warn!(error = chain(&error), "old receipts could not be deleted");
+        tracing::warn!(error = describe(&error), "old receipts could not be deleted");
     }
     Ok(())
 }
@@ -446,7 +446,7 @@ async fn close(receipts: &Receipts, id: &str, status: &LogSnapshotStatus) -> Opt
     for _ in 0..3 {
         match receipts.update(id, status).await {
             Ok(receipt) => return Some(receipt),
-            Err(error) => tracing::warn!(error = chain(&error), id, "receipt not written"),
+            Err(error) => tracing::warn!(error = describe(&error), id, "receipt not written"),
         }
         sleep(RETRY).await;
     }

@@ -71,7 +71,7 @@ pub(super) async fn find(collector: &Collector) -> Result<Found, Closed> {
     }
     for namespace in found.namespaces.clone() {
         if let Err(error) = in_namespace(collector, &namespace, &mut found).await {
-            let detail = crate::supervise::chain(&error);
+            let detail = crate::errors::describe(&error);
             collector.gap(&namespace, "NotListed", &detail).await?;
         }
     }
