@@ -16,7 +16,7 @@ use crate::{
     cluster::{CALL_DEADLINE, Cluster},
     config::Config,
     crd,
-    supervise::chain,
+    errors::describe,
 };
 
 const KUBERNETES: &str = "Kubernetes";
@@ -75,7 +75,7 @@ async fn reach(config: &Config, client: Client, found: &mut Option<Cluster>) -> 
         Err(error) => {
             let remedy = "check that the API server is reachable from the agent and that its \
                           ServiceAccount is bound to ClusterRole mendix-agent";
-            Check::new(KUBERNETES, Verdict::Fail, chain(&error), remedy)
+            Check::new(KUBERNETES, Verdict::Fail, describe(&error), remedy)
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Why a dial failed: the layer, the cause, and what to do about it.
 
-use std::{error::Error, fmt, io, net::SocketAddr};
+use std::{fmt, io, net::SocketAddr};
 
 use mendix_agent_core::session::{AddressRefused, Failure, Schedule};
 use rustls::{AlertDescription, CertificateError};
