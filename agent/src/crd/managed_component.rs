@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use kube::CustomResource;
+use mendix_agent_core::bundle::object::ObjectId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +84,20 @@ pub struct OwnedObject {
     /// First 16 hex digits of the SHA-256 of the object as the release wants it; empty for an object
     /// that no release names any more and that is kept because it holds data.
     pub hash: String,
+}
+
+impl OwnedObject {
+    /// An entry of the inventory.
+    pub fn new(id: &ObjectId, uid: String, hash: String) -> Self {
+        let ObjectId { group, version, kind, namespace, name } = id.clone();
+        Self { group, version, kind, namespace, name, uid, hash }
+    }
+
+    /// Which object it is.
+    pub fn id(&self) -> ObjectId {
+        let Self { group, version, kind, namespace, name, .. } = self.clone();
+        ObjectId { group, version, kind, namespace, name }
+    }
 }
 
 /// A run as a component sees it.
