@@ -16,6 +16,7 @@ use crate::{
     health,
     http::{self, Pages},
     metrics::Metrics,
+    preflight,
     status::{Overview, StatusError},
     supervise::Supervisor,
 };
@@ -181,9 +182,18 @@ impl Signals {
     }
 }
 
-/// The command `preflight`.
-pub async fn preflight(_config: Config, _output: Output) -> Result<Exit, RunError> {
-    Ok(Exit::Success)
+/// The command `preflight`: checks everything and changes nothing.
+///
+/// # Errors
+/// None: what is wrong is in the report, and the worst of it in the exit code.
+pub async fn preflight(config: Config, output: Output) -> Result<Exit, RunError> {
+    let client = client().await.map_err(|error| describe(&error));
+    let report = preflight::run(&config, client).await;
+    match output {
+        Output::Table => print!("{}", report.table()),
+        Output::Json => print!("{}", report.json()),
+    }
+    Ok(report.exit())
 }
 
 /// The command `status`: reads the agent's objects with the caller's rights and prints them.
