@@ -466,7 +466,7 @@ async fn clear_away(driver: &Driver, cancel: &CancellationToken) -> Result<(), P
         bundles.sort_by_key(|bundle| std::cmp::Reverse(bundle.spec.sequence));
         let mut keep = BTreeSet::new();
         for status in components.iter().filter_map(|component| component.status.as_ref()) {
-            keep.extend([status.index_sha256.clone(), status.blob_sha256.clone()]);
+            keep.extend([&status.index_sha256, &status.blob_sha256].into_iter().flatten().cloned());
         }
         let mut committed = 0;
         for bundle in &bundles {

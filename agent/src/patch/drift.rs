@@ -360,12 +360,12 @@ impl Drift {
         let (health, reason) = worst(&healths);
         let message = fight.or(reason).map(|message| cut(&message));
         let before = self.driver.records.component(component).await?;
-        let changed = before
-            .and_then(|c: ManagedComponent| c.status)
-            .is_some_and(|status| status.health != health || status.message != message);
+        let changed = before.and_then(|c: ManagedComponent| c.status).is_some_and(|status| {
+            status.health.as_deref() != Some(health) || status.message != message
+        });
         if changed {
             let updated = self.driver.records.update_component(component, |mut status| {
-                health.clone_into(&mut status.health);
+                status.health = Some(health.to_owned());
                 status.message.clone_from(&message);
                 Some(status)
             });

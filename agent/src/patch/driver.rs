@@ -606,7 +606,7 @@ impl Driver {
             for object in objects {
                 let id = object.id();
                 ids.push(id.clone());
-                owned.insert(id, object.uid);
+                owned.insert(id, object.uid.unwrap_or_default());
             }
         }
         Ok((owned, inventory))
@@ -793,7 +793,7 @@ impl Driver {
                 let uid = live.as_ref().and_then(|live| text(live, "/metadata/uid"));
                 let hash = sha256_hex(&mendix_agent_core::bundle::canonical::bytes(&object.body));
                 let hash = hash.get(..16).unwrap_or(&hash).to_owned();
-                objects.push(OwnedObject::new(&object.id, uid.unwrap_or_default(), hash));
+                objects.push(OwnedObject::new(&object.id, uid, Some(hash)));
             }
             // What had to go and is still there is tried again by the next release.
             for id in component.kept().iter().chain(component.prune()) {
@@ -802,7 +802,7 @@ impl Driver {
                 let uid = text(&live, "/metadata/uid");
                 let going = live.pointer("/metadata/deletionTimestamp").is_some();
                 if !going && uid.as_deref() == owned.get(id).map(String::as_str) {
-                    objects.push(OwnedObject::new(id, uid.unwrap_or_default(), String::new()));
+                    objects.push(OwnedObject::new(id, uid, None));
                 }
             }
             let sha256 = hex::encode(plan.index_sha256());
@@ -812,11 +812,11 @@ impl Driver {
                         if status.sequence > bundle.spec.sequence {
                             return None;
                         }
-                        status.version.clone_from(&entry.version);
-                        status.release_id.clone_from(&bundle.spec.release_id);
+                        status.version = Some(entry.version.clone());
+                        status.release_id = Some(bundle.spec.release_id.clone());
                         status.sequence = bundle.spec.sequence;
-                        status.index_sha256.clone_from(&sha256);
-                        status.blob_sha256.clone_from(&entry.blob.sha256);
+                        status.index_sha256 = Some(sha256.clone());
+                        status.blob_sha256 = Some(entry.blob.sha256.clone());
                         status.objects = count(objects.len());
                         status.inventory.clone_from(&objects);
                         status.run = None;

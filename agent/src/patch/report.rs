@@ -69,8 +69,8 @@ impl Reporter {
                 let status = component.status.as_ref()?;
                 Some(v1::ComponentState {
                     name: component.name_any(),
-                    version: status.version.clone(),
-                    health: status.health.clone(),
+                    version: status.version.clone().unwrap_or_default(),
+                    health: status.health.clone().unwrap_or_else(|| "Unknown".into()),
                     message: status.message.clone().unwrap_or_default(),
                     objects: status.objects,
                     drift_corrected: status.drift_corrected,

@@ -46,7 +46,11 @@ pub(super) async fn load(records: &Records, contents: &Contents) -> Result<Inven
     for component in records.components().await? {
         let name = component.name_any();
         let Some(status) = component.status.filter(|status| status.sequence > 0) else { continue };
-        let index = stored::index(contents, &status.release_id, &status.index_sha256).await;
+        let (Some(release_id), Some(index_sha256)) = (status.release_id, status.index_sha256)
+        else {
+            continue;
+        };
+        let index = stored::index(contents, &release_id, &index_sha256).await;
         let entry = match index {
             Ok(index) => index.components.iter().find(|entry| entry.name == name).cloned(),
             Err(StoredError::Call(error)) => return Err(error),
@@ -76,7 +80,7 @@ pub(super) async fn load(records: &Records, contents: &Contents) -> Result<Inven
         for object in objects.iter() {
             let managed = Managed {
                 component: name.clone(),
-                release_id: status.release_id.clone(),
+                release_id: release_id.clone(),
                 body: object.body.clone(),
                 exceptions: exceptions(&entry, &object.id).into_iter().map(str::to_owned).collect(),
             };

@@ -9,7 +9,7 @@ use kube::{
     discovery::Scope,
     runtime::{
         WatchStreamExt,
-        watcher::{self, Event, metadata_watcher},
+        watcher::{Config, Event, watcher},
     },
 };
 use mendix_agent_core::bundle::object::ObjectId;
@@ -58,18 +58,18 @@ impl Group {
             }
             tokio::time::sleep(pauses.next().unwrap_or_default()).await;
         };
-        let api: Api<DynamicObject> = match (&scope, &self.sample.namespace) {
+        let api: Api<PartialObjectMeta<DynamicObject>> = match (&scope, &self.sample.namespace) {
             (Scope::Namespaced, Some(namespace)) => {
                 Api::namespaced_with(client, namespace, &resource)
             }
             _ => Api::all_with(client, &resource),
         };
-        let mut config = watcher::Config::default();
+        let mut config = Config::default();
         if self.objects.len() == 1 {
             // One object needs no look at its neighbours.
             config = config.fields(&format!("metadata.name={}", self.sample.name));
         }
-        let mut events = metadata_watcher(api, config).default_backoff().boxed();
+        let mut events = watcher(api, config).default_backoff().boxed();
         let mut seen: BTreeSet<String> = BTreeSet::new();
         let mut prints: BTreeMap<String, String> = BTreeMap::new();
         while let Some(event) = events.next().await {
