@@ -369,7 +369,8 @@ impl Drift {
                 status.message.clone_from(&message);
                 Some(status)
             });
-            tracing::info!(component = updated.await?.name_any(), health, message, "component");
+            let component = updated.await?.name_any();
+            tracing::info!(component, health, message, "component");
         }
         self.publish().await
     }

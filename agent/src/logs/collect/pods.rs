@@ -64,7 +64,7 @@ pub(super) async fn find(collector: &Collector) -> Result<Found, Closed> {
         if wanted.contains(&component.spec.component) {
             let inventory = component.status.iter().flat_map(|status| &status.inventory);
             for object in inventory {
-                found.uids.insert(object.uid.clone());
+                found.uids.extend(object.uid.clone());
                 found.namespaces.extend(object.namespace.clone());
             }
         }

@@ -120,7 +120,7 @@ impl World {
     /// A driver as a freshly started process has it.
     pub(super) fn driver(&self) -> Driver {
         let reporter = Reporter::new(self.cluster.clone(), self.reports.clone());
-        let identity = Identity { agent_version: "1.0.0".into(), ring: String::new() };
+        let identity = Identity { agent_version: "1.0.0".into(), ring: Arc::new(String::new) };
         Driver::new(self.cluster.clone(), reporter, identity)
     }
 
