@@ -73,6 +73,11 @@ fn a_blob_is_the_one_that_the_index_names() {
     ] {
         assert!(matches!(verify(&entry, authentic), Err(BlobError::OtherBlob { .. })));
     }
+    // Other content of the announced size: only the digest tells.
+    let same_size = BlobRef { size: other.reference.size, ..encoded.reference.clone() };
+    let swapped = authentic(&encoded.reference.target, &other.bytes);
+    let refused = verify(&super::tests::entry(same_size), swapped);
+    assert!(matches!(refused, Err(BlobError::OtherBlob { .. })));
     let wrong_size = BlobRef { size: 1, ..encoded.reference.clone() };
     let authentic = authentic(&encoded.reference.target, &encoded.bytes);
     let refused = verify(&super::tests::entry(wrong_size), authentic);
