@@ -308,7 +308,7 @@ impl Controller {
             ..Default::default()
         };
         let records = &self.driver.records;
-        let saved = failure::patiently(cancel, &|_| {}, async || {
+        let saved = failure::patiently(cancel, &|_| {}, || async {
             let bundle = records.open(&format!("{release_id}-unverified"), spec.clone()).await?;
             records.save(&bundle, status.clone()).await
         });
@@ -378,7 +378,7 @@ pub async fn take(
     let index = index::verify(authentic).map_err(|error| TakeError::NoIndex(chain(&error)))?;
     let sha256 = sha256_hex(&bytes);
     let call = |error: StepError| TakeError::Patch(error.into());
-    let all = failure::patiently(cancel, &|_| {}, async || driver.records.bundles().await);
+    let all = failure::patiently(cancel, &|_| {}, || async { driver.records.bundles().await });
     let all = all.await.map_err(call)?;
     let same = all.iter().find(|b| b.spec.index_sha256.as_deref() == Some(sha256.as_str()));
     let state = same.and_then(state_of);
@@ -391,7 +391,7 @@ pub async fn take(
         (Offer::New | Offer::Resume | Offer::Done | Offer::Quarantined, _) => {}
     }
     // Contents first: a record never names an index that is not stored.
-    let opened = failure::patiently(cancel, &|_| {}, async || {
+    let opened = failure::patiently(cancel, &|_| {}, || async {
         driver.contents.put(&bytes).await?;
         let name = format!("{}-{}", index.release_id, sha256.get(..8).unwrap_or(&sha256));
         driver.records.open(&name, spec_of(&index, &sha256)).await
@@ -404,7 +404,7 @@ pub async fn take(
             history: bundle.status.clone().map(|status| status.history).unwrap_or_default(),
             ..Default::default()
         };
-        let saved = failure::patiently(cancel, &|_| {}, async || {
+        let saved = failure::patiently(cancel, &|_| {}, || async {
             driver.records.save(&bundle, offered.clone()).await
         });
         bundle = saved.await.map_err(call)?;
@@ -434,7 +434,8 @@ async fn finish(
 /// # Errors
 /// When the cluster refuses what can't be done without.
 pub async fn resume(driver: &Driver, cancel: &CancellationToken) -> Result<(), PatchError> {
-    let all = failure::patiently(cancel, &|_| {}, async || driver.records.bundles().await).await?;
+    let all =
+        failure::patiently(cancel, &|_| {}, || async { driver.records.bundles().await }).await?;
     let committed = |bundle: &&PatchBundle| state_of(bundle) == Some(State::Committed);
     let last_committed = all.iter().filter(committed).max_by_key(|bundle| bundle.spec.sequence);
     if let Some(bundle) = last_committed {
@@ -453,14 +454,14 @@ pub async fn resume(driver: &Driver, cancel: &CancellationToken) -> Result<(), P
         }
     }
     let components =
-        failure::patiently(cancel, &|_| {}, async || driver.records.components().await);
+        failure::patiently(cancel, &|_| {}, || async { driver.records.components().await });
     driver.reporter.components(&components.await?);
     Ok(())
 }
 
 /// Deletes contents and records that nothing needs any more.
 async fn clear_away(driver: &Driver, cancel: &CancellationToken) -> Result<(), PatchError> {
-    failure::patiently(cancel, &|_| {}, async || {
+    failure::patiently(cancel, &|_| {}, || async {
         let mut bundles = driver.records.bundles().await?;
         let components = driver.records.components().await?;
         bundles.sort_by_key(|bundle| std::cmp::Reverse(bundle.spec.sequence));
@@ -559,6 +560,15 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The supervisor moves it between threads.
+    #[expect(dead_code, reason = "compiling it is the test")]
+    fn the_path_can_be_supervised(cluster: Cluster, handles: Handles, outcomes: RequestOutcomes) {
+        fn supervised(_: impl Future + Send) {}
+        let identity = Identity { agent_version: String::new(), ring: String::new() };
+        let cancel = CancellationToken::new();
+        supervised(run(cluster, PathBuf::new(), identity, handles, outcomes, cancel));
+    }
 
     #[test]
     fn a_target_of_any_shape_gives_a_name_that_an_object_can_have() {

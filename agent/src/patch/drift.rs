@@ -15,14 +15,14 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, stream, stream::FuturesUnordered};
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
-use kube::{Resource, ResourceExt, runtime::events::EventType};
+use kube::{Resource, runtime::events::EventType};
 use mendix_agent_core::bundle::{
     drift::{Fight, changed_paths, is_recreated},
     kind::{Stage, stage},
     object::ObjectId,
-    readiness::{Readiness, judge},
+    readiness::Readiness,
 };
 use tokio::{
     sync::{Mutex, Notify, mpsc},
@@ -35,6 +35,8 @@ use super::{
     converge::{Adoption, Outcome, Wanted, converge},
     driver::Driver,
     failure::{CallError, Meaning, StepError, patiently},
+    gate,
+    live::in_parallel,
     report::cut,
 };
 use crate::crd::managed_component::{LastDrift, ManagedComponent};
@@ -96,7 +98,7 @@ impl Drift {
     /// When the records can't be read for a reason that stays.
     pub async fn run(&self, cancel: &CancellationToken) -> Result<(), StepError> {
         loop {
-            let inventory = patiently(cancel, &|_| {}, async || {
+            let inventory = patiently(cancel, &|_| {}, || async {
                 inventory::load(&self.driver.records, &self.driver.contents).await
             });
             let inventory = match inventory.await {
@@ -116,15 +118,15 @@ impl Drift {
     /// # Errors
     /// When the agent stops, or the records can't be read.
     pub async fn recover(&self, cancel: &CancellationToken) -> Result<Recovery, StepError> {
-        let inventory = patiently(cancel, &|_| {}, async || {
+        let inventory = patiently(cancel, &|_| {}, || async {
             inventory::load(&self.driver.records, &self.driver.contents).await
         });
         let inventory = inventory.await?;
-        let mut results = stream::iter(inventory.objects.keys())
-            .map(|id| async {
-                patiently(cancel, &|_| {}, async || self.correct(&inventory, id).await).await
-            })
-            .buffer_unordered(PARALLEL_CORRECTIONS);
+        let corrections = inventory
+            .objects
+            .keys()
+            .map(|id| patiently(cancel, &|_| {}, || self.correct(&inventory, id)).boxed());
+        let mut results = in_parallel(corrections);
         let mut recovery = Recovery::default();
         while let Some(result) = results.next().await {
             recovery.objects += 1;
@@ -170,7 +172,7 @@ impl Drift {
             for id in ready {
                 due.remove(&id);
                 busy.insert(id.clone());
-                running.push(self.check(inventory, id));
+                running.push(self.check(inventory, id).boxed());
             }
             // A full hand of corrections is waited for; else the next one that is due.
             let next = match busy.len() < PARALLEL_CORRECTIONS {
@@ -332,20 +334,8 @@ impl Drift {
         let objects = inventory.objects.iter().filter(|(id, managed)| {
             managed.component == component && stage(id) != Stage::Configuration
         });
-        let healths: Vec<Result<(ObjectId, Readiness), CallError>> =
-            stream::iter(objects.map(|(id, _)| id.clone()).collect::<Vec<_>>())
-                .map(|id| async move {
-                    let health = match self.driver.live.get(&id).await? {
-                        Some(object) => judge(&object),
-                        None if !is_recreated(&id) => Readiness::Ready,
-                        None => Readiness::Progressing { reason: "does not exist".into() },
-                    };
-                    Ok((id, health))
-                })
-                .buffer_unordered(PARALLEL_CORRECTIONS)
-                .collect()
-                .await;
-        let healths = healths.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let ids: Vec<ObjectId> = objects.map(|(id, _)| id.clone()).collect();
+        let healths = gate::look(&self.driver.live, &ids).await?;
         let fight = {
             let fights = self.fights.lock().await;
             let of_component = fights.iter().find(|(id, fight)| {
@@ -369,8 +359,8 @@ impl Drift {
                 status.message.clone_from(&message);
                 Some(status)
             });
-            let component = updated.await?.name_any();
-            tracing::info!(component, health, message, "component");
+            updated.await?;
+            tracing::info!(component, health, message, "health of a component");
         }
         self.publish().await
     }

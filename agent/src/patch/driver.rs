@@ -225,8 +225,9 @@ impl Driver {
         };
         let message = done.note.message.clone();
         let status = self.described(&bundle, from, &to, done.note);
-        let saved =
-            patiently(cancel, &|_| {}, async || self.records.save(&bundle, status.clone()).await);
+        let saved = patiently(cancel, &|_| {}, || async {
+            self.records.save(&bundle, status.clone()).await
+        });
         let bundle = match saved.await {
             Ok(bundle) => bundle,
             Err(StepError::Stopped) => return Err(DriveError::Stopped),
@@ -334,7 +335,8 @@ impl Driver {
                     sequence: plan.release().sequence,
                     index_sha256: *plan.index_sha256(),
                 };
-                let accepted = self.supplied(bundle, cancel, async || supply.accept(mark).await);
+                let accepted =
+                    self.supplied(bundle, cancel, || async { supply.accept(mark).await });
                 match accepted.await? {
                     Ok(()) => Ok(Done::on(Event::PreflightPassed)),
                     Err(error) => Ok(Done::refused(vec![format!("NotAccepted: {error}")])),
@@ -360,7 +362,8 @@ impl Driver {
                     let cause = super::failure::CallCause::Answer(error.to_string());
                     CallError::about("write", "pre-images".into(), cause)
                 })?;
-                let stored = patiently(cancel, paused, async || self.contents.put(&bytes).await);
+                let stored =
+                    patiently(cancel, paused, || async { self.contents.put(&bytes).await });
                 let mut done = Done::on(Event::PreImagesStored);
                 done.note.pre_images = Some(stored.await?);
                 Ok(done)
@@ -458,12 +461,12 @@ impl Driver {
         let index = self.index(bundle, paused, cancel).await?;
         let mut blobs = vec![];
         for entry in &index.components {
-            let stored = patiently(cancel, paused, async || {
+            let stored = patiently(cancel, paused, || async {
                 self.contents.contains(&entry.blob.sha256).await
             });
             if !stored.await? {
                 let fetched = self
-                    .supplied(bundle, cancel, async || supply.fetch(&entry.blob.target).await)
+                    .supplied(bundle, cancel, || async { supply.fetch(&entry.blob.target).await })
                     .await?;
                 let authentic = match fetched {
                     Ok(authentic) => authentic,
@@ -478,13 +481,13 @@ impl Driver {
                     let why = format!("OtherBlob: {}: its digest is not the index's", entry.name);
                     return Ok(Done::refused(vec![why]));
                 }
-                patiently(cancel, paused, async || self.contents.put(authentic.bytes()).await)
+                patiently(cancel, paused, || async { self.contents.put(authentic.bytes()).await })
                     .await?;
             }
             blobs.push(entry.blob.sha256.clone());
         }
         for entry in &index.components {
-            let parsed = patiently(cancel, paused, async || {
+            let parsed = patiently(cancel, paused, || async {
                 match stored::objects(&self.contents, entry).await {
                     Ok(_) => Ok(Ok(())),
                     Err(StoredError::Call(error)) => Err(error),
@@ -501,12 +504,15 @@ impl Driver {
     }
 
     /// Waits out failures of the supply that pass by themselves.
-    async fn supplied<T>(
+    async fn supplied<T, F>(
         &self,
         bundle: &PatchBundle,
         cancel: &CancellationToken,
-        mut call: impl AsyncFnMut() -> Result<T, SupplyError>,
-    ) -> Result<Result<T, SupplyError>, StepError> {
+        mut call: impl FnMut() -> F,
+    ) -> Result<Result<T, SupplyError>, StepError>
+    where
+        F: Future<Output = Result<T, SupplyError>>,
+    {
         let mut pauses = pauses();
         loop {
             let result = tokio::select! {
@@ -564,7 +570,7 @@ impl Driver {
         cancel: &CancellationToken,
     ) -> Result<mendix_agent_core::bundle::index::ReleaseIndex, StepError> {
         let sha256 = bundle.spec.index_sha256.clone().unwrap_or_default();
-        let index = patiently(cancel, paused, async || {
+        let index = patiently(cancel, paused, || async {
             stored::index(&self.contents, &bundle.spec.release_id, &sha256)
                 .await
                 .map_err(StoredError::into_call)
@@ -585,7 +591,8 @@ impl Driver {
         let Some(sha256) = sha256 else {
             return Err(lost("the record names none".into()).into());
         };
-        let bytes = patiently(cancel, paused, async || self.contents.get(&sha256).await).await?;
+        let bytes =
+            patiently(cancel, paused, || async { self.contents.get(&sha256).await }).await?;
         let bytes = bytes.ok_or_else(|| lost(format!("{sha256} is not stored")))?;
         Ok(preimage::decode(&bytes).map_err(|error| lost(error.to_string()))?)
     }
@@ -597,7 +604,7 @@ impl Driver {
         cancel: &CancellationToken,
     ) -> Result<(Owned, Inventory), StepError> {
         let components =
-            patiently(cancel, paused, async || self.records.components().await).await?;
+            patiently(cancel, paused, || async { self.records.components().await }).await?;
         let mut owned = Owned::new();
         let mut inventory = Inventory::new();
         for component in components {
@@ -627,7 +634,7 @@ impl Driver {
             StepError::Call(error) => refused(error.line()),
         };
         let sha256 = bundle.spec.index_sha256.clone().unwrap_or_default();
-        let loaded = patiently(cancel, paused, async || {
+        let loaded = patiently(cancel, paused, || async {
             let index = stored::index(&self.contents, &bundle.spec.release_id, &sha256).await;
             let index = index.map_err(StoredError::into_call)?;
             let mut blobs = vec![];
@@ -638,7 +645,7 @@ impl Driver {
             Ok((index, blobs))
         });
         let (index, blobs) = loaded.await.map_err(of_step)?;
-        let mut facts = patiently(cancel, paused, async || self.facts(bundle, inventory).await)
+        let mut facts = patiently(cancel, paused, || async { self.facts(bundle, inventory).await })
             .await
             .map_err(of_step)?;
         facts.high_water = supply.high_water().await;
@@ -721,7 +728,7 @@ impl Driver {
                 version: entry.version.clone(),
                 objects: count(component.objects().count()),
             };
-            let announced = patiently(cancel, paused, async || {
+            let announced = patiently(cancel, paused, || async {
                 self.records
                     .update_component(&entry.name, |mut status| {
                         status.run = Some(intent.clone());
@@ -742,7 +749,7 @@ impl Driver {
         paused: &(dyn Fn(Option<&CallError>) + Send + Sync),
         cancel: &CancellationToken,
     ) -> Result<(), StepError> {
-        patiently(cancel, paused, async || {
+        patiently(cancel, paused, || async {
             let withdrawn = self.records.update_component(component, |mut status| {
                 status.run = None;
                 Some(status)
@@ -772,7 +779,8 @@ impl Driver {
                 tracing::warn!(error = error.line(), "the end of the run waits");
             }
         };
-        let recorded = patiently(cancel, &paused, async || self.records.components().await).await?;
+        let recorded =
+            patiently(cancel, &paused, || async { self.records.components().await }).await?;
         if is_settled(bundle, &recorded) {
             return Ok(());
         }
@@ -789,8 +797,8 @@ impl Driver {
             let entry = component.entry();
             let mut objects = vec![];
             for object in component.objects() {
-                let live =
-                    patiently(cancel, &paused, async || self.live.get(&object.id).await).await?;
+                let live = patiently(cancel, &paused, || async { self.live.get(&object.id).await })
+                    .await?;
                 let uid = live.as_ref().and_then(|live| text(live, "/metadata/uid"));
                 let hash = sha256_hex(&mendix_agent_core::bundle::canonical::bytes(&object.body));
                 let hash = hash.get(..16).unwrap_or(&hash).to_owned();
@@ -798,7 +806,7 @@ impl Driver {
             }
             // What had to go and is still there is tried again by the next release.
             for id in component.kept().iter().chain(component.prune()) {
-                let live = patiently(cancel, &paused, async || self.live.get(id).await).await?;
+                let live = patiently(cancel, &paused, || async { self.live.get(id).await }).await?;
                 let Some(live) = live else { continue };
                 let uid = text(&live, "/metadata/uid");
                 let going = live.pointer("/metadata/deletionTimestamp").is_some();
@@ -807,7 +815,7 @@ impl Driver {
                 }
             }
             let sha256 = hex::encode(plan.index_sha256());
-            let settled = patiently(cancel, &paused, async || {
+            let settled = patiently(cancel, &paused, || async {
                 self.records
                     .update_component(&entry.name, |mut status| {
                         if status.sequence > bundle.spec.sequence {

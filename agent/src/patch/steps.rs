@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client,
@@ -24,7 +24,7 @@ use super::{
     converge::{Adoption, Wanted, converge, may_take, noted},
     failure::{CallCause, CallError, Meaning, StepError, patiently},
     gate::{self, Baseline, Passage, Terms},
-    live::{Live, Mode, PARALLEL_CALLS, text},
+    live::{Live, Mode, in_parallel, text},
     preimage::{PreImage, Restored, restore, touched},
 };
 use crate::cluster::FIELD_MANAGER;
@@ -64,7 +64,7 @@ impl Steps<'_> {
         let mut coming = vec![];
         for object in plan.components().iter().flat_map(PlannedComponent::objects) {
             if kind::stage(&object.id) == kind::Stage::Definitions {
-                let is_there = patiently(self.cancel, self.paused, async || {
+                let is_there = patiently(self.cancel, self.paused, || async {
                     Ok(self.live.get(&object.id).await?.is_some())
                 });
                 if !is_there.await? {
@@ -85,9 +85,7 @@ impl Steps<'_> {
             component.objects().map(move |object| (component.entry(), object))
         });
         let asked = asked.filter(|(_, object)| !comes_later(&object.id));
-        let answers = stream::iter(asked.collect::<Vec<_>>())
-            .map(|(entry, object)| self.ask(entry, object))
-            .buffered(PARALLEL_CALLS);
+        let answers = in_parallel(asked.map(|(entry, object)| self.ask(entry, object).boxed()));
         let refusals: Vec<Option<String>> = answers.try_collect().await?;
         Ok(refusals.into_iter().flatten().collect())
     }
@@ -99,7 +97,7 @@ impl Steps<'_> {
     ) -> Result<Option<String>, StepError> {
         let exceptions = exceptions(entry, &object.id);
         let wanted = self.wanted(entry, object, &exceptions);
-        let answer = patiently(self.cancel, self.paused, async || {
+        let answer = patiently(self.cancel, self.paused, || async {
             if let Some(current) = self.live.get(&object.id).await? {
                 may_take(&wanted, &current)?;
             }
@@ -153,15 +151,14 @@ impl Steps<'_> {
     /// # Errors
     /// When the agent stops or an object can't be read.
     pub async fn pre_images(&self, plan: &Plan) -> Result<Vec<PreImage>, StepError> {
-        stream::iter(touched(plan))
-            .map(|(place, id)| async move {
-                let live = patiently(self.cancel, self.paused, async || self.live.get(&id).await);
-                let live = live.await?;
+        let reads = touched(plan).into_iter().map(|(place, id)| {
+            async move {
+                let live = patiently(self.cancel, self.paused, || self.live.get(&id)).await?;
                 Ok(PreImage { place, id, live })
-            })
-            .buffered(PARALLEL_CALLS)
-            .try_collect()
-            .await
+            }
+            .boxed()
+        });
+        in_parallel(reads).try_collect().await
     }
 
     /// Applies a component, stage by stage. CRDs are served and Jobs are done before what comes after
@@ -188,17 +185,16 @@ impl Steps<'_> {
         entry: &ComponentEntry,
         objects: &[&Object],
     ) -> Result<(), StepError> {
-        stream::iter(objects.iter().copied())
-            .map(|object| async move {
+        let calls = objects.iter().map(|object| {
+            async move {
                 let exceptions = exceptions(entry, &object.id);
                 let wanted = self.wanted(entry, object, &exceptions);
-                let call =
-                    patiently(self.cancel, self.paused, async || converge(self.live, wanted).await);
+                let call = patiently(self.cancel, self.paused, || converge(self.live, wanted));
                 call.await.map(drop)
-            })
-            .buffer_unordered(PARALLEL_CALLS)
-            .try_collect::<()>()
-            .await
+            }
+            .boxed()
+        });
+        in_parallel(calls).try_collect::<()>().await
     }
 
     async fn await_jobs(&self, entry: &ComponentEntry, jobs: &[&Object]) -> Result<(), StepError> {
@@ -220,7 +216,7 @@ impl Steps<'_> {
     async fn await_definitions(&self, objects: &[Object]) -> Result<(), StepError> {
         let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         for object in objects.iter().filter(|o| o.id.kind == "CustomResourceDefinition") {
-            let served = patiently(self.cancel, self.paused, async || {
+            let served = patiently(self.cancel, self.paused, || async {
                 let served =
                     await_condition(definitions.clone(), &object.id.name, is_crd_established());
                 match tokio::time::timeout(ESTABLISHED_WITHIN, served).await {
@@ -280,7 +276,7 @@ impl Steps<'_> {
     pub async fn prune(&self, plan: &Plan) -> Result<Vec<String>, StepError> {
         let mut stay = vec![];
         for id in plan.components().iter().flat_map(PlannedComponent::prune) {
-            let deleted = patiently(self.cancel, self.paused, async || {
+            let deleted = patiently(self.cancel, self.paused, || async {
                 let Some(current) = self.live.get(id).await? else { return Ok(()) };
                 if !self.is_ours(id, &current) {
                     return Ok(());
@@ -314,14 +310,14 @@ impl Steps<'_> {
         let (mut stay, mut stuck) = (vec![], vec![]);
         // What was applied together is put back together.
         for group in reversed.chunk_by(|a, b| kind::stage(&a.id) == kind::stage(&b.id)) {
-            let mut restored = stream::iter(group.iter().copied())
-                .map(|image| async move {
-                    let call = patiently(self.cancel, self.paused, async || {
-                        restore(self.live, image, self.run).await
-                    });
-                    (image, call.await)
-                })
-                .buffer_unordered(PARALLEL_CALLS);
+            let calls = group.iter().map(|image| {
+                async move {
+                    let call = || restore(self.live, image, self.run);
+                    (*image, patiently(self.cancel, self.paused, call).await)
+                }
+                .boxed()
+            });
+            let mut restored = in_parallel(calls);
             while let Some((image, result)) = restored.next().await {
                 match result {
                     Ok(Restored::AsBefore) => {}

@@ -16,7 +16,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
+    api::{Patch, PatchParams},
     runtime::{WatchStreamExt, wait, watcher},
 };
 use mendix_agent::{
@@ -37,7 +37,7 @@ use mendix_agent_core::bundle::{
     index::{ComponentEntry, Gates, ReleaseClass, ReleaseIndex, Scope},
     object::Object,
 };
-use mendix_test_kit::{apiserver::ApiServer, wait::eventually};
+use mendix_test_kit::apiserver::ApiServer;
 use serde_json::{Value, json};
 use tokio::{sync::OnceCell, task::AbortHandle};
 use tokio_util::sync::CancellationToken;
@@ -119,9 +119,14 @@ impl World {
 
     /// A driver as a freshly started process has it.
     pub(super) fn driver(&self) -> Driver {
-        let reporter = Reporter::new(self.cluster.clone(), self.reports.clone());
+        self.driver_on(self.cluster.clone())
+    }
+
+    /// A driver with a client of its own.
+    pub(super) fn driver_on(&self, cluster: Cluster) -> Driver {
+        let reporter = Reporter::new(cluster.clone(), self.reports.clone());
         let identity = Identity { agent_version: "1.0.0".into(), ring: Arc::new(String::new) };
-        Driver::new(self.cluster.clone(), reporter, identity)
+        Driver::new(cluster, reporter, identity)
     }
 
     /// Puts a release into the repository.
@@ -229,12 +234,6 @@ impl World {
     pub(super) async fn component(&self) -> Option<ManagedComponent> {
         let api: Api<ManagedComponent> = self.cluster.own();
         api.get_opt(COMPONENT).await.unwrap()
-    }
-
-    pub(super) async fn bundle(&self, release_id: &str) -> Option<PatchBundle> {
-        let api: Api<PatchBundle> = self.cluster.own();
-        let all = api.list(&ListParams::default()).await.unwrap();
-        all.items.into_iter().find(|bundle| bundle.spec.release_id == release_id)
     }
 
     /// Somebody else changes an object.
@@ -386,13 +385,4 @@ pub(super) async fn until(what: &str, mut look: impl AsyncFnMut() -> bool) {
         assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
         tokio::time::sleep(mendix_test_kit::wait::POLL).await;
     }
-}
-
-/// Waits until the record of a release is in a state.
-pub(super) async fn until_state(world: &World, release_id: &str, wanted: &str) {
-    let reached = eventually(LONG, format!("{release_id} is {wanted}"), || async {
-        let bundle = world.bundle(release_id).await?;
-        (state(&bundle) == wanted).then_some(())
-    });
-    reached.await.unwrap();
 }
