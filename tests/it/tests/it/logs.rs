@@ -96,10 +96,13 @@ async fn a_granted_ticket_brings_a_redacted_snapshot_that_only_its_key_opens() {
         "status.jsonl",
         "redaction.json",
     ] {
-        assert!(paths.contains(&expected), "{expected} is missing in {paths:?}");
+        assert!(
+            paths.contains(&expected),
+            "{expected} is missing in {paths:?}; gaps: {:?}",
+            summary.errors
+        );
     }
     assert_eq!(paths.last(), Some(&"manifest.json"));
-    assert!(paths[0].contains("noisy-1-def"), "the unhealthy pod comes first: {paths:?}");
     let all: String = walk(&out).into_iter().map(|file| read(&file)).collect();
     for secret in SECRETS {
         assert!(!all.contains(secret), "{secret} left the cluster");

@@ -31,11 +31,14 @@ use mendix_control_plane::{
     repository::Expiry,
     store::{DoneRequest, RequestKind, RequestRecord, TicketOrigin, TicketRecord, TicketSeverity},
 };
-use mendix_test_kit::{apiserver::ApiServer, wait::eventually};
+use mendix_test_kit::{
+    apiserver::{ApiServer, ApiServerOptions},
+    wait::eventually,
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::task::JoinSet;
+use tokio::{sync::OnceCell, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::kubelet::Kubelet;
@@ -85,7 +88,12 @@ where
 impl World {
     /// Without the agent: see [`World::start_agent`].
     pub(crate) async fn new() -> Self {
-        let server = ApiServer::shared().await.unwrap();
+        // With RUST_LOG the agent's and the control plane's log show in a failed test's output.
+        let _already_set = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
+        let server = api_server().await;
         let admin = server.client().await.unwrap();
         manifests::apply(&admin, &["00-crds.yaml"]).await;
         let agent_namespace = server.namespace("logs-agent").await.unwrap();
@@ -319,6 +327,22 @@ impl World {
         let audit = self.server.audit_log().unwrap();
         audit.requests_for(&self.namespace, "pods", "log").unwrap().len()
     }
+}
+
+/// One API server for all tests here. It does not check the certificate of the kubelet, which is
+/// ours and different in each test.
+async fn api_server() -> &'static ApiServer {
+    static SERVER: OnceCell<ApiServer> = OnceCell::const_new();
+    SERVER
+        .get_or_init(async || {
+            let options = ApiServerOptions {
+                audit: true,
+                extra_flags: vec!["--kubelet-certificate-authority=".into()],
+                ..ApiServerOptions::default()
+            };
+            ApiServer::start(options).await.unwrap()
+        })
+        .await
 }
 
 /// The roles of `packaging/manifests/20-rbac.yaml`, for this test's namespaces.
