@@ -119,10 +119,13 @@ impl Receipts {
         id: &str,
         status: &LogSnapshotStatus,
     ) -> Result<LogSnapshot, RecordError> {
-        let patch = Patch::Merge(json!({ "status": status }));
-        let params =
-            PatchParams { field_manager: Some(STATUS_MANAGER.into()), ..PatchParams::default() };
-        call("write LogSnapshot status", self.api.patch_status(id, &params, &patch)).await
+        // Applied, not merged: what an earlier status had and this one has not goes away.
+        let patch = Patch::Apply(json!({
+            "apiVersion": LogSnapshot::api_version(&()), "kind": LogSnapshot::kind(&()),
+            "metadata": { "name": id }, "status": status,
+        }));
+        let params = PatchParams::apply(STATUS_MANAGER).force();
+        call("apply LogSnapshot status", self.api.patch_status(id, &params, &patch)).await
     }
 
     /// Deletes the oldest finished receipts beyond what is kept.

@@ -27,7 +27,7 @@ use super::{
     live::{self, Live},
     objects::{Receipts, RecordError, STARTED, call, reference},
     snapshot::{self, Ending, Snapshot, Tally},
-    upload,
+    upload::{self, Settled, UploadError},
 };
 use crate::{
     channel::Link,
@@ -62,9 +62,10 @@ pub(super) async fn follow(logs: &Arc<Logs>, shutdown: &CancellationToken) {
     let mut wanted = logs.wanted.clone();
     let mut link = logs.sources.link.clone();
     loop {
-        abort_orphans(logs, &mut orphans).await;
+        settle_orphans(logs, &receipts, &mut orphans).await;
         if let Some((id, request)) = next(logs) {
-            let handled = Box::pin(handle(logs, &receipts, &id, &request, shutdown)).await;
+            let handled =
+                Box::pin(handle(logs, &receipts, &mut orphans, &id, &request, shutdown)).await;
             if let Err(error) = handled {
                 tracing::warn!(error = describe(&error), request = id, "request put off");
                 tokio::select! {
@@ -99,8 +100,8 @@ fn next(logs: &Logs) -> Option<(String, v1::SnapshotRequest)> {
     })
 }
 
-/// Ends what an earlier process left in state Started. Gives their ids: the server is to discard
-/// them too.
+/// Ends what an earlier process left in state Started. Gives their ids: the server is to be asked
+/// what it has of them.
 async fn close_orphans(logs: &Logs, receipts: &Receipts) -> Result<BTreeSet<String>, RecordError> {
     let mut orphans = BTreeSet::new();
     for receipt in receipts.all().await? {
@@ -111,7 +112,7 @@ async fn close_orphans(logs: &Logs, receipts: &Receipts) -> Result<BTreeSet<Stri
         let status = LogSnapshotStatus {
             phase: "Failed".into(),
             reason: Some(AGENT_RESTARTED.into()),
-            message: Some("the agent was restarted; what was sent can't be opened".into()),
+            message: Some("the agent was restarted before it was complete".into()),
             finished_at: Some(Timestamp::now()),
             ..receipt.status.clone().unwrap_or_default()
         };
@@ -125,25 +126,52 @@ async fn close_orphans(logs: &Logs, receipts: &Receipts) -> Result<BTreeSet<Stri
 
 const AGENT_RESTARTED: &str = "AgentRestarted";
 
-/// Tells the server about them, as soon as there is a session; until it has heard.
-async fn abort_orphans(logs: &Logs, orphans: &mut BTreeSet<String>) {
+/// Settles them with the server as soon as there is a session. One that turns out to be complete
+/// gets the receipt it deserves.
+async fn settle_orphans(logs: &Logs, receipts: &Receipts, orphans: &mut BTreeSet<String>) {
     let connected = matches!(*logs.sources.link.borrow(), Link::Connected { .. });
     if !connected {
         return;
     }
     while let Some(id) = orphans.first().cloned() {
-        match upload::abort(&logs.dialer, &id, AGENT_RESTARTED).await {
-            Ok(()) => {}
-            // It discards what nobody resumes by itself.
-            Err(error @ upload::UploadError::Unreachable(_)) => {
-                tracing::warn!(error = describe(&error), snapshot = id, "abort not delivered");
+        match upload::settle(&logs.dialer, &id, AGENT_RESTARTED).await {
+            Ok(Settled::Discarded) => {}
+            Ok(Settled::Finished { size }) => {
+                if let Err(error) = correct(logs, receipts, &id, size).await {
+                    tracing::warn!(error = describe(&error), snapshot = id, "receipt not corrected");
+                    return;
+                }
+            }
+            Err(error @ UploadError::Unreachable(_)) => {
+                tracing::warn!(error = describe(&error), snapshot = id, "not settled yet");
                 return;
             }
             Err(error) => {
-                tracing::info!(error = describe(&error), snapshot = id, "abort was not needed");
+                tracing::warn!(error = describe(&error), snapshot = id, "can't be settled");
             }
         }
         orphans.remove(&id);
+    }
+}
+
+async fn correct(logs: &Logs, receipts: &Receipts, id: &str, size: u64) -> Result<(), RecordError> {
+    let Some(receipt) = receipts.all().await?.into_iter().find(|r| r.name_any() == id) else {
+        return Ok(());
+    };
+    let status = finished_after_all(receipt.status.unwrap_or_default(), size);
+    let receipt = receipts.update(id, &status).await?;
+    announce(logs, &receipt).await;
+    Ok(())
+}
+
+/// The server has all of it and the key, although we did not hear so.
+fn finished_after_all(status: LogSnapshotStatus, size: u64) -> LogSnapshotStatus {
+    LogSnapshotStatus {
+        phase: "Succeeded".into(),
+        reason: None,
+        message: Some("complete at the control plane; its answer came late".into()),
+        sealed_bytes: size,
+        ..status
     }
 }
 
@@ -151,6 +179,7 @@ async fn abort_orphans(logs: &Logs, orphans: &mut BTreeSet<String>) {
 async fn handle(
     logs: &Arc<Logs>,
     receipts: &Receipts,
+    orphans: &mut BTreeSet<String>,
     id: &str,
     request: &v1::SnapshotRequest,
     shutdown: &CancellationToken,
@@ -196,11 +225,16 @@ async fn handle(
         void(logs, live.consent()).await;
     }
     let started_at = receipt.status.as_ref().and_then(|status| status.started_at);
-    let status = ended(&ending, tally, started_at);
+    let mut status = ended(&ending, tally, started_at);
     if !matches!(ending, Ending::Succeeded(_)) {
         let reason = status.reason.clone().unwrap_or_default();
-        if let Err(error) = upload::abort(&logs.dialer, &snapshot_id, &reason).await {
-            tracing::warn!(error = describe(&error), snapshot_id, "abort not delivered");
+        match upload::settle(&logs.dialer, &snapshot_id, &reason).await {
+            Ok(Settled::Discarded) => {}
+            Ok(Settled::Finished { size }) => status = finished_after_all(status, size),
+            Err(error) => {
+                tracing::warn!(error = describe(&error), snapshot_id, "not settled yet");
+                orphans.insert(snapshot_id.clone());
+            }
         }
     }
     let receipt = close(receipts, &snapshot_id, &status).await;
@@ -321,7 +355,7 @@ async fn consider(
     let mut tickets = logs.sources.tickets.clone();
     tickets.mark_unchanged();
     match look() {
-        Err(Refusal::NoTicket { .. } | Refusal::NoGrant { .. }) => {
+        Err(Refusal::NoTicket { .. }) => {
             // Either way the second look decides.
             let _came_or_not = timeout(TICKET_GRACE, tickets.changed()).await;
             look()

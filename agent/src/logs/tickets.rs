@@ -181,7 +181,7 @@ fn judge(
         ticket_status: ticket.status.word().into(),
         origin: ticket.origin.word().into(),
         severity: ticket.severity.into(),
-        title: ticket.title.clone(),
+        title: Some(ticket.title.clone()).filter(|title| !title.is_empty()),
         consent: "Inactive".into(),
         ..Default::default()
     };

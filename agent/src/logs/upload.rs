@@ -323,20 +323,47 @@ pub(super) async fn finish(
     }
 }
 
-/// Tells the server to discard an upload. Over a connection of its own: the one with the upload on
-/// it is gone.
-pub(super) async fn abort(
+/// What the server makes of an upload that did not end well here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// It holds nothing of it, or soon will not.
+    Discarded,
+    /// It was complete: only the answer to Finish was lost, or the agent's memory of it.
+    Finished {
+        /// Length of the sealed stream.
+        size: u64,
+    },
+}
+
+/// Tells the server to discard an upload, and asks what became of it if that is too late. Over a
+/// connection of its own: the one with the upload on it is gone.
+pub(super) async fn settle(
     dialer: &Dialer,
     snapshot_id: &str,
     reason: &str,
-) -> Result<(), UploadError> {
-    let request = AbortRequest { snapshot_id: snapshot_id.to_owned(), reason: reason.to_owned() };
+) -> Result<Settled, UploadError> {
     let attempt = async {
         let channel = dialer.connect().await.map_err(Broken::Dial)?;
-        answer(snapshot_client(channel).abort(request)).await
+        let mut client = snapshot_client(channel);
+        let request =
+            AbortRequest { snapshot_id: snapshot_id.to_owned(), reason: reason.to_owned() };
+        match answer(client.abort(request)).await {
+            Ok(_) => return Ok(Settled::Discarded),
+            Err(End::Fatal(UploadError::Refused(_))) => {}
+            Err(end) => return Err(end),
+        }
+        let request = QueryRequest { snapshot_id: snapshot_id.to_owned() };
+        let found = answer(client.query(request)).await?;
+        Ok(match found.state() {
+            State::Finished => Settled::Finished { size: found.next_offset },
+            // Not resumed in time, it is discarded without being told.
+            State::Unspecified | State::Unknown | State::Receiving | State::Aborted => {
+                Settled::Discarded
+            }
+        })
     };
     match attempt.await {
-        Ok(_) => Ok(()),
+        Ok(settled) => Ok(settled),
         Err(End::Fatal(error)) => Err(error),
         Err(End::Broken(broken)) => Err(UploadError::Unreachable(Box::new(broken))),
     }
