@@ -138,7 +138,11 @@ async fn settle_orphans(logs: &Logs, receipts: &Receipts, orphans: &mut BTreeSet
             Ok(Settled::Discarded) => {}
             Ok(Settled::Finished { size }) => {
                 if let Err(error) = correct(logs, receipts, &id, size).await {
-                    tracing::warn!(error = describe(&error), snapshot = id, "receipt not corrected");
+                    tracing::warn!(
+                        error = describe(&error),
+                        snapshot = id,
+                        "receipt not corrected"
+                    );
                     return;
                 }
             }
