@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use mendix_agent_core::bundle::{
     drift::is_recreated,
+    kind::holds_data,
     object::ObjectId,
     ownership::{Fields, applied_by, owners},
     plan::Plan,
@@ -74,7 +75,11 @@ pub fn encode(images: &[PreImage]) -> Result<Vec<u8>, serde_json::Error> {
 /// # Errors
 /// When a line is something else.
 pub fn decode(bytes: &[u8]) -> Result<Vec<PreImage>, serde_json::Error> {
-    bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(serde_json::from_slice).collect()
+    bytes
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(serde_json::from_slice)
+        .collect()
 }
 
 /// Puts one object back. `run` is the run that is undone.
@@ -109,6 +114,7 @@ async fn undo_creation(
     if created_by(current).as_deref() != Some(run) {
         return Ok(Restored::AsBefore);
     }
+    // Deleting it could take more with it than the run made.
     if holds_data(id) {
         return Ok(Restored::LeftInPlace);
     }
@@ -116,15 +122,6 @@ async fn undo_creation(
         live.delete(id, current).await?;
     }
     Ok(Restored::AsBefore)
-}
-
-/// Kinds whose deletion takes more with it than the run made: they stay, and are reported.
-fn holds_data(id: &ObjectId) -> bool {
-    matches!(
-        (id.group.as_str(), id.kind.as_str()),
-        ("", "Namespace" | "PersistentVolume" | "PersistentVolumeClaim")
-            | ("apiextensions.k8s.io", "CustomResourceDefinition")
-    )
 }
 
 async fn recreate(live: &Live, id: &ObjectId, before: &Value) -> Result<(), CallError> {

@@ -168,7 +168,10 @@ impl TrustError {
         };
         // tough reports a wrong digest and too many bytes as failures of the transport.
         let cause = std::error::Error::source(source);
-        if cause.is_some_and(|cause| cause.is::<tough::error::Error>()) {
+        let refused = |cause: &(dyn std::error::Error + 'static)| {
+            cause.is::<tough::error::Error>() || cause.is::<guard::GuardError>()
+        };
+        if cause.is_some_and(refused) {
             return Self::Rejected(Box::new(error));
         }
         Self::Transport(Box::new(error))
@@ -289,3 +292,6 @@ impl ReleaseTrust {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

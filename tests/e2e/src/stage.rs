@@ -1,1 +1,424 @@
+//! What the demo plays on: a cluster, the control plane as a process of its own, the images, and one
+//! folder with everybody's state and logs.
 
+use std::{
+    fs::File,
+    io::Read,
+    net::{IpAddr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use kube::Client;
+use mendix_control_plane::{Store, store::AgentRecord};
+use mendix_test_kit::{
+    apiserver::AuditLog,
+    image::Image,
+    node::{Node, NodeOptions},
+    progress::Progress as KitProgress,
+    wait::eventually,
+};
+use serde_json::Value;
+use tokio::process::{Child, Command};
+
+use crate::{
+    binaries::{self, Binaries},
+    install,
+    ui::Ui,
+};
+
+/// Longest wait for the control plane to listen.
+const LISTENING: Duration = Duration::from_secs(20);
+
+/// Which cluster the demo runs on.
+#[derive(Clone, Debug)]
+pub enum Where {
+    /// A one-node Kubernetes of its own.
+    Own {
+        /// Let it outlive the demo.
+        keep: bool,
+    },
+    /// One that is there already.
+    Given(Given),
+}
+
+/// What the demo has to be told about a cluster it did not make.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// Context of the kubeconfig.
+    pub context: Option<String>,
+    /// The agent's image there, by digest.
+    pub agent_image: String,
+    /// An image with `sh` there, by digest, for the managed components.
+    pub workload_image: String,
+    /// Address of this machine that pods reach; the control plane listens there.
+    pub listen: IpAddr,
+}
+
+/// Everything the steps use.
+pub struct Stage {
+    /// What is shown.
+    pub ui: Ui,
+    /// A client that may do everything.
+    pub client: Client,
+    /// The cluster's name on every surface.
+    pub cluster_uid: String,
+    /// State and logs of this run.
+    pub folder: PathBuf,
+    /// Image of the managed components.
+    pub workload_image: String,
+    agent_image: String,
+    endpoint: SocketAddr,
+    binaries: Binaries,
+    kubectl: PathBuf,
+    kubeconfig: Option<PathBuf>,
+    context: Option<String>,
+    server: Child,
+    node: Option<Node>,
+}
+
+impl Stage {
+    /// Builds, starts and connects everything but the agent.
+    ///
+    /// # Errors
+    /// Whatever can't be built or started, with what to do about it.
+    pub async fn set(at: Where, folder: PathBuf) -> Result<Self> {
+        let ui = Ui::default();
+        ui.heading(0, "Set the stage");
+        let progress = ui.progress("building");
+        let binaries = binaries::build(&progress).await?;
+        progress.done("the agent and the control plane are built");
+        match at {
+            Where::Own { keep } => Self::own(ui, binaries, folder, keep).await,
+            Where::Given(given) => Self::given(ui, binaries, folder, given).await,
+        }
+    }
+
+    async fn own(ui: Ui, binaries: Binaries, folder: PathBuf, keep: bool) -> Result<Self> {
+        let progress = ui.progress("starting Kubernetes");
+        let options = NodeOptions {
+            audit: true,
+            detached: keep,
+            progress: KitProgress::to(progress.sayer()),
+            ..NodeOptions::default()
+        };
+        let node = Node::start(options).await?;
+        progress.say("importing the images");
+        let agent = agent_image(&binaries, &folder)?;
+        node.import_image(&agent.path).await?;
+        let workload = workload_image(&node, &folder)?;
+        node.import_image(&workload.path).await?;
+        let client = node.client().await?;
+        progress.done("one node, its own API server, two images loaded from files");
+        ui.line(format!("KUBECONFIG={}", node.kubeconfig_path().display()));
+        let address = free_port(node.node_ip())?;
+        let (endpoint, server) = control_plane(&ui, &binaries, &folder, address, keep).await?;
+        let cluster_uid = install::cluster_uid(&client).await?;
+        Ok(Self {
+            ui,
+            client,
+            cluster_uid,
+            folder,
+            workload_image: workload.by_digest,
+            agent_image: agent.by_digest,
+            endpoint,
+            binaries,
+            kubectl: node.kubectl(),
+            kubeconfig: Some(node.kubeconfig_path().to_owned()),
+            context: None,
+            server,
+            node: Some(node),
+        })
+    }
+
+    async fn given(ui: Ui, binaries: Binaries, folder: PathBuf, given: Given) -> Result<Self> {
+        let options = kube::config::KubeConfigOptions {
+            context: given.context.clone(),
+            ..Default::default()
+        };
+        let config =
+            kube::Config::from_kubeconfig(&options).await.context("read the kubeconfig")?;
+        let client = Client::try_from(config).context("make a Kubernetes client")?;
+        let cluster_uid = install::cluster_uid(&client).await?;
+        let address = free_port(given.listen)?;
+        let (endpoint, server) = control_plane(&ui, &binaries, &folder, address, false).await?;
+        Ok(Self {
+            ui,
+            client,
+            cluster_uid,
+            folder,
+            workload_image: given.workload_image,
+            agent_image: given.agent_image,
+            endpoint,
+            binaries,
+            kubectl: "kubectl".into(),
+            kubeconfig: None,
+            context: given.context,
+            server,
+            node: None,
+        })
+    }
+
+    /// Registers the cluster and installs the agent as a pod.
+    ///
+    /// # Errors
+    /// When the API server refuses a manifest, or the control plane the cluster.
+    pub async fn install_agent(&self) -> Result<()> {
+        let registered =
+            self.operator(&["cluster", "register", "--uid", &self.cluster_uid]).await?;
+        let token = registered["token"].as_str().context("no token was printed")?;
+        let store = self.store()?;
+        let site = install::Site {
+            image: &self.agent_image,
+            endpoint: &format!("https://{}", self.endpoint),
+            trust: &store.trust_dir(),
+            token,
+        };
+        let objects = install::install(&self.client, &site).await?;
+        self.ui.line(format!("{objects} objects applied; image {}", self.agent_image));
+        Ok(())
+    }
+
+    /// The control plane's state, to look at.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn store(&self) -> Result<Store> {
+        Ok(Store::open(self.state())?)
+    }
+
+    /// What the control plane knows of the agent; `None` before the first session.
+    ///
+    /// # Errors
+    /// When its state can't be read.
+    pub fn agent(&self) -> Result<Option<AgentRecord>> {
+        Ok(self.store()?.agent(&self.cluster_uid)?)
+    }
+
+    /// The API server's audit log; only a node of our own has one.
+    pub fn audit(&self) -> Option<AuditLog> {
+        self.node.as_ref().and_then(|node| node.audit_log())
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.join("control-plane")
+    }
+
+    /// An operator's command to the control plane, shown as it would be typed, with its result as
+    /// JSON.
+    ///
+    /// # Errors
+    /// When the command fails, with what it said.
+    pub async fn operator(&self, arguments: &[&str]) -> Result<Value> {
+        self.ui.command(&format!("mendix-control-plane {}", quoted(arguments)));
+        self.quiet_operator(arguments).await
+    }
+
+    /// The same without showing it, for looking again and again.
+    ///
+    /// # Errors
+    /// As [`Stage::operator`].
+    pub async fn quiet_operator(&self, arguments: &[&str]) -> Result<Value> {
+        let output = Command::new(&self.binaries.control_plane)
+            .arg("--state")
+            .arg(self.state())
+            .args(["--output", "json"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .context("run mendix-control-plane")?;
+        if !output.status.success() {
+            bail!("mendix-control-plane {}: {}", arguments.join(" "), text(&output.stderr));
+        }
+        serde_json::from_slice(&output.stdout).context("read the control plane's answer")
+    }
+
+    /// kubectl, shown as it would be typed.
+    ///
+    /// # Errors
+    /// When it fails, with what it said.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.ui.command(&format!("kubectl {}", quoted(arguments)));
+        let output = self.run_kubectl(arguments).await?;
+        if !output.status.success() {
+            bail!("kubectl {}: {}", arguments.join(" "), text(&output.stderr));
+        }
+        Ok(text(&output.stdout))
+    }
+
+    /// kubectl with its output shown.
+    ///
+    /// # Errors
+    /// As [`Stage::kubectl`].
+    pub async fn look(&self, arguments: &[&str]) -> Result<()> {
+        let shown = self.kubectl(arguments).await?;
+        self.ui.line(shown);
+        Ok(())
+    }
+
+    async fn run_kubectl(&self, arguments: &[&str]) -> Result<std::process::Output> {
+        let mut command = Command::new(&self.kubectl);
+        if let Some(kubeconfig) = &self.kubeconfig {
+            command.env("KUBECONFIG", kubeconfig);
+        }
+        if let Some(context) = &self.context {
+            command.args(["--context", context]);
+        }
+        command.args(arguments).stdin(Stdio::null()).output().await.context("run kubectl")
+    }
+
+    /// Writes what is needed to understand a failure into the folder.
+    pub async fn collect_logs(&self) {
+        let pods: [(&str, &[&str]); 4] = [
+            ("agent.log", &["-n", install::NAMESPACE, "logs", "deploy/mendix-agent", "--tail=-1"]),
+            ("pods.txt", &["get", "pods", "-A", "-o", "wide"]),
+            ("mendix.yaml", &["get", "mendix", "-A", "-o", "yaml"]),
+            ("events.txt", &["get", "events", "-A", "--sort-by=.metadata.creationTimestamp"]),
+        ];
+        for (file, arguments) in pods {
+            let content = match self.run_kubectl(arguments).await {
+                Ok(output) => [output.stdout, output.stderr].concat(),
+                Err(error) => error.to_string().into_bytes(),
+            };
+            if let Err(error) = std::fs::write(self.folder.join(file), content) {
+                self.ui.line(format!("could not write {file}: {error}"));
+            }
+        }
+    }
+
+    /// Leaves everything running and says how to go on and how to end it.
+    pub fn keep(self) {
+        let kubeconfig = self.kubeconfig.clone().unwrap_or_default();
+        let plane =
+            format!("{} --state {}", self.binaries.control_plane.display(), self.state().display());
+        let pid = self.server.id().unwrap_or_default();
+        self.ui.line(format!(
+            "\nAll of it is still running. Go on with:\n\n\
+             export KUBECONFIG={}\n\
+             alias kubectl={}\n\
+             alias plane='{plane}'\n\
+             kubectl get mendix -A\n\
+             plane agents --watch\n\
+             plane release publish --id my.1 --class weekly --component mendix-operator=YOUR-FOLDER\n\
+             plane release push my.1\n\
+             plane ticket open --title 'look at this' --grant --components mendix-monitoring\n\
+             plane snapshot list\n\n\
+             End it with:\n\n\
+             kill {pid} && cargo demo --stop",
+            kubeconfig.display(),
+            self.kubectl.display(),
+        ));
+        if let Some(node) = self.node {
+            std::mem::forget(node);
+        }
+        std::mem::forget(self.server);
+    }
+
+    /// Ends everything that was started and puts the machine back.
+    ///
+    /// # Errors
+    /// When the node does not end.
+    pub async fn strike(mut self) -> Result<Ui> {
+        self.server.start_kill().context("end the control plane")?;
+        self.server.wait().await.context("wait for the control plane")?;
+        if let Some(node) = self.node.take() {
+            tokio::task::spawn_blocking(move || node.stop()).await??;
+        }
+        Ok(self.ui)
+    }
+}
+
+fn agent_image(binaries: &Binaries, folder: &Path) -> Result<mendix_test_kit::image::Archive> {
+    let image = Image::new("localhost/mendix-agent", "demo")
+        .bytes("etc/passwd", 0o644, "agent:x:65532:65532:agent:/:/none\n")
+        .bytes("etc/group", 0o644, "agent:x:65532:\n")
+        .folder("tmp", 0o1777)
+        .file("mendix-agent", 0o755, &binaries.agent)
+        .entrypoint(&["/mendix-agent"])
+        .user("65532:65532");
+    image.write(&folder.join("mendix-agent.tar")).context("write the agent's image")
+}
+
+fn workload_image(node: &Node, folder: &Path) -> Result<mendix_test_kit::image::Archive> {
+    let busybox = node.programs_folder().join("busybox");
+    let tools = ["sh", "echo", "sleep", "true", "false", "cat"];
+    let image = Image::new("localhost/demo-workload", "1").folder("tmp", 0o1777).file(
+        "bin/busybox",
+        0o755,
+        &busybox,
+    );
+    let image = tools
+        .iter()
+        .fold(image, |image, tool| image.symlink(&format!("bin/{tool}"), "busybox"))
+        .entrypoint(&["/bin/sh"]);
+    image.write(&folder.join("workload.tar")).context("write the workload's image")
+}
+
+/// A port that is free now; the control plane binds it a moment later.
+fn free_port(address: IpAddr) -> Result<SocketAddr> {
+    let listener = TcpListener::bind((address, 0))
+        .with_context(|| format!("listen on {address}, which pods must reach"))?;
+    Ok(listener.local_addr()?)
+}
+
+async fn control_plane(
+    ui: &Ui,
+    binaries: &Binaries,
+    folder: &Path,
+    address: SocketAddr,
+    keep: bool,
+) -> Result<(SocketAddr, Child)> {
+    let state = folder.join("control-plane");
+    let made = Command::new(&binaries.control_plane)
+        .arg("--state")
+        .arg(&state)
+        .args(["init", "--ip", &address.ip().to_string()])
+        .output()
+        .await
+        .context("run mendix-control-plane init")?;
+    if !made.status.success() {
+        bail!("mendix-control-plane init: {}", text(&made.stderr));
+    }
+    let log_path = folder.join("control-plane.log");
+    let log = File::create(&log_path).context("create control-plane.log")?;
+    let mut command = Command::new(&binaries.control_plane);
+    command
+        .arg("--state")
+        .arg(&state)
+        .args(["serve", "--listen", &address.to_string()])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().context("share control-plane.log")?)
+        .stderr(log)
+        // Ctrl-C is for the demo, which then ends this in order.
+        .process_group(0)
+        .kill_on_drop(!keep);
+    let mut child = command.spawn().context("start mendix-control-plane")?;
+    let listening = async || tokio::net::TcpStream::connect(address).await.ok();
+    let came_up = tokio::select! {
+        up = eventually(LISTENING, "the control plane listens", listening) => up.is_ok(),
+        _ = child.wait() => false,
+    };
+    if !came_up {
+        let mut said = String::new();
+        File::open(&log_path)?.read_to_string(&mut said)?;
+        bail!("the control plane did not start:\n{said}");
+    }
+    ui.line(format!(
+        "the control plane listens on {address}, with a fresh CA, TUF repository and keys"
+    ));
+    Ok((address, child))
+}
+
+fn quoted(arguments: &[&str]) -> String {
+    let quote = |word: &&str| {
+        if word.contains([' ', '{', '"', '$']) { format!("'{word}'") } else { (*word).to_owned() }
+    };
+    arguments.iter().map(quote).collect::<Vec<_>>().join(" ")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim_end().to_owned()
+}

@@ -1,5 +1,7 @@
 //! The API server of the kit: rights, audit log, controllers, and that nothing stays behind.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 use std::{
     env,
     io::{BufRead as _, BufReader},

@@ -19,18 +19,19 @@ pub(super) const REPOSITORY: &str = "release://repository/";
 /// Largest metadata file. tough's own limits don't hold where signed metadata gives a length.
 pub(super) const MAX_METADATA: u64 = 4 * 1024 * 1024;
 
-/// A file that the agent never asks for.
+/// What the guard itself refuses: nothing that trying again would cure.
 #[derive(Debug, Error)]
-#[error(
-    "{0:?} is not a file of a release repository (only the top-level roles and targets without a \
-     folder are: delegations are not used)"
-)]
-struct NotAFile(String);
-
-/// A metadata file over [`MAX_METADATA`].
-#[derive(Debug, Error)]
-#[error("more than {MAX_METADATA} bytes of metadata")]
-struct MetadataTooLarge;
+pub(super) enum GuardError {
+    /// A file that the agent never asks for.
+    #[error(
+        "{0:?} is not a file of a release repository (only the top-level roles and targets without \
+         a folder are: delegations are not used)"
+    )]
+    NotAFile(String),
+    /// A metadata file over the limit.
+    #[error("more than {MAX_METADATA} bytes of metadata")]
+    MetadataTooLarge,
+}
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -40,7 +41,10 @@ pub(super) struct Guarded<T>(pub(super) T);
 impl<T: Transport + Clone + 'static> Transport for Guarded<T> {
     async fn fetch(&self, url: Url) -> Result<TransportStream, TransportError> {
         let Some(name) = file_name(&url) else {
-            return Ok(failed(&url, NotAFile(url.as_str().chars().take(MAX_FETCH_NAME).collect())));
+            return Ok(failed(
+                &url,
+                GuardError::NotAFile(url.as_str().chars().take(MAX_FETCH_NAME).collect()),
+            ));
         };
         let is_metadata = name.starts_with("metadata/");
         match self.0.fetch(url.clone()).await {
@@ -53,7 +57,7 @@ impl<T: Transport + Clone + 'static> Transport for Guarded<T> {
                         return Err(TransportError::new_with_cause(
                             TransportErrorKind::Other,
                             url.as_str(),
-                            MetadataTooLarge,
+                            GuardError::MetadataTooLarge,
                         ));
                     }
                     Ok(chunk)
@@ -65,7 +69,7 @@ impl<T: Transport + Clone + 'static> Transport for Guarded<T> {
     }
 }
 
-fn failed(url: &Url, cause: NotAFile) -> TransportStream {
+fn failed(url: &Url, cause: GuardError) -> TransportStream {
     let error = TransportError::new_with_cause(TransportErrorKind::Other, url.as_str(), cause);
     Box::pin(stream::iter([Err::<Bytes, _>(error)]))
 }

@@ -4,7 +4,7 @@
 //! tough reads a stored file that it can't parse as "there is no history", and then accepts a
 //! rollback (measured). So nothing reaches tough that was not parsed and verified here first.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use jiff::{SignedDuration, Timestamp};
 use mendix_agent_core::bundle::{admission::HighWater, canonical};
@@ -116,7 +116,7 @@ pub(super) struct TrustState {
 }
 
 /// Metadata as bytes, as tough reads and writes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Files {
     /// Trusted root.
     pub(super) root: Vec<u8>,
@@ -124,6 +124,17 @@ pub(super) struct Files {
     pub(super) timestamp: Option<Vec<u8>>,
     /// Newest snapshot; as above.
     pub(super) snapshot: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        f.debug_struct("Files")
+            .field("root", &text(&self.root))
+            .field("timestamp", &self.timestamp.as_deref().map(text))
+            .field("snapshot", &self.snapshot.as_deref().map(text))
+            .finish()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -269,7 +280,7 @@ impl TrustState {
     /// The state with newer metadata. A version may go down only together with a newer root: that
     /// is how TUF recovers from a stolen online key that was used to raise versions.
     pub(super) fn advance(&self, files: Files) -> Result<Self, StateError> {
-        let next = Self::from_files(files, self.record.clock_floor, self.high_water())?;
+        let mut next = Self::from_files(files, self.record.clock_floor, self.high_water())?;
         let (old, new) = (&self.record, &next.record);
         let backwards = |entry, from, to| Err(StateError::Backwards { entry, from, to });
         if new.root_version < old.root_version {
@@ -283,6 +294,15 @@ impl TrustState {
                 if to.unwrap_or(0) < from.unwrap_or(0) {
                     return backwards(entry, from.unwrap_or(0), to.unwrap_or(0));
                 }
+            }
+            // tough writes the same metadata in another order of keys each time; what didn't change
+            // is not stored again.
+            next.files.root.clone_from(&self.files.root);
+            if new.timestamp_version == old.timestamp_version {
+                next.files.timestamp.clone_from(&self.files.timestamp);
+            }
+            if new.snapshot_version == old.snapshot_version {
+                next.files.snapshot.clone_from(&self.files.snapshot);
             }
         }
         Ok(next)

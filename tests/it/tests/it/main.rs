@@ -1,4 +1,5 @@
 //! Integration tests of the agent: one binary, so that they share one API server and one link step.
 
 mod manifests;
+mod patch;
 mod rights;

@@ -1,0 +1,270 @@
+//! E-mail and IP addresses, and user info of URLs: R11, R29–R31. One search for `.`, `:` and `@`.
+
+use std::net::Ipv6Addr;
+
+use super::Class;
+use super::line::Scan;
+use super::{numbers, query};
+
+/// Longest local part of an address, and longest domain (RFC 5321 §4.5.3.1).
+const LOCAL_PART: usize = 64;
+const DOMAIN: usize = 255;
+
+/// Looks for addresses in the whole body.
+pub(super) fn scan(scan: &mut Scan<'_>) {
+    let text = scan.text;
+    let body = scan.body;
+    let mut done = body;
+    for offset in memchr::memchr3_iter(b'.', b':', b'@', scan.rest(body)) {
+        let at = body + offset;
+        if at < done {
+            continue;
+        }
+        let next = match text.get(at) {
+            Some(b'.') => ipv4(scan, at),
+            Some(b':') => ipv6(scan, at),
+            _ => at_sign(scan, at),
+        };
+        done = done.max(next.unwrap_or(0));
+    }
+    if let Some(offset) = memchr::memchr(b'+', scan.rest(body)) {
+        numbers::after_plus(scan, body + offset);
+    }
+}
+
+fn is_digit(b: Option<u8>) -> bool {
+    b.is_some_and(|b| b.is_ascii_digit())
+}
+
+/// R30, at the first dot of an address.
+fn ipv4(scan: &mut Scan<'_>, dot: usize) -> Option<usize> {
+    let before = scan.before(dot)?;
+    let after = scan.at(dot + 1)?;
+    if !before.is_ascii_digit() || !after.is_ascii_digit() {
+        return None;
+    }
+    let mut start = dot;
+    while start > scan.body && dot - start < 4 && is_digit(scan.before(start)) {
+        start -= 1;
+    }
+    let mut octets = [0_u32; 4];
+    let mut at = start;
+    for (index, octet) in octets.iter_mut().enumerate() {
+        if index > 0 {
+            if scan.at(at) != Some(b'.') {
+                return None;
+            }
+            at += 1;
+        }
+        let from = at;
+        while at - from < 4
+            && let Some(digit @ b'0'..=b'9') = scan.at(at)
+        {
+            *octet = *octet * 10 + u32::from(digit - b'0');
+            at += 1;
+        }
+        let leading_zero = scan.at(from) == Some(b'0') && at - from > 1;
+        if at == from || *octet > 255 || leading_zero {
+            // `10.18.3.52345` is a version; nothing in it is an address.
+            return Some(at);
+        }
+    }
+    let longer = scan.at(at) == Some(b'.') && is_digit(scan.at(at + 1));
+    let word_goes_on = scan.at(at).is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+        || scan.at(at) == Some(b'-') && scan.at(at + 1).is_some_and(|b| b.is_ascii_alphabetic());
+    if longer || word_goes_on || is_version_context(scan, start) {
+        return Some(at);
+    }
+    let speaks_of_no_one = octets[0] == 127 || octets == [0; 4] || octets == [255; 4];
+    // `Chrome/120.0.0.0`
+    let rounded = octets[1..] == [0, 0, 0] && scan.before(start) == Some(b'/') && octets[0] != 10;
+    if !speaks_of_no_one && !rounded {
+        scan.add(start, at, Class::Ipv4);
+    }
+    Some(at)
+}
+
+/// Whether the dotted number at `start` is a version: `v1.2.3.4`, `Version=1.2.3.4`, `Edg/1.2.3.4`.
+fn is_version_context(scan: &Scan<'_>, start: usize) -> bool {
+    const PRODUCTS: &[&str] = &[
+        "chrome",
+        "chromium",
+        "headlesschrome",
+        "edg",
+        "edga",
+        "edge",
+        "opr",
+        "opera",
+        "version",
+        "crios",
+        "fxios",
+        "yabrowser",
+        "vivaldi",
+        "samsungbrowser",
+        "electron",
+        "whale",
+        "brave",
+        "webview2",
+        "trident",
+    ];
+    match scan.before(start) {
+        None => return false,
+        Some(b) if start > scan.body && (b.is_ascii_alphabetic() || matches!(b, b'.' | b'_')) => {
+            // A letter before is a word such as `v1` or `ip10`; after an escape it is none.
+            return !(matches!(b, b'n' | b't' | b'r')
+                && start >= 2
+                && scan.before(start - 1) == Some(b'\\'));
+        }
+        Some(b'-') => {
+            // `nginx-1.2.3.4` but not ` -10.0.0.1` or a range of addresses.
+            return start >= 2 && scan.before(start - 1).is_some_and(|b| b.is_ascii_alphabetic());
+        }
+        Some(_) => {}
+    }
+    let before =
+        scan.slice(start.saturating_sub(24).max(scan.body.min(start)), start).to_ascii_lowercase();
+    if let Some(product) = before.strip_suffix(b"/") {
+        let word: Vec<u8> =
+            product.iter().rev().take_while(|b| b.is_ascii_alphanumeric()).copied().collect();
+        return PRODUCTS.iter().any(|p| p.bytes().rev().eq(word.iter().copied()));
+    }
+    let quotes = before
+        .iter()
+        .rev()
+        .take_while(|b| matches!(b, b'"' | b'\'' | b' ' | b':' | b'=' | b'\\'))
+        .count();
+    let word = before.get(..before.len() - quotes).unwrap_or_default();
+    quotes > 0
+        && (word.ends_with(b"version")
+            || word.ends_with(b" ver")
+            || word.ends_with(b"build")
+            || word.ends_with(b"release"))
+}
+
+/// R31, at the first colon of an address.
+fn ipv6(scan: &mut Scan<'_>, colon: usize) -> Option<usize> {
+    /// `ffff:` six times, and an IPv4 address.
+    const LONGEST: usize = 45;
+    let is_part = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_hexdigit());
+    let next = scan.at(colon + 1)?;
+    if next == b':' {
+        // `::1`, `fe80::1`
+    } else if !is_part(scan.before(colon)) || !next.is_ascii_hexdigit() {
+        return None;
+    }
+    let mut start = colon;
+    while start > scan.body && colon - start < 5 && is_part(scan.before(start)) {
+        start -= 1;
+    }
+    let rest = scan.rest(start);
+    let is_text = |b: &&u8| b.is_ascii_hexdigit() || matches!(b, b':' | b'.');
+    let mut len = rest.iter().take(LONGEST + 1).take_while(is_text).count();
+    // `::` of a listener, the colon before a port, the dot of a sentence.
+    while len > 0
+        && matches!(rest.get(len - 1), Some(b':' | b'.'))
+        && !rest.get(..len).is_some_and(|t| t.ends_with(b"::") && t.len() > 2)
+    {
+        len -= 1;
+    }
+    let token = rest.get(..len).unwrap_or_default();
+    let end = start + len;
+    let colons = token.iter().filter(|&&b| b == b':').count();
+    let double = memchr::memmem::find(token, b"::").is_some();
+    if colons < 2 || !double && colons != 7 && !(colons == 6 && token.contains(&b'.')) {
+        return Some(end.max(colon + 1));
+    }
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let bounded = start == scan.body
+        || scan.before(start).is_none_or(|b| !word(b) && b != b':' && b != b'.')
+        || matches!(scan.before(start), Some(b'n' | b't' | b'r'))
+            && start >= 2
+            && scan.before(start - 1) == Some(b'\\');
+    if !bounded || scan.at(end).is_some_and(word) || !token.iter().any(u8::is_ascii_digit) {
+        return Some(end.max(colon + 1));
+    }
+    let address = std::str::from_utf8(token).ok().and_then(|t| t.parse::<Ipv6Addr>().ok());
+    let Some(address) = address else { return Some(end.max(colon + 1)) };
+    if !address.is_loopback() && !address.is_unspecified() {
+        scan.add(start, end, Class::Ipv6);
+    }
+    Some(end)
+}
+
+/// `@`: user info of a URL, or an e-mail address.
+fn at_sign(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
+    if let Some(next) = query::user_info(scan, at) {
+        return Some(next);
+    }
+    email(scan, at)
+}
+
+/// R29. Letters beyond ASCII count as letters.
+fn email(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
+    /// Units of systemd, and things that are no top-level domain.
+    const NOT_TOP: &[&[u8]] = &[
+        b"service",
+        b"socket",
+        b"slice",
+        b"timer",
+        b"mount",
+        b"scope",
+        b"target",
+        b"device",
+        b"path",
+        b"swap",
+        b"automount",
+        b"jar",
+        b"js",
+        b"ts",
+        b"class",
+    ];
+    let is_local = |b: &&u8| {
+        b.is_ascii_alphanumeric()
+            || matches!(b, b'.' | b'_' | b'+' | b'-' | b'%' | b'~' | b'!' | b'#' | b'$' | b'*')
+            || **b >= 0x80
+    };
+    let floor = at.saturating_sub(LOCAL_PART).max(scan.body.min(at));
+    let mut local = scan.slice(floor, at).iter().rev().take_while(is_local).count();
+    while local > 0 && matches!(scan.at(at - local), Some(b'.' | b'-' | b'*' | b'#' | b'!' | b'~'))
+    {
+        local -= 1;
+    }
+    // `\nbob@…`
+    if local > 1
+        && scan.before(at - local) == Some(b'\\')
+        && matches!(scan.at(at - local), Some(b'n' | b't' | b'r'))
+    {
+        local -= 1;
+    }
+    let is_domain = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-') || **b >= 0x80;
+    let mut len = scan.rest(at + 1).iter().take(DOMAIN).take_while(is_domain).count();
+    while len > 0 && matches!(scan.before(at + 1 + len), Some(b'.' | b'-')) {
+        len -= 1;
+    }
+    let domain = scan.slice(at + 1, at + 1 + len);
+    let dot = memchr::memrchr(b'.', domain)?;
+    let top = domain.get(dot + 1..).unwrap_or_default();
+    let real_top = top.len() >= 2
+        && top.iter().all(|&b| b.is_ascii_alphabetic() || b >= 0x80 || b == b'-')
+        && !NOT_TOP.contains(&top);
+    let first = domain.split(|&b| b == b'.').next().unwrap_or_default();
+    // `left-pad@1.3.0-beta.rc`
+    let second = domain.get(first.len() + 1);
+    let version = !first.is_empty()
+        && first.iter().all(u8::is_ascii_digit)
+        && second.is_some_and(u8::is_ascii_digit);
+    let name = scan.slice(at - local, at);
+    // Remote repositories are no people.
+    let git = name == b"git";
+    if local == 0
+        || !real_top
+        || version
+        || git
+        || domain.windows(2).any(|w| w == b"..")
+        || domain.first() == Some(&b'.')
+    {
+        return None;
+    }
+    scan.add(at - local, at + 1 + len, Class::Email);
+    Some(at + 1 + len)
+}

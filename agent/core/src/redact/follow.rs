@@ -1,0 +1,350 @@
+//! What one line says about the lines after it.
+//!
+//! A PEM block, a YAML block scalar, a Secret manifest and a name/value pair reach over line ends.
+//! All that is remembered is a few numbers, never text. Everything here ends by itself: a block by
+//! its end mark, by indentation, or after a bounded number of lines that do not look like it.
+
+use super::Class;
+use super::assign::skip_space;
+use super::line::Scan;
+use super::value::{self, Reach};
+
+/// Lines between the lines of a PEM block that may belong to other writers of the stream.
+const PEM_STRANGERS: u32 = 8;
+/// Longest SAML assertion, in lines.
+const SAML_LINES: u32 = 4096;
+/// Lines between `kind: Secret` or `apiVersion: v1` and its `data:`.
+const MANIFEST_LINES: u32 = 64;
+
+/// A hint for the next lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cue {
+    /// The value of a name that ended its line.
+    ValueOf(Class),
+    /// A YAML block scalar under a key at this column of the body.
+    Block { indent: usize, class: Class },
+    /// A map under a key at this column: all its values.
+    Map { indent: usize, class: Class },
+    /// Base64 of a PEM block, from this column of the body on.
+    Pem { column: usize },
+    /// Inside of a SAML assertion.
+    Saml,
+}
+
+/// Hints that the scanners left while they read a line.
+#[derive(Default)]
+pub(super) struct Cues {
+    pub(super) next: Option<Cue>,
+    /// `apiVersion` or `kind` was seen: a manifest may begin.
+    pub(super) manifest: bool,
+}
+
+/// State between lines.
+#[derive(Default)]
+pub(super) struct Follow {
+    cue: Option<Cue>,
+    /// Lines since the cue last fitted.
+    strangers: u32,
+    manifest: Option<Manifest>,
+}
+
+/// A Kubernetes manifest in YAML or JSON of many lines.
+#[derive(Clone, Copy)]
+struct Manifest {
+    /// Column of `apiVersion`, `kind` and `data`.
+    indent: usize,
+    /// `kind: Secret` was seen; before that only what looks like base64 of text is taken.
+    secret: bool,
+    /// Inside `data:` or `stringData:`.
+    data: bool,
+    lines: u32,
+}
+
+/// A line that is `name: value`.
+struct Member<'a> {
+    indent: usize,
+    name: &'a [u8],
+    /// Where the value begins, after white space.
+    value: usize,
+}
+
+impl Follow {
+    /// Whether the next line needs [`Follow::apply`].
+    pub(super) fn waits(&self) -> bool {
+        self.cue.is_some() || self.manifest.is_some()
+    }
+
+    /// Reads a line in the light of the lines before it.
+    pub(super) fn apply(&mut self, scan: &mut Scan<'_>) {
+        if let Some(manifest) = &mut self.manifest
+            && !manifest.apply(scan)
+        {
+            self.manifest = None;
+        }
+        match self.cue {
+            None => {}
+            Some(Cue::ValueOf(class)) => {
+                self.cue = None;
+                value_of(scan, class);
+            }
+            Some(Cue::Block { indent, class }) => {
+                let (here, blank) = indentation(scan);
+                if blank {
+                    return;
+                }
+                if here > indent {
+                    let start = scan.body + here;
+                    let end = value::trimmed_end(scan, start, scan.text.len());
+                    scan.add(start, end, class);
+                } else {
+                    self.cue = None;
+                }
+            }
+            Some(Cue::Map { indent, class }) => {
+                let (here, blank) = indentation(scan);
+                if blank {
+                    return;
+                }
+                if here <= indent {
+                    self.cue = None;
+                } else if let Some(member) = member(scan) {
+                    member.redact(scan, class);
+                }
+            }
+            Some(Cue::Pem { column }) => self.pem(scan, column),
+            Some(Cue::Saml) => {
+                let close = find_close(scan.rest(scan.body));
+                let end = close.map_or(scan.text.len(), |at| scan.body + at);
+                scan.add(scan.body, end, Class::Saml);
+                self.strangers += 1;
+                if close.is_some() || self.strangers > SAML_LINES {
+                    self.cue = None;
+                }
+            }
+        }
+    }
+
+    /// Takes up the hints of the line that was just read.
+    pub(super) fn update(&mut self, text: &[u8], body: usize, cues: Cues) {
+        if let Some(cue) = cues.next {
+            self.cue = Some(cue);
+            self.strangers = 0;
+        }
+        if cues.manifest && self.manifest.is_none_or(|m| !m.secret) {
+            let mut none = Vec::new();
+            let scan = Scan::new(text, body, &mut none);
+            if let Some(manifest) = Manifest::begin(&scan) {
+                self.manifest = Some(manifest);
+            }
+        }
+    }
+
+    fn pem(&mut self, scan: &mut Scan<'_>, column: usize) {
+        let text = scan.text;
+        if let Some(mark) = memchr::memmem::find(scan.rest(scan.body), b"-----END") {
+            let end = scan.body + mark;
+            let from = pem_text(scan, column, end).unwrap_or(end);
+            scan.add(from, value::trimmed_end(scan, from, end), Class::Pem);
+            self.cue = None;
+            return;
+        }
+        let end = value::trimmed_end(scan, scan.body, text.len());
+        match pem_text(scan, column, end) {
+            Some(from) => {
+                scan.add(from, end, Class::Pem);
+                self.strangers = 0;
+            }
+            None if end == scan.body => {}
+            None => {
+                self.strangers += 1;
+                if self.strangers > PEM_STRANGERS {
+                    self.cue = None;
+                }
+            }
+        }
+    }
+}
+
+/// Where the PEM text of a line that ends at `end` begins: the whole body, from the column of the
+/// begin mark, or the last word when it is long enough to be nothing else.
+fn pem_text(scan: &Scan<'_>, column: usize, end: usize) -> Option<usize> {
+    let is_base64 = |text: &[u8]| {
+        !text.is_empty()
+            && text.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='))
+    };
+    let indent = scan.slice(scan.body, end).iter().take_while(|b| b.is_ascii_whitespace()).count();
+    let quote = scan.body + indent;
+    for from in [quote, quote + 1, scan.body + column] {
+        let text = scan.slice(from, end);
+        let text = text.trim_ascii_end().strip_suffix(b"\\n\\").unwrap_or(text);
+        let text = text.strip_suffix(b"\",").or(text.strip_suffix(b"\"")).unwrap_or(text);
+        let text = text.strip_suffix(b"\\n").unwrap_or(text);
+        if is_base64(text) {
+            return Some(from).filter(|&from| from < end);
+        }
+        // Headers of an encrypted key belong to the block and say nothing secret.
+        if text.starts_with(b"Proc-Type:") || text.starts_with(b"DEK-Info:") {
+            return Some(end);
+        }
+    }
+    let last = scan
+        .slice(scan.body, end)
+        .iter()
+        .rev()
+        .take_while(|b| !b.is_ascii_whitespace() && **b != b'"')
+        .count();
+    let from = end - last;
+    (last >= 24 && is_base64(scan.slice(from, end))).then_some(from)
+}
+
+/// Position of `</…Assertion>` in `text`.
+pub(super) fn find_close(text: &[u8]) -> Option<usize> {
+    memchr::memmem::find_iter(text, b"Assertion>").find_map(|at| {
+        let name = text.get(..at)?.iter().rev().take(16);
+        let prefix = name.take_while(|b| b.is_ascii_alphanumeric() || **b == b':').count();
+        let open = at.checked_sub(prefix + 2)?;
+        (text.get(open..open + 2)? == b"</").then_some(open)
+    })
+}
+
+/// Column of the first character of the body, and whether there is none.
+fn indentation(scan: &Scan<'_>) -> (usize, bool) {
+    let body = scan.rest(scan.body);
+    let spaces = body.iter().take_while(|&&b| b == b' ' || b == b'\t').count();
+    (spaces, body.get(spaces).is_none_or(|&b| b == b'\r'))
+}
+
+fn member<'a>(scan: &Scan<'a>) -> Option<Member<'a>> {
+    let (indent, _) = indentation(scan);
+    let mut at = scan.body + indent;
+    if scan.rest(at).starts_with(b"- ") {
+        at = skip_space(scan, at + 1);
+    }
+    if let Some((slashes, _)) = value::quote_at(scan, at) {
+        at += slashes + 1;
+    }
+    let is_name = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'/');
+    let len = scan.rest(at).iter().take(256).take_while(is_name).count();
+    let mut colon = at + len;
+    if let Some((slashes, _)) = value::quote_at(scan, colon) {
+        colon += slashes + 1;
+    }
+    colon = skip_space(scan, colon);
+    (len > 0 && scan.at(colon) == Some(b':')).then(|| Member {
+        indent,
+        name: scan.slice(at, at + len),
+        value: skip_space(scan, colon + 1),
+    })
+}
+
+impl Member<'_> {
+    fn redact(&self, scan: &mut Scan<'_>, class: Class) {
+        let value = value::read(scan, self.value, Reach::Line);
+        let text = scan.slice(value.start, value.end);
+        let opens = matches!(text, b"{" | b"[" | b"|" | b">" | b"|-" | b">-" | b"|+");
+        if !opens && !value::is_nothing(text) {
+            scan.add(value.start, value.end, class);
+        }
+    }
+}
+
+/// R08 over two lines: `name: X` was the line before.
+fn value_of(scan: &mut Scan<'_>, class: Class) {
+    if let Some(member) = member(scan)
+        && member.name.eq_ignore_ascii_case(b"value")
+    {
+        member.redact(scan, class);
+    }
+}
+
+impl Manifest {
+    /// A manifest begins at a line `apiVersion: v1` or `kind: Secret`.
+    fn begin(scan: &Scan<'_>) -> Option<Self> {
+        let member = member(scan)?;
+        let value = value::read(scan, member.value, Reach::Word);
+        let value = scan.slice(value.start, value.end);
+        let secret = member.name == b"kind" && value == b"Secret";
+        let core = member.name == b"apiVersion" && value == b"v1";
+        (secret || core).then_some(Self { indent: member.indent, secret, data: false, lines: 0 })
+    }
+
+    /// Reads the next line of the manifest; false when it has ended.
+    fn apply(&mut self, scan: &mut Scan<'_>) -> bool {
+        let (here, blank) = indentation(scan);
+        if blank {
+            return true;
+        }
+        let Some(member) = member(scan) else {
+            // The lines of a block scalar inside of data.
+            if self.data && here > self.indent {
+                let start = scan.body + here;
+                let end = value::trimmed_end(scan, start, scan.text.len());
+                if self.secret && !matches!(scan.slice(start, end), b"}" | b"}," | b"{") {
+                    scan.add(start, end, Class::K8sSecret);
+                }
+                return true;
+            }
+            self.lines += 1;
+            return !scan.rest(scan.body).starts_with(b"---") && self.lines < MANIFEST_LINES;
+        };
+        if here > self.indent {
+            if self.data && (self.secret || looks_like_secret_data(scan, &member)) {
+                member.redact(scan, Class::K8sSecret);
+            } else {
+                self.lines += 1;
+            }
+            return self.lines < MANIFEST_LINES;
+        }
+        if here < self.indent {
+            return false;
+        }
+        self.data = matches!(member.name, b"data" | b"stringData");
+        if member.name == b"kind" {
+            self.secret = scan
+                .rest(member.value)
+                .trim_ascii_start()
+                .strip_prefix(b"\"")
+                .unwrap_or(scan.rest(member.value))
+                .starts_with(b"Secret");
+            return self.secret;
+        }
+        self.lines += 1;
+        self.lines < MANIFEST_LINES
+    }
+}
+
+/// Before the kind is known (`data` sorts before `kind`): base64 of printable text, or long base64.
+fn looks_like_secret_data(scan: &Scan<'_>, member: &Member<'_>) -> bool {
+    use base64::Engine as _;
+    let value = value::read(scan, member.value, Reach::Word);
+    let text = scan.slice(value.start, value.end);
+    if text.len() < 4 || !text.len().is_multiple_of(4) {
+        return false;
+    }
+    let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(text) else { return false };
+    text.len() >= 24 || bytes.iter().all(|b| matches!(b, b' '..=b'~' | b'\n' | b'\t' | b'\r'))
+}
+
+/// R28 on one line: all members of `data` and `stringData` of an object that is a Secret.
+pub(super) fn one_line_manifest(scan: &mut Scan<'_>) {
+    for name in [&b"data"[..], b"stringData"] {
+        let mut from = scan.body;
+        while let Some(found) = memchr::memmem::find(scan.rest(from), name) {
+            let start = from + found;
+            from = start + name.len();
+            let mut at = from;
+            let Some((slashes, _)) = value::quote_at(scan, at) else { continue };
+            if !matches!(scan.before(start), Some(b'"')) {
+                continue;
+            }
+            at = skip_space(scan, at + slashes + 1);
+            if scan.at(at) != Some(b':') {
+                continue;
+            }
+            let open = skip_space(scan, at + 1);
+            if scan.at(open) == Some(b'{') {
+                super::assign::object(scan, Class::K8sSecret, open, false);
+            }
+        }
+    }
+}

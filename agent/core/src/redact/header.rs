@@ -1,0 +1,243 @@
+//! Authorization headers, cookies and registry auth: R17, R20, R24.
+
+use base64::Engine as _;
+
+use super::Class;
+use super::assign::{in_placeholder, skip_space};
+use super::key;
+use super::line::Scan;
+use super::value::{self, Reach, Value};
+
+/// Characters of `token68` (RFC 9110 §11.2).
+fn is_token68(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=')
+}
+
+/// Reads the separator and the quote after a key, and where its value begins.
+fn value_start(scan: &Scan<'_>, end: usize) -> Option<usize> {
+    let mut at = end;
+    if let Some((slashes, _)) = value::quote_at(scan, at) {
+        at += slashes + 1;
+    }
+    at = skip_space(scan, at);
+    match (scan.at(at), scan.at(at + 1)) {
+        (Some(b'='), Some(b'=')) => None,
+        (Some(b'='), Some(b'>')) => Some(skip_space(scan, at + 2)),
+        (Some(b':' | b'='), _) => Some(skip_space(scan, at + 1)),
+        // `-H 'Authorization', 'Bearer …'` and header lists `["Authorization","…"]`.
+        (Some(b','), _) if at > end => Some(skip_space(scan, at + 1)),
+        _ => None,
+    }
+}
+
+/// `auth`: `Authorization: …`, `"auth":"…"`.
+pub(super) fn at_auth(scan: &mut Scan<'_>, start: usize, end: usize) {
+    if start < scan.done {
+        return;
+    }
+    let (key_start, key_end) = key::extent(scan, start, end);
+    if in_placeholder(scan, key_start) {
+        return;
+    }
+    let name = scan.slice(key_start, key_end).to_ascii_lowercase();
+    if name.ends_with(b"authorization") {
+        authorization(scan, key_end);
+    } else if matches!(&*name, b"auth" | b"_auth" | b"registryauth" | b"x-registry-auth") {
+        registry(scan, key_end);
+    }
+}
+
+fn authorization(scan: &mut Scan<'_>, key_end: usize) {
+    let Some(mut at) = value_start(scan, key_end) else { return };
+    // Go prints header values as lists.
+    while scan.at(at) == Some(b'[') {
+        at += 1;
+    }
+    let mut value = value::read(scan, at, Reach::Word);
+    let first = scan.slice(value.start, value.end);
+    if !value.quoted {
+        let next = skip_space(scan, value.end);
+        let scheme =
+            first.iter().all(|b| b.is_ascii_alphabetic() || *b == b'-' || b.is_ascii_digit())
+                && first.len() <= 20;
+        if scheme && next > value.end && !first.is_empty() {
+            value = credentials(scan, first, next);
+        }
+    } else if let Some(space) = memchr::memchr(b' ', first)
+        && first.iter().take(space).all(|b| b.is_ascii_alphanumeric() || *b == b'-')
+    {
+        value.start += space + 1;
+    }
+    let text = scan.slice(value.start, value.end);
+    let telling = text.len() >= 8 || text.iter().any(u8::is_ascii_digit);
+    if telling
+        && !value::is_nothing(text)
+        && value::may_be_secret_word(text)
+        && !text.starts_with(b"{")
+    {
+        scan.add(value.start, value.end, Class::Authorization);
+        scan.done = scan.done.max(value.end);
+    }
+}
+
+/// Digest and AWS signatures are lists of parameters: up to the end of the header.
+fn credentials(scan: &Scan<'_>, scheme: &[u8], at: usize) -> Value {
+    let listed = scheme.eq_ignore_ascii_case(b"digest")
+        || scheme.starts_with(b"AWS4-HMAC")
+        || scheme.eq_ignore_ascii_case(b"oauth")
+        || scheme.eq_ignore_ascii_case(b"hawk");
+    if !listed {
+        return value::read(scan, at, Reach::Word);
+    }
+    let end = value::trimmed_end(scan, at, scan.text.len());
+    Value { start: at, end, next: end, quoted: false }
+}
+
+/// R20: base64 of `user:password`, or something as random.
+fn registry(scan: &mut Scan<'_>, key_end: usize) {
+    let Some(at) = value_start(scan, key_end) else { return };
+    let value = value::read(scan, at, Reach::Word);
+    let text = scan.slice(value.start, value.end);
+    if holds_pair(text) || value::looks_random(text) {
+        scan.add(value.start, value.end, Class::Docker);
+        scan.done = scan.done.max(value.end);
+    }
+}
+
+/// Base64 of printable text with a colon in it.
+fn holds_pair(text: &[u8]) -> bool {
+    let trimmed = text.strip_suffix(b"==").or(text.strip_suffix(b"=")).unwrap_or(text);
+    // A colon comes early in user names.
+    let head = trimmed.get(..trimmed.len().min(1024) / 4 * 4).unwrap_or_default();
+    let head = if trimmed.len() <= 1024 { trimmed } else { head };
+    let Ok(bytes) = base64::engine::general_purpose::STANDARD_NO_PAD.decode(head) else {
+        return false;
+    };
+    text.len() >= 8
+        && bytes.contains(&b':')
+        && std::str::from_utf8(&bytes).is_ok_and(|t| !t.contains(char::is_control))
+}
+
+/// `Bearer x`, `Basic x`, `Negotiate x` without a key before them.
+pub(super) fn at_scheme(scan: &mut Scan<'_>, start: usize, end: usize) {
+    if start < scan.done || !key::starts_word(scan, start) {
+        return;
+    }
+    // One blank; `%20` and `+` are blanks of the decoded shadow and of forms.
+    let mut at = end;
+    if scan.at(at) == Some(b':') {
+        at += 1;
+    }
+    let from = skip_space(scan, at);
+    if from == at && scan.at(at) != Some(b'+') {
+        return;
+    }
+    let from = if scan.at(from) == Some(b'+') { from + 1 } else { from };
+    let len = scan.rest(from).iter().take_while(|&&b| is_token68(b)).count();
+    let mut value_end = from + len;
+    while matches!(scan.before(value_end), Some(b'.' | b',')) && value_end > from {
+        value_end -= 1;
+    }
+    let text = scan.slice(from, value_end);
+    let genuine = match scan.at(start).map(|b| b | 0x20) {
+        Some(b'b') if end - start == 5 => holds_pair(text),
+        Some(b'n') => text.len() >= 16,
+        _ => {
+            let digit = text.iter().any(u8::is_ascii_digit);
+            let mixed =
+                text.iter().any(u8::is_ascii_lowercase) && text.iter().any(u8::is_ascii_uppercase);
+            text.len() >= 8 && (digit || mixed && text.len() >= 16 || text.len() >= 32)
+        }
+    };
+    // `Bearer realm=x` is a challenge; a token has `=` at its end only.
+    if genuine && (!text.contains(&b'=') || text.ends_with(b"=")) {
+        scan.add(from, value_end, Class::Authorization);
+        scan.done = scan.done.max(value_end);
+    }
+}
+
+/// Attributes of `Set-Cookie` that may stay.
+const ATTRIBUTES: &[&str] = &[
+    "path",
+    "domain",
+    "expires",
+    "max-age",
+    "samesite",
+    "secure",
+    "httponly",
+    "priority",
+    "partitioned",
+    "version",
+];
+
+/// `Cookie: a=b; c=d` and `Set-Cookie: a=b; Path=/`.
+pub(super) fn at_cookie(scan: &mut Scan<'_>, start: usize, end: usize) {
+    if start < scan.done {
+        return;
+    }
+    let (key_start, key_end) = key::extent(scan, start, end);
+    let name = scan.slice(key_start, key_end).to_ascii_lowercase();
+    let known = [
+        &b"cookie"[..],
+        b"cookies",
+        b"set-cookie",
+        b"cookie2",
+        b"set-cookie2",
+        b"setcookie",
+        b"set_cookie",
+        b"http_cookie",
+        b"http-cookie",
+        b"x-cookie",
+    ];
+    let tail = name.rsplit(|&b| b == b'.').next().unwrap_or_default();
+    if in_placeholder(scan, key_start) || !known.contains(&tail) {
+        return;
+    }
+    let Some(mut at) = value_start(scan, key_end) else { return };
+    while scan.at(at) == Some(b'[') {
+        at += 1;
+    }
+    let range = match value::quote_at(scan, at) {
+        Some((slashes, quote)) => value::quoted(scan, at, slashes, quote),
+        None => {
+            let rest = scan.rest(at);
+            let len = rest
+                .iter()
+                .position(|b| matches!(b, b'"' | b']' | b'}' | b'\''))
+                .unwrap_or(rest.len());
+            // `\"`: the backslashes belong to the quote.
+            let len = rest
+                .get(..len)
+                .map_or(len, |r| len - r.iter().rev().take_while(|&&b| b == b'\\').count());
+            let end = value::trimmed_end(scan, at, at + len);
+            Value { start: at, end, next: end, quoted: false }
+        }
+    };
+    let mut from = range.start;
+    let mut pairs = 0;
+    while from < range.end {
+        let piece_end =
+            memchr::memchr(b';', scan.slice(from, range.end)).map_or(range.end, |len| from + len);
+        let piece_start = skip_space(scan, from).min(piece_end);
+        let piece = scan.slice(piece_start, piece_end);
+        if let Some(equals) = memchr::memchr(b'=', piece) {
+            let name = piece.get(..equals).unwrap_or_default();
+            let attribute = ATTRIBUTES.iter().any(|a| name.eq_ignore_ascii_case(a.as_bytes()));
+            let value_start = piece_start + equals + 1;
+            if !attribute && !value::is_nothing(scan.slice(value_start, piece_end)) {
+                scan.add(
+                    value_start,
+                    value::trimmed_end(scan, value_start, piece_end),
+                    Class::Cookie,
+                );
+            }
+            pairs += 1;
+        } else if pairs == 0 && value::looks_random(piece) {
+            scan.add(piece_start, piece_end, Class::Cookie);
+        }
+        from = piece_end + 1;
+    }
+    if pairs > 0 {
+        scan.done = scan.done.max(range.end);
+    }
+}

@@ -1,0 +1,275 @@
+//! Is the key around a stem one whose value has to go?
+//!
+//! `passwordPolicy`, `tokenizer`, `secretName` and `token_count` contain a stem and hold nothing
+//! secret; `db.passwordOld`, `X-Auth-Token2` and `SECRET_KEY_BASE` do. What follows the stem decides:
+//! a word of `words::HARMLESS` at the end of the key clears it, any other word that is set apart does not.
+
+use super::Class;
+use super::line::Scan;
+use super::stems::Rule;
+use super::words::{BEFORE_KEY, BEFORE_PASS, HARMLESS, JOINED};
+
+/// Longest key that is looked at, bytes to each side of the stem.
+const REACH: usize = 96;
+
+/// A key of interest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) class: Class,
+    pub(super) strength: Strength,
+    /// `tokens`, `secrets`: a bare number after it is a count.
+    pub(super) plural: bool,
+}
+
+/// How much a key says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Strength {
+    /// The value goes, whatever it looks like.
+    Sure,
+    /// The value goes when it looks random.
+    Weak,
+}
+
+/// Reads the key around the stem at `start..end`.
+pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> Option<Key> {
+    let (key_start, key_end) = extent(scan, start, end);
+    let before = scan.slice(key_start, start);
+    let after = scan.slice(end, key_end);
+    let stem = scan.slice(start, end);
+    let key =
+        |class, strength, plural| Key { start: key_start, end: key_end, class, strength, plural };
+
+    let tail = Tail::of(stem, after);
+    match rule {
+        Rule::Pass => {
+            if !starts_word(scan, start) && !BEFORE_PASS.ends(&fold::<24>(before), 2) {
+                return None;
+            }
+            let rest = match &tail.folded {
+                f if f.starts_with(b"wor")
+                    || f.starts_with(b"phrase")
+                    || f.starts_with(b"code")
+                    || f.starts_with(b"wd") =>
+                {
+                    let cut = [&b"word"[..], b"wort", b"phrase", b"code", b"wd"];
+                    cut.iter().find_map(|word| f.strip_prefix(*word))?
+                }
+                f => f.as_slice(),
+            };
+            let joined_rest = rest.len() == tail.folded.len();
+            let plural = rest == b"s";
+            let clear =
+                if joined_rest { tail.clears() } else { Tail::clears_rest(after, rest, stem) };
+            (!clear).then_some(key(Class::Password, Strength::Sure, plural))
+        }
+        Rule::Pwd | Rule::Password => {
+            // `pwd` is also a directory: `PWD=/srv`, `OLDPWD=`.
+            if rule == Rule::Pwd
+                && (!starts_word(scan, start) && !BEFORE_PASS.ends(&fold::<24>(before), 2))
+            {
+                return None;
+            }
+            (!tail.clears()).then_some(key(Class::Password, Strength::Sure, tail.plural()))
+        }
+        Rule::Secret => {
+            (!tail.clears()).then_some(key(Class::Secret, Strength::Sure, tail.plural()))
+        }
+        Rule::Credential => (!tail.clears() && !tail.is(b"id")).then_some(key(
+            Class::Secret,
+            Strength::Sure,
+            tail.plural(),
+        )),
+        Rule::Token => (!tail.clears() && !tail.is(b"id")).then_some(key(
+            Class::Token,
+            Strength::Sure,
+            tail.plural(),
+        )),
+        Rule::Key => {
+            if tail.clears() || tail.is(b"id") {
+                return None;
+            }
+            let folded = fold::<24>(before);
+            if folded.ends_with(b"account") || folded.ends_with(b"sharedaccess") {
+                return Some(key(Class::AzureKey, Strength::Sure, tail.plural()));
+            }
+            if folded.ends_with(b"public") || folded.ends_with(b"mon") || folded.ends_with(b"don") {
+                return None;
+            }
+            if BEFORE_KEY.ends(&folded, 2) {
+                return Some(key(Class::Key, Strength::Sure, tail.plural()));
+            }
+            starts_word(scan, start).then_some(key(Class::Entropy, Strength::Weak, false))
+        }
+        Rule::Signature => {
+            if tail.clears() {
+                return None;
+            }
+            let azure = fold::<24>(before).ends_with(b"sharedaccess");
+            let class = if azure { Class::AzureKey } else { Class::Signature };
+            let strength = if azure { Strength::Sure } else { Strength::Weak };
+            Some(key(class, strength, false))
+        }
+        Rule::Session => {
+            // Names of session cookies; `sessionId` and `session_id` may also be plain identifiers.
+            let whole = scan.slice(key_start, key_end);
+            let shouted = whole.iter().all(|b| !b.is_ascii_lowercase());
+            let cookie = shouted
+                || [
+                    &b"sessionid"[..],
+                    b"xasid",
+                    b"connect.sid",
+                    b"xassessionid",
+                    b"jsessionid",
+                    b"phpsessid",
+                ]
+                .contains(&whole)
+                || whole.ends_with(b"_SessionId");
+            (!tail.clears()).then_some(if cookie {
+                key(Class::Cookie, Strength::Sure, false)
+            } else {
+                key(Class::Entropy, Strength::Weak, false)
+            })
+        }
+        _ => (starts_word(scan, start) && !tail.clears()).then_some(key(
+            Class::Entropy,
+            Strength::Weak,
+            false,
+        )),
+    }
+}
+
+/// First and last byte of the key that holds `start..end`.
+pub(super) fn extent(scan: &Scan<'_>, start: usize, end: usize) -> (usize, usize) {
+    let is_key = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    let floor = start.saturating_sub(REACH).max(scan.body.min(start));
+    let left = scan.slice(floor, start).iter().rev().take_while(|b| is_key(b)).count();
+    let right = scan.rest(end).iter().take(REACH).take_while(|b| is_key(b)).count();
+    let mut key_end = end + right;
+    // A full stop or dash at the end belongs to the sentence.
+    while key_end > end && matches!(scan.before(key_end), Some(b'.' | b'-')) {
+        key_end -= 1;
+    }
+    let mut key_start = start - left;
+    while key_start < start && matches!(scan.at(key_start), Some(b'.' | b'-')) {
+        key_start += 1;
+    }
+    // `\npassword`: the letter is part of an escape.
+    if key_start < start
+        && scan.before(key_start) == Some(b'\\')
+        && matches!(scan.at(key_start), Some(b'n' | b't' | b'r'))
+    {
+        key_start += 1;
+    }
+    (key_start, key_end)
+}
+
+/// Whether a word begins at `start`: after a sign or digit, at a capital after a small letter, or
+/// after an escape such as `\n`.
+pub(super) fn starts_word(scan: &Scan<'_>, start: usize) -> bool {
+    let Some(before) = scan.before(start) else { return true };
+    if start == scan.body || !before.is_ascii_alphabetic() {
+        return true;
+    }
+    let here = scan.at(start).unwrap_or(b' ');
+    if before.is_ascii_lowercase() && here.is_ascii_uppercase() {
+        return true;
+    }
+    // `DBPass`: capitals, then a word.
+    let next = scan.at(start + 1).unwrap_or(b' ');
+    if before.is_ascii_uppercase() && here.is_ascii_uppercase() && next.is_ascii_lowercase() {
+        return true;
+    }
+    matches!(before, b'n' | b't' | b'r') && start >= 2 && scan.before(start - 1) == Some(b'\\')
+}
+
+/// Lower-case letters of the last `N` bytes of `text`, without separators.
+fn fold<const N: usize>(text: &[u8]) -> Vec<u8> {
+    let from = text.len().saturating_sub(N);
+    let tail = text.get(from..).unwrap_or_default();
+    tail.iter().filter(|b| b.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase).collect()
+}
+
+/// What follows a stem inside its key.
+struct Tail {
+    /// Lower-case letters only.
+    folded: Vec<u8>,
+    /// The last word of them, as capitals and separators divide it.
+    last: Vec<u8>,
+    /// The same word goes on: `tokenizer`, not `tokenName`.
+    joined: bool,
+}
+
+impl Tail {
+    fn of(stem: &[u8], after: &[u8]) -> Self {
+        let folded: Vec<u8> =
+            after.iter().filter(|b| b.is_ascii_alphabetic()).map(u8::to_ascii_lowercase).collect();
+        let joined = match (stem.last(), after.first()) {
+            (Some(last), Some(first)) if first.is_ascii_alphabetic() => {
+                !(last.is_ascii_lowercase() && first.is_ascii_uppercase())
+            }
+            _ => false,
+        };
+        let mut last = Vec::new();
+        for &byte in after.iter().rev() {
+            if byte.is_ascii_alphabetic() {
+                last.push(byte.to_ascii_lowercase());
+            } else if !last.is_empty() {
+                break;
+            }
+            if byte.is_ascii_uppercase() && last.len() > 1 {
+                break;
+            }
+        }
+        // All capitals: one word up to the separator.
+        if after.iter().all(|b| !b.is_ascii_lowercase()) {
+            let word = after.rsplit(|b| !b.is_ascii_alphabetic()).find(|w| !w.is_empty());
+            last = word.unwrap_or_default().to_ascii_lowercase();
+        } else {
+            last.reverse();
+        }
+        Self { folded, last, joined }
+    }
+
+    fn is(&self, word: &[u8]) -> bool {
+        self.folded == word
+    }
+
+    fn plural(&self) -> bool {
+        self.is(b"s")
+    }
+
+    /// The key holds no secret after all.
+    fn clears(&self) -> bool {
+        if self.folded.is_empty() {
+            return false;
+        }
+        // Short words only when they stand alone: `…Ref`, but not the end of another word.
+        if HARMLESS.has(&self.last) || HARMLESS.ends(&self.folded, 4) {
+            return true;
+        }
+        self.joined && !JOINED.begins(&self.folded)
+    }
+
+    /// As [`Tail::clears`], after `pass` took `word`, `phrase` … of what follows.
+    fn clears_rest(after: &[u8], rest: &[u8], stem: &[u8]) -> bool {
+        let letters = rest.len();
+        // The last `letters` letters of `after` are `rest`.
+        let mut left = letters;
+        let cut = after
+            .iter()
+            .rposition(|b| {
+                if b.is_ascii_alphabetic() {
+                    if left == 0 {
+                        return true;
+                    }
+                    left -= 1;
+                }
+                false
+            })
+            .map_or(0, |at| at + 1);
+        let (word, tail) = after.split_at_checked(cut).unwrap_or((after, b""));
+        Tail::of(if word.is_empty() { stem } else { word }, tail).clears()
+    }
+}

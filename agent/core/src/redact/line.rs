@@ -1,0 +1,369 @@
+//! One line: prefix, shadows, scanners, and the merged result.
+
+use super::follow::{Cues, Follow};
+use super::placeholder::{Pieces, Placeholders};
+use super::shadow::{self, Shadow};
+use super::stems::{Rule, STEMS};
+use super::{
+    Class, Counts, SnapshotKey, address, assign, header, numbers, placeholder, prefixed, query,
+};
+
+/// Capacity, in spans, above which the list gives its memory back after the line.
+const KEPT_SPANS: usize = 4096;
+
+/// Bytes that rules may look at in a short line, see [`Scan::spend`].
+const BUDGET_FLOOR: usize = 64 * 1024;
+
+/// A stretch of a line that has to go. Never empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) class: Class,
+}
+
+/// A text under scan, and what was found in it so far.
+pub(super) struct Scan<'a> {
+    pub(super) text: &'a [u8],
+    /// Where the line's own text begins, after a time stamp.
+    pub(super) body: usize,
+    pub(super) spans: &'a mut Vec<Span>,
+    pub(super) cues: Cues,
+    /// An escape was seen that the decoded shadow should resolve.
+    escapes: bool,
+    /// Up to here a rule has dealt with the text as a whole.
+    pub(super) done: usize,
+    /// End of the quoted string that begins with the key under scan, if it begins one.
+    pub(super) string_end: Option<usize>,
+    /// Members of a one-line Secret manifest were looked for.
+    pub(super) manifest_read: bool,
+    /// Bytes that rules may still look at beyond their own match; keeps time linear.
+    budget: usize,
+}
+
+impl<'a> Scan<'a> {
+    pub(super) fn new(text: &'a [u8], body: usize, spans: &'a mut Vec<Span>) -> Self {
+        Self {
+            text,
+            body,
+            spans,
+            cues: Cues::default(),
+            escapes: false,
+            done: 0,
+            string_end: None,
+            manifest_read: false,
+            budget: 16 * text.len() + BUDGET_FLOOR,
+        }
+    }
+
+    /// Pays for a look at `bytes` bytes to the left or right of a match. When the line has used up
+    /// what it may, all of it goes: only a line made for this gets there.
+    pub(super) fn spend(&mut self, bytes: usize) -> bool {
+        if let Some(left) = self.budget.checked_sub(bytes) {
+            self.budget = left;
+            return true;
+        }
+        if self.done < self.text.len() {
+            self.done = self.text.len();
+            self.add(self.body, self.text.len(), Class::Line);
+        }
+        false
+    }
+
+    /// Notes a span; empty ones and placeholders of ours are left alone.
+    pub(super) fn add(&mut self, start: usize, end: usize, class: Class) {
+        let (mut start, mut end) = (start, end.min(self.text.len()));
+        if let Some((_, inside)) = placeholder::around(self.text, start) {
+            start = inside;
+        }
+        if let Some((_, inside)) = placeholder::around(self.text, end) {
+            end = inside;
+        }
+        if start < end && placeholder::end_at(self.text, start) != Some(end) {
+            self.spans.push(Span { start, end, class });
+        }
+    }
+
+    pub(super) fn at(&self, index: usize) -> Option<u8> {
+        self.text.get(index).copied()
+    }
+
+    /// The byte before `index`.
+    pub(super) fn before(&self, index: usize) -> Option<u8> {
+        self.text.get(index.checked_sub(1)?).copied()
+    }
+
+    pub(super) fn slice(&self, start: usize, end: usize) -> &'a [u8] {
+        self.text.get(start..end.min(self.text.len())).unwrap_or_default()
+    }
+
+    pub(super) fn rest(&self, start: usize) -> &'a [u8] {
+        self.text.get(start..).unwrap_or_default()
+    }
+
+    /// Looks for keys and prefixes only.
+    fn run_stems(&mut self) {
+        STEMS.scan(
+            self.text,
+            self.body,
+            self,
+            |scan, rule, start, end| scan.stem(rule, start, end),
+            |_, at| at + 1,
+        );
+    }
+
+    /// Runs every scanner.
+    fn run(&mut self) {
+        STEMS.scan(
+            self.text,
+            self.body,
+            self,
+            |scan, rule, start, end| scan.stem(rule, start, end),
+            numbers::at_digits,
+        );
+        self.done = self.body;
+        address::scan(self);
+    }
+
+    fn stem(&mut self, rule: Rule, start: usize, end: usize) {
+        match rule {
+            Rule::Pass
+            | Rule::Pwd
+            | Rule::Password
+            | Rule::Secret
+            | Rule::Credential
+            | Rule::Token
+            | Rule::Key
+            | Rule::Signature
+            | Rule::Session
+            | Rule::Weak => assign::at_stem(self, rule, start, end),
+            Rule::Sig => query::at_sig(self, start),
+            Rule::Auth => header::at_auth(self, start, end),
+            Rule::Scheme => header::at_scheme(self, start, end),
+            Rule::Cookie => header::at_cookie(self, start, end),
+            Rule::OauthParameter => query::at_oauth(self, start, end),
+            Rule::SamlParameter => query::at_saml(self, start, end),
+            Rule::SamlElement => query::at_assertion(self, start, end),
+            Rule::PemBegin => prefixed::at_pem(self, start, end),
+            Rule::Jwt => prefixed::at_jwt(self, start),
+            Rule::Blob => prefixed::at_blob(self, start, end),
+            Rule::Vendor(index) => prefixed::at_vendor(self, index, start, end),
+            Rule::MendixConstants => assign::at_constants(self, start, end),
+            Rule::MendixVariable => assign::at_mendix_variable(self, start, end),
+            Rule::OracleThin => query::at_oracle(self, end),
+            Rule::Bsn => numbers::at_bsn(self, start, end),
+            Rule::Phone => numbers::at_phone(self, start, end),
+            Rule::Manifest => self.cues.manifest = true,
+            Rule::Escape => self.escapes = true,
+        }
+    }
+}
+
+/// Redacts line after line of one stream.
+pub(super) struct Lines {
+    placeholders: Placeholders,
+    counts: Counts,
+    spans: Vec<Span>,
+    cleaned: Shadow,
+    decoded: Shadow,
+    follow: Follow,
+}
+
+impl Lines {
+    pub(super) fn new(key: &SnapshotKey) -> Self {
+        Self {
+            placeholders: Placeholders::new(key),
+            counts: Counts::default(),
+            spans: Vec::new(),
+            cleaned: Shadow::default(),
+            decoded: Shadow::default(),
+            follow: Follow::default(),
+        }
+    }
+
+    pub(super) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    pub(super) fn note(&mut self, class: Class) {
+        self.counts.note(class);
+    }
+
+    pub(super) fn begin_placeholder(&self) -> Pieces {
+        self.placeholders.begin()
+    }
+
+    /// Appends the redacted form of `line`, which has no line end.
+    pub(super) fn redact(&mut self, line: &[u8], ascii: bool, out: &mut Vec<u8>) {
+        self.spans.clear();
+        let (line, line_end) = match line.strip_suffix(b"\r") {
+            Some(line) => (line, &b"\r"[..]),
+            None => (line, &b""[..]),
+        };
+        let odd = memchr::memchr3(0x1b, b'%', b'~', line);
+        let colours = odd.is_some() && memchr::memchr(0x1b, line).is_some();
+        let unclean = colours || (!ascii && shadow::has_odd_characters(line));
+        if unclean {
+            self.cleaned.clean(line);
+        }
+        let text = if unclean { self.cleaned.text.as_slice() } else { line };
+        let body = timestamp_prefix(text);
+        let plain_lines = memchr::memmem::find(text, b"\\n").is_none();
+
+        let mut scan = Scan::new(text, body, &mut self.spans);
+        if self.follow.waits() {
+            self.follow.apply(&mut scan);
+        }
+        scan.run();
+        if odd.is_some() {
+            prefixed::entra(&mut scan);
+        }
+        let escapes = scan.escapes;
+        let cues = std::mem::take(&mut scan.cues);
+        self.follow.update(text, body, cues);
+        if !plain_lines {
+            inner_lines(text, body, &mut self.spans);
+        }
+
+        let percent = odd.is_some() && memchr::memchr(b'%', text).is_some();
+        if (percent || escapes) && self.decoded.decode(text) {
+            let found = self.spans.len();
+            let mut scan = Scan::new(&self.decoded.text, body, &mut self.spans);
+            scan.run();
+            prefixed::entra(&mut scan);
+            let mut index = found;
+            while let Some(span) = self.spans.get_mut(index) {
+                if let Some((start, end)) = self.decoded.source(span.start, span.end) {
+                    (span.start, span.end) = (start, end);
+                    index += 1;
+                } else {
+                    self.spans.swap_remove(index);
+                }
+            }
+        }
+        if unclean {
+            for span in &mut self.spans {
+                if let Some((start, end)) = self.cleaned.source(span.start, span.end) {
+                    (span.start, span.end) = (start, end);
+                }
+            }
+        }
+        self.write(line, out);
+        out.extend_from_slice(line_end);
+        self.cleaned.clear();
+        self.decoded.clear();
+        if self.spans.capacity() > KEPT_SPANS {
+            self.spans = Vec::new();
+        }
+    }
+
+    /// Writes `line` with its spans replaced; overlapping ones become one, of the class of the
+    /// first.
+    fn write(&mut self, line: &[u8], out: &mut Vec<u8>) {
+        if self.spans.is_empty() {
+            out.extend_from_slice(line);
+            return;
+        }
+        self.spans.sort_unstable_by_key(|s| (s.start, std::cmp::Reverse(s.end), s.class));
+        let mut written = 0;
+        let mut spans = self.spans.iter().copied().peekable();
+        while let Some(mut span) = spans.next() {
+            while let Some(next) = spans.next_if(|next| next.start < span.end) {
+                span.end = span.end.max(next.end);
+            }
+            out.extend_from_slice(line.get(written..span.start).unwrap_or_default());
+            let value = line.get(span.start..span.end).unwrap_or_default();
+            self.placeholders.write(span.class, &shadow::plain(value), out);
+            self.counts.note(span.class);
+            written = span.end;
+        }
+        out.extend_from_slice(line.get(written..).unwrap_or_default());
+    }
+}
+
+/// Reads the lines inside of strings, for what depends on lines: an escaped line end ends one.
+///
+/// The escape of a line end that was escaped `d` times has `2^d` backslashes, and the quotes around
+/// that string have one fewer; quotes inside of it have more.
+fn inner_lines(text: &[u8], body: usize, spans: &mut Vec<Span>) {
+    for slashes in [1, 2, 4] {
+        let mut follow = Follow::default();
+        let mut string: Option<(usize, usize)> = None;
+        let mut line_start = 0;
+        for hit in memchr::memmem::find_iter(text, b"\\n") {
+            let end = hit + 1;
+            let run = run_before(text, end);
+            if run != slashes {
+                continue;
+            }
+            if string.is_none_or(|(_, string_end)| end > string_end) {
+                let start = string_start(text, body, end, slashes);
+                let string_end = string_end(text, end, slashes);
+                string = Some((start, string_end));
+                follow = Follow::default();
+                line_start = start;
+            }
+            inner_line(text, line_start, end - run, &mut follow, spans);
+            line_start = end + 1;
+            // The last line of the string has no line end.
+            let next = memchr::memmem::find(text.get(line_start..).unwrap_or_default(), b"\\n");
+            if let Some((_, string_end)) = string
+                && next.is_none_or(|next| line_start + next > string_end)
+            {
+                inner_line(text, line_start, string_end, &mut follow, spans);
+            }
+        }
+    }
+}
+
+fn inner_line(text: &[u8], start: usize, end: usize, follow: &mut Follow, spans: &mut Vec<Span>) {
+    let Some(text) = text.get(..end) else { return };
+    if start >= end {
+        return;
+    }
+    let mut scan = Scan::new(text, start, spans);
+    if follow.waits() {
+        follow.apply(&mut scan);
+    }
+    scan.run_stems();
+    let cues = std::mem::take(&mut scan.cues);
+    follow.update(text, start, cues);
+}
+
+/// Backslashes right before `at`.
+fn run_before(text: &[u8], at: usize) -> usize {
+    text.get(..at).unwrap_or_default().iter().rev().take_while(|&&b| b == b'\\').count()
+}
+
+/// Where the string around `at` begins, given the backslashes of its line ends.
+fn string_start(text: &[u8], body: usize, at: usize, slashes: usize) -> usize {
+    let before = text.get(body..at).unwrap_or_default();
+    memchr::memrchr_iter(b'"', before)
+        .map(|quote| body + quote)
+        .find(|&quote| run_before(text, quote) < 2 * slashes - 1)
+        .map_or(body, |quote| quote + 1)
+}
+
+/// Where the string around `at` ends.
+fn string_end(text: &[u8], at: usize, slashes: usize) -> usize {
+    memchr::memchr_iter(b'"', text.get(at..).unwrap_or_default())
+        .map(|quote| at + quote)
+        .find_map(|quote| {
+            let run = run_before(text, quote);
+            (run < 2 * slashes - 1).then_some(quote - run)
+        })
+        .unwrap_or(text.len())
+}
+
+/// Length of the RFC 3339 time stamp and space that pod logs put before each line; 0 without one.
+pub(super) fn timestamp_prefix(line: &[u8]) -> usize {
+    let shape = |at: usize, sign: u8| line.get(at) == Some(&sign);
+    if !(shape(4, b'-') && shape(7, b'-') && shape(10, b'T') && shape(13, b':') && shape(16, b':'))
+    {
+        return 0;
+    }
+    let Some(end) = line.iter().take(40).position(|&b| b == b' ') else { return 0 };
+    let digits = |b: &u8| matches!(b, b'0'..=b'9' | b'-' | b':' | b'T' | b'.' | b'Z' | b'+');
+    let stamp = line.get(..end).unwrap_or_default();
+    if end >= 20 && stamp.iter().all(digits) { end + 1 } else { 0 }
+}

@@ -1,0 +1,140 @@
+//! `[R:class:8hex]`: HMAC-SHA256 of the value under the key of the snapshot, cut to 32 bits.
+//!
+//! The class is not part of the hashed bytes, so that one value found by two rules can still be
+//! recognised as one value. Addresses repeat so often that hashing them anew would take longer than
+//! finding them: short values are remembered in a small table that is wiped when the stream ends.
+
+use aws_lc_rs::hmac;
+use zeroize::Zeroize as _;
+
+use super::{Class, SnapshotKey};
+
+/// Longest placeholder, bytes (tested).
+pub(super) const LONGEST: usize = 26;
+
+/// Remembered values; a power of two.
+const REMEMBERED: usize = 256;
+/// Longest remembered value, bytes.
+const REMEMBERED_LEN: usize = 47;
+
+#[derive(Clone, Copy)]
+struct Entry {
+    len: u8,
+    value: [u8; REMEMBERED_LEN],
+    hex: [u8; 8],
+}
+
+const EMPTY: Entry = Entry { len: 0, value: [0; REMEMBERED_LEN], hex: [0; 8] };
+
+/// Makes placeholders under one key.
+pub(super) struct Placeholders {
+    key: hmac::Key,
+    remembered: Vec<Entry>,
+}
+
+impl Placeholders {
+    pub(super) fn new(key: &SnapshotKey) -> Self {
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, &key.0), remembered: Vec::new() }
+    }
+
+    /// Appends the placeholder of `value`.
+    pub(super) fn write(&mut self, class: Class, value: &[u8], out: &mut Vec<u8>) {
+        let hex = self.hex(value);
+        write_hex(class, hex, out);
+    }
+
+    fn hex(&mut self, value: &[u8]) -> [u8; 8] {
+        if value.is_empty() || value.len() > REMEMBERED_LEN {
+            return cut(hmac::sign(&self.key, value).as_ref());
+        }
+        if self.remembered.is_empty() {
+            self.remembered.resize(REMEMBERED, EMPTY);
+        }
+        // FNV-1a; an adversary who makes all values collide gains only a slower stream.
+        let hash = value
+            .iter()
+            .fold(0x811c_9dc5_u32, |h, &b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+        let slot = (hash ^ (hash >> 16)) as usize % REMEMBERED;
+        let Some(entry) = self.remembered.get_mut(slot) else {
+            return cut(hmac::sign(&self.key, value).as_ref());
+        };
+        if entry.value.get(..usize::from(entry.len)) != Some(value) {
+            *entry = EMPTY;
+            entry.hex = cut(hmac::sign(&self.key, value).as_ref());
+            // Shorter than 48, see above.
+            entry.len = value.len() as u8;
+            if let Some(room) = entry.value.get_mut(..value.len()) {
+                room.copy_from_slice(value);
+            }
+        }
+        entry.hex
+    }
+
+    /// Begins a placeholder over bytes that arrive in pieces.
+    pub(super) fn begin(&self) -> Pieces {
+        Pieces(hmac::Context::with_key(&self.key))
+    }
+}
+
+impl Drop for Placeholders {
+    fn drop(&mut self) {
+        for entry in &mut self.remembered {
+            entry.value.zeroize();
+        }
+    }
+}
+
+/// A value that is never in memory as a whole.
+pub(super) struct Pieces(hmac::Context);
+
+impl Pieces {
+    pub(super) fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    pub(super) fn write(self, class: Class, out: &mut Vec<u8>) {
+        write_hex(class, cut(self.0.sign().as_ref()), out);
+    }
+}
+
+fn write_hex(class: Class, hex: [u8; 8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"[R:");
+    out.extend_from_slice(class.name().as_bytes());
+    out.push(b':');
+    out.extend_from_slice(&hex);
+    out.push(b']');
+}
+
+fn cut(tag: &[u8]) -> [u8; 8] {
+    let mut hex = [b'0'; 8];
+    for (pair, byte) in hex.chunks_exact_mut(2).zip(tag) {
+        for (digit, nibble) in pair.iter_mut().zip([byte >> 4, byte & 15]) {
+            *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+        }
+    }
+    hex
+}
+
+/// End of the placeholder that begins at `at`, if one does.
+pub(super) fn end_at(text: &[u8], at: usize) -> Option<usize> {
+    let rest = text.get(at..)?.strip_prefix(b"[R:")?;
+    // Longest class name and the hex digits are well inside 32 bytes.
+    let colon = rest.iter().take(24).position(|&b| b == b':')?;
+    let name = rest.get(..colon)?;
+    if name.is_empty()
+        || !name.iter().all(|&b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    {
+        return None;
+    }
+    let hex = rest.get(colon + 1..colon + 9)?;
+    let is_hex = hex.iter().all(|&b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    (is_hex && rest.get(colon + 9) == Some(&b']')).then_some(at + 3 + colon + 10)
+}
+
+/// The placeholder that `at` lies inside of, not at its edges.
+pub(super) fn around(text: &[u8], at: usize) -> Option<(usize, usize)> {
+    let from = at.saturating_sub(LONGEST - 1);
+    let start = from + memchr::memmem::rfind(text.get(from..(at + 2).min(text.len()))?, b"[R:")?;
+    let end = end_at(text, start)?;
+    (start < at && at < end).then_some((start, end))
+}

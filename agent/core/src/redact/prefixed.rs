@@ -1,0 +1,294 @@
+//! Secrets that say what they are: PEM, JWT, base64 of keys, vendors' prefixes, Entra secrets
+//! (R16, R18, R19, R21–R23).
+
+use base64::Engine as _;
+
+use super::Class;
+use super::follow::Cue;
+use super::line::Scan;
+
+/// A vendor's token: prefix, then at least `min` characters of `set`.
+pub(super) struct Vendor {
+    pub(super) prefix: &'static str,
+    min: usize,
+    set: Set,
+}
+
+/// What a token may be made of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Set {
+    Upper,
+    Word,
+    /// Letters, digits, `-` and `_`.
+    Url,
+    /// As `Url`, and `.`.
+    Dotted,
+    /// As `Url`, and `/`.
+    Path,
+}
+
+const fn vendor(prefix: &'static str, min: usize, set: Set) -> Vendor {
+    Vendor { prefix, min, set }
+}
+
+/// R23, longest prefixes of a family included. Case counts.
+pub(super) const VENDORS: &[Vendor] = &[
+    vendor("AKIA", 16, Set::Upper),
+    vendor("ASIA", 16, Set::Upper),
+    vendor("ABIA", 16, Set::Upper),
+    vendor("ACCA", 16, Set::Upper),
+    vendor("ghp_", 30, Set::Word),
+    vendor("gho_", 30, Set::Word),
+    vendor("ghu_", 30, Set::Word),
+    vendor("ghs_", 30, Set::Dotted),
+    vendor("ghr_", 30, Set::Word),
+    vendor("github_pat_", 22, Set::Url),
+    vendor("glpat-", 20, Set::Dotted),
+    vendor("gldt-", 20, Set::Url),
+    vendor("glrt-", 20, Set::Dotted),
+    vendor("glptt-", 20, Set::Url),
+    vendor("glcbt-", 20, Set::Url),
+    vendor("gloas-", 20, Set::Url),
+    vendor("glsa_", 32, Set::Word),
+    vendor("xoxb-", 10, Set::Url),
+    vendor("xoxp-", 10, Set::Url),
+    vendor("xoxa-", 10, Set::Url),
+    vendor("xoxr-", 10, Set::Url),
+    vendor("xoxs-", 10, Set::Url),
+    vendor("xoxe-", 10, Set::Url),
+    vendor("xoxe.xox", 10, Set::Url),
+    vendor("xapp-", 10, Set::Url),
+    vendor("hooks.slack.com/services/", 20, Set::Path),
+    vendor("npm_", 36, Set::Word),
+    vendor("sk_live_", 16, Set::Word),
+    vendor("sk_test_", 16, Set::Word),
+    vendor("rk_live_", 16, Set::Word),
+    vendor("rk_test_", 16, Set::Word),
+    vendor("whsec_", 16, Set::Word),
+    vendor("sk-ant-", 20, Set::Url),
+    vendor("sk-proj-", 20, Set::Url),
+    vendor("sk-svcacct-", 20, Set::Url),
+    vendor("AIza", 35, Set::Url),
+    vendor("ya29.", 20, Set::Url),
+    vendor("GOCSPX-", 20, Set::Url),
+    vendor("hvs.", 20, Set::Url),
+    vendor("hvb.", 20, Set::Url),
+    vendor("dop_v1_", 32, Set::Word),
+    vendor("dckr_pat_", 20, Set::Url),
+    vendor("dckr_oat_", 20, Set::Url),
+    vendor("pypi-AgEI", 20, Set::Url),
+    vendor("shpat_", 24, Set::Word),
+    vendor("shpss_", 24, Set::Word),
+    vendor("lin_api_", 24, Set::Word),
+    vendor("NRAK-", 20, Set::Upper),
+    vendor("AGE-SECRET-KEY-1", 40, Set::Upper),
+    vendor("EZAK", 40, Set::Word),
+    vendor("hf_", 30, Set::Word),
+    vendor("PMAK-", 24, Set::Url),
+    vendor("atlasv1", 20, Set::Url),
+    vendor("dapi", 32, Set::Word),
+    vendor("SG.", 40, Set::Dotted),
+];
+
+fn in_set(set: Set, b: u8) -> bool {
+    match set {
+        Set::Upper => b.is_ascii_uppercase() || b.is_ascii_digit(),
+        Set::Word => b.is_ascii_alphanumeric() || b == b'_',
+        Set::Url => b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'),
+        Set::Dotted => b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'),
+        Set::Path => b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'/'),
+    }
+}
+
+/// Whether a token may begin at `start`: not in the middle of a longer word, unless the letter
+/// before belongs to an escape such as `\n`.
+fn begins_token(scan: &Scan<'_>, start: usize) -> bool {
+    start == scan.body
+        || !scan.before(start).is_some_and(|b| b.is_ascii_alphanumeric())
+        || super::key::starts_word(scan, start)
+            && scan.before(start).is_some_and(|b| matches!(b, b'n' | b't' | b'r'))
+}
+
+pub(super) fn at_vendor(scan: &mut Scan<'_>, index: u8, start: usize, end: usize) {
+    let Some(vendor) = VENDORS.get(usize::from(index)) else { return };
+    let webhook = vendor.set == Set::Path;
+    if scan.slice(start, end) != vendor.prefix.as_bytes() || !webhook && !begins_token(scan, start)
+    {
+        return;
+    }
+    let len = scan.rest(end).iter().take_while(|&&b| in_set(vendor.set, b)).count();
+    let tail = scan.slice(end, end + len);
+    let telling = len >= 24
+        || tail.iter().any(u8::is_ascii_digit)
+        || tail.iter().any(u8::is_ascii_uppercase) && tail.iter().any(u8::is_ascii_lowercase);
+    if len >= vendor.min && telling {
+        scan.add(if webhook { end } else { start }, end + len, Class::VendorToken);
+        scan.done = scan.done.max(end + len);
+    }
+}
+
+/// R18, R19: `eyJ…` begins base64 of a JSON object: JWT, JWE, or a whole configuration.
+pub(super) fn at_jwt(scan: &mut Scan<'_>, start: usize) {
+    if scan.slice(start, start + 3) != b"eyJ" || !begins_token(scan, start) {
+        return;
+    }
+    let is_base64 =
+        |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'+' | b'/' | b'=');
+    let mut end = start;
+    let mut parts = 0;
+    loop {
+        let len = scan.rest(end).iter().take_while(|b| is_base64(b)).count();
+        // Part two of a JWE with a direct key is empty.
+        if len == 0 && parts != 1 {
+            break;
+        }
+        end += len;
+        parts += 1;
+        if parts == 5 || scan.at(end) != Some(b'.') {
+            break;
+        }
+        end += 1;
+    }
+    if scan.before(end) == Some(b'.') {
+        end -= 1;
+    }
+    if end - start < 16 {
+        return;
+    }
+    let class = if parts == 3 && is_service_account(scan.slice(start, end)) {
+        Class::ServiceAccount
+    } else {
+        Class::Jwt
+    };
+    scan.add(start, end, class);
+    scan.done = scan.done.max(end);
+}
+
+fn is_service_account(token: &[u8]) -> bool {
+    let Some(payload) = token.split(|&b| b == b'.').nth(1) else { return false };
+    // Claims name the account well inside the first 2 KiB.
+    let head = payload.get(..payload.len().min(2048) / 4 * 4).unwrap_or_default();
+    let head = if payload.len() <= 2048 { payload } else { head };
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(head).is_ok_and(|claims| {
+        memchr::memmem::find(&claims, b"kubernetes.io").is_some()
+            || memchr::memmem::find(&claims, b"system:serviceaccount").is_some()
+    })
+}
+
+/// R22, R26: base64 of a DER sequence (`MII…`: PKCS#12, keys, certificates), of PEM, of an OpenSSH
+/// key, or of a SAML message.
+pub(super) fn at_blob(scan: &mut Scan<'_>, start: usize, end: usize) {
+    if start < scan.done || !begins_token(scan, start) {
+        return;
+    }
+    let prefix = scan.slice(start, end);
+    let (least, class) = match prefix {
+        b"MII" => (64, Class::KeyBlob),
+        b"LS0tLS1CRUdJTi" | b"b3BlbnNzaC1rZXkt" => (24, Class::KeyBlob),
+        b"PHNhbW" if matches!(scan.at(end), Some(b'w' | b'x')) => (40, Class::Saml),
+        _ => return,
+    };
+    let rest = scan.rest(start);
+    let mut len = 0;
+    while let Some(&byte) = rest.get(len) {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'-' | b'_') {
+            len += 1;
+        } else if byte == b'\\' && len > 0 {
+            // An escaped line end inside of the blob.
+            let run = rest.iter().skip(len).take(16).take_while(|&&b| b == b'\\').count();
+            let escape = rest.get(len + run).is_some_and(|b| matches!(b, b'n' | b'r' | b'/'));
+            let more = rest.get(len + run + 1).is_some_and(u8::is_ascii_alphanumeric)
+                || rest.get(len + run + 1) == Some(&b'\\');
+            if !(escape && more) {
+                break;
+            }
+            len += run + 1;
+        } else {
+            break;
+        }
+    }
+    if len >= least {
+        scan.add(start, start + len, class);
+        scan.done = scan.done.max(start + len);
+    }
+}
+
+/// R21: `-----BEGIN … -----`, with its body on this line or on the next ones.
+pub(super) fn at_pem(scan: &mut Scan<'_>, start: usize, end: usize) {
+    // The label is a few words.
+    let label = scan.slice(end, end + 64);
+    let Some(close) = memchr::memmem::find(label, b"-----") else { return };
+    let body = end + close + 5;
+    let rest = scan.rest(body);
+    if let Some(mark) = memchr::memmem::find(rest, b"-----END") {
+        add_pem(scan, body, body + mark);
+        scan.done = scan.done.max(body + mark);
+        return;
+    }
+    // No end mark: as far as it can be base64, white space, or escapes of line ends.
+    let mut len = 0;
+    while let Some(&byte) = rest.get(len) {
+        let fits = byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'+' | b'/' | b'=' | b' ' | b'\t' | b'\r' | b'\\' | b':' | b'-' | b','
+            );
+        if !fits {
+            break;
+        }
+        len += 1;
+    }
+    let blank = !add_pem(scan, body, body + len);
+    scan.done = scan.done.max(body + len);
+    if body + len >= scan.text.len() || blank && !rest.contains(&b'{') {
+        let column = start - scan.body.min(start);
+        scan.cues.next = Some(Cue::Pem { column });
+    }
+}
+
+/// Notes what is between the marks of a PEM block on one line, without the white space and escapes
+/// at its edges; false when there is nothing else.
+fn add_pem(scan: &mut Scan<'_>, start: usize, end: usize) -> bool {
+    let text = scan.slice(start, end);
+    let mut lead = 0;
+    while let Some(byte) = text.get(lead) {
+        let escape =
+            lead > 0 && text.get(lead - 1) == Some(&b'\\') && matches!(byte, b'n' | b'r' | b't');
+        if !(byte.is_ascii_whitespace() || *byte == b'\\' || escape) {
+            break;
+        }
+        lead += 1;
+    }
+    let mut keep = end;
+    while keep > start + lead {
+        match (scan.before(keep), scan.before(keep - 1)) {
+            (Some(b'n' | b'r' | b't'), Some(b'\\')) => keep -= 2,
+            (Some(b'\\' | b' ' | b'\t' | b'\r'), _) => keep -= 1,
+            _ => break,
+        }
+    }
+    if keep <= start + lead {
+        return false;
+    }
+    scan.add(start + lead, keep, Class::Pem);
+    true
+}
+
+/// R16: an Entra client secret has `7Q~` or `8Q~` after three characters and 40 in all.
+pub(super) fn entra(scan: &mut Scan<'_>) {
+    let text = scan.text;
+    let is_secret = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'~' | b'.' | b'-');
+    for tilde in memchr::memchr_iter(b'~', text) {
+        if scan.before(tilde) != Some(b'Q') || tilde < 5 {
+            continue;
+        }
+        let start = tilde - 5;
+        let head = scan.slice(start, tilde - 1);
+        let version = scan.before(tilde - 1).is_some_and(|b| b.is_ascii_digit());
+        let tail = scan.rest(tilde + 1).iter().take(40).take_while(|b| is_secret(b)).count();
+        if version && head.iter().all(is_secret) && (31..=37).contains(&tail) {
+            let tail = if scan.before(tilde + 1 + tail) == Some(b'.') { tail - 1 } else { tail };
+            scan.add(start, tilde + 1 + tail, Class::Entra);
+        }
+    }
+}

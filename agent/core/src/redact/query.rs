@@ -1,0 +1,226 @@
+//! URLs and what is posted to them: R11, R12 (Oracle), R15, R25, R26.
+
+use super::Class;
+use super::assign::skip_space;
+use super::follow::{self, Cue};
+use super::line::Scan;
+use super::value::{self, Reach};
+
+/// Longest user info that is looked for before an `@`, bytes.
+const USER_INFO: usize = 1024;
+
+/// End of a query value: at `&`, white space, a quote or a bracket.
+fn query_value_end(scan: &Scan<'_>, start: usize) -> usize {
+    let stop = |b: &u8| {
+        matches!(
+            b,
+            b'&' | b' '
+                | b'\t'
+                | b'\r'
+                | b'"'
+                | b'\''
+                | b'`'
+                | b'<'
+                | b'>'
+                | b'\\'
+                | b'#'
+                | b';'
+                | b')'
+                | b']'
+                | b'}'
+                | b','
+        )
+    };
+    scan.rest(start).iter().position(stop).map_or(scan.text.len(), |len| start + len)
+}
+
+/// R15: `sig=…` of a SAS URL; `"sig":"…"`.
+pub(super) fn at_sig(scan: &mut Scan<'_>, start: usize) {
+    if scan.before(start).is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.')) {
+        return;
+    }
+    let mut at = start + 3;
+    if let Some((slashes, _)) = value::quote_at(scan, at) {
+        at = skip_space(scan, at + slashes + 1);
+        if !matches!(scan.at(at), Some(b':' | b'=')) {
+            return;
+        }
+    }
+    let at = skip_space(scan, at + 1);
+    let (at, end) = match value::quote_at(scan, at) {
+        Some((slashes, quote)) => {
+            let value = value::quoted(scan, at, slashes, quote);
+            (value.start, value.end)
+        }
+        None => (at, query_value_end(scan, at)),
+    };
+    let text = scan.slice(at, end);
+    let fits = |b: &u8| {
+        b.is_ascii_alphanumeric()
+            || matches!(b, b'+' | b'/' | b'=' | b'%' | b'-' | b'_' | b' ' | b'.')
+    };
+    if text.len() >= 16 && text.iter().all(fits) {
+        scan.add(at, end, Class::Signature);
+        scan.done = scan.done.max(end);
+    }
+}
+
+/// R25: `code`, `state` and the like, when they are parameters of a redirect.
+pub(super) fn at_oauth(scan: &mut Scan<'_>, start: usize, end: usize) {
+    let Some(before) = scan.before(start) else { return };
+    // `session_state=`, `device_code=`: the part before the stem belongs to the name.
+    let lead = scan.slice(start.saturating_sub(8), start);
+    let longer =
+        [&b"session_"[..], b"device_", b"user_", b"auth_"].into_iter().find(|l| lead.ends_with(l));
+    let first = start - longer.map_or(0, |l| l.len());
+    let sign = scan.before(first).unwrap_or(before);
+    if !matches!(sign, b'?' | b'&' | b'#' | b';') {
+        return;
+    }
+    let value_end = query_value_end(scan, end);
+    let text = scan.slice(end, value_end);
+    let kinds = [u8::is_ascii_lowercase, u8::is_ascii_uppercase, u8::is_ascii_digit];
+    let mixed = kinds.iter().filter(|kind| text.iter().any(kind)).count();
+    // `?code=200`, `&state=open`, `?code=E1234`.
+    let both =
+        memchr::memmem::find(scan.slice(start.saturating_sub(2048), start + 2048), b"redirect_uri")
+            .is_some();
+    let random =
+        text.len() >= 8 && mixed >= 2 || text.len() >= 24 && mixed >= 1 || both && text.len() >= 6;
+    if random && !value::is_nothing(text) {
+        scan.add(end, value_end, Class::Oauth);
+        scan.done = scan.done.max(value_end);
+    }
+}
+
+/// R26: `SAMLResponse=…`, `"RelayState":"…"`.
+pub(super) fn at_saml(scan: &mut Scan<'_>, _start: usize, end: usize) {
+    let mut at = end;
+    if let Some((slashes, _)) = value::quote_at(scan, at) {
+        at = skip_space(scan, at + slashes + 1);
+        // `name="SAMLResponse" value="…"` of an auto-submitted form.
+        if scan.slice(at, at + 5).eq_ignore_ascii_case(b"value") {
+            at += 5;
+        }
+    }
+    at = skip_space(scan, at);
+    if !matches!(scan.at(at), Some(b':' | b'=')) {
+        return;
+    }
+    let at = skip_space(scan, at + 1);
+    let (start, end) = match value::quote_at(scan, at) {
+        Some((slashes, quote)) => {
+            let value = value::quoted(scan, at, slashes, quote);
+            (value.start, value.end)
+        }
+        None => (at, query_value_end(scan, at)),
+    };
+    if end - start >= 8 && !value::is_nothing(scan.slice(start, end)) {
+        scan.add(start, end, Class::Saml);
+        scan.done = scan.done.max(end);
+    }
+}
+
+/// R26: `<saml:Assertion …>…</saml:Assertion>`, on this line or on many.
+pub(super) fn at_assertion(scan: &mut Scan<'_>, start: usize, end: usize) {
+    if start < scan.done || scan.slice(start, end) != b"Assertion" {
+        return;
+    }
+    let lead = scan.slice(start.saturating_sub(16), start);
+    let prefix = lead.iter().rev().take_while(|b| b.is_ascii_alphanumeric() || **b == b':').count();
+    let opens = lead.len() > prefix && lead.get(lead.len() - prefix - 1) == Some(&b'<');
+    if !opens || !matches!(scan.at(end), Some(b' ' | b'>' | b'\t' | b'\r') | None) {
+        return;
+    }
+    match follow::find_close(scan.rest(end)) {
+        Some(len) => {
+            scan.add(end, end + len, Class::Saml);
+            scan.done = scan.done.max(end + len);
+        }
+        None => {
+            // `<Assertion>` of some other vocabulary is no reason to swallow what follows.
+            let tag = scan.slice(end, end + 256);
+            let saml = prefix > 0 || memchr::memmem::find(tag, b"SAML").is_some();
+            if saml {
+                scan.add(end, value::trimmed_end(scan, end, scan.text.len()), Class::Saml);
+                scan.done = scan.text.len();
+                scan.cues.next = Some(Cue::Saml);
+            }
+        }
+    }
+}
+
+/// R12: `jdbc:oracle:thin:user/password@host`.
+pub(super) fn at_oracle(scan: &mut Scan<'_>, end: usize) {
+    let value = value::read(scan, end, Reach::Word);
+    let text = scan.slice(value.start, value.end);
+    if let Some(at) = memchr::memrchr(b'@', text)
+        && let Some(slash) = memchr::memchr(b'/', text.get(..at).unwrap_or_default())
+    {
+        scan.add(value.start + slash + 1, value.start + at, Class::UrlUser);
+    }
+}
+
+/// R11: user info before the `@` at `at`. Returns where reading goes on, if this is user info.
+///
+/// The password may hold `@`, `:` and `/`. Without an `@` before the first slash the slash is taken
+/// for a part of the password only when what precedes it can't be a port.
+pub(super) fn user_info(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
+    let floor = at.saturating_sub(USER_INFO).max(scan.body);
+    let before = scan.slice(floor, at);
+    // A vector search: sixteen bytes cost about as much as one elsewhere.
+    if !scan.spend(1 + before.len() / 16) {
+        return None;
+    }
+    let is_end = |b: &u8| matches!(b, b' ' | b'\t' | b'"' | b'\'' | b'<' | b'>' | b'`');
+    let start = floor + memchr::memmem::rfind(before, b"://")? + 3;
+    // Scheme and `@` stand in the same word.
+    if scan.slice(start, at).iter().any(is_end)
+        || !scan.before(start - 3).is_some_and(|b| b.is_ascii_alphanumeric())
+    {
+        return None;
+    }
+    // The authority and what might still be password: up to the end of the word.
+    let rest = scan.rest(start);
+    let word_len = rest
+        .iter()
+        .take(USER_INFO)
+        .position(|b| is_end(b) || matches!(b, b'\\' | b'\r'))
+        .unwrap_or(rest.len().min(USER_INFO));
+    let word = rest.get(..word_len).unwrap_or_default();
+    let colon = memchr::memchr(b':', word);
+    let first_at = memchr::memchr(b'@', word)?;
+    let Some(colon) = colon.filter(|&c| c < first_at) else {
+        // A user without password: a token, when it is long.
+        let user = word.get(..first_at).unwrap_or_default();
+        let token = user.len() >= 20
+            && user.iter().all(|b| b.is_ascii_alphanumeric() || b"_-~%".contains(b));
+        if token {
+            scan.add(start, start + first_at, Class::UrlUser);
+        }
+        let plain_user = !user.iter().any(|b| b"/?#;{".contains(b));
+        return plain_user.then_some(start + first_at + 1);
+    };
+    let user = word.get(..colon).unwrap_or_default();
+    if user.iter().any(|b| b"/?#".contains(b)) {
+        return None;
+    }
+    // `host:8080/path@x`: a port, not a password.
+    let digits = word.iter().skip(colon + 1).take_while(|b| b.is_ascii_digit()).count();
+    if digits > 0 && matches!(word.get(colon + 1 + digits), Some(b'/' | b'?' | b'#')) {
+        return None;
+    }
+    // Another URL in the same word (lists of endpoints) ends this one.
+    let next_url = memchr::memmem::find(word, b"://").map_or(word.len(), |p| p);
+    let query = memchr::memchr2(b'?', b'#', word).filter(|&q| q > first_at).unwrap_or(word.len());
+    let comma = word
+        .iter()
+        .enumerate()
+        .skip(first_at)
+        .find(|(_, b)| matches!(b, b',' | b')'))
+        .map_or(word.len(), |(i, _)| i);
+    let limit = query.min(next_url).min(comma);
+    let last_at = memchr::memrchr(b'@', word.get(..limit).unwrap_or_default()).unwrap_or(first_at);
+    scan.add(start + colon + 1, start + last_at, Class::UrlUser);
+    Some(start + last_at + 1)
+}

@@ -1,0 +1,375 @@
+//! Where a value ends, and whether it is one.
+
+use super::line::Scan;
+use super::placeholder;
+use super::words::{NOTHING, PLAIN};
+
+/// A value: what goes, and where reading may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Value {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    /// After the closing quote, if any.
+    pub(super) next: usize,
+    pub(super) quoted: bool,
+}
+
+/// How far an unquoted value reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// To the next white space.
+    Word,
+    /// To the end of the line, or where another `key=` begins.
+    Line,
+    /// To ` Word:` or the closing brace, as in a Go struct.
+    GoField,
+}
+
+/// Backslashes at `at`, and the quote after them.
+pub(super) fn quote_at(scan: &Scan<'_>, at: usize) -> Option<(usize, u8)> {
+    let slashes = scan.rest(at).iter().take(64).take_while(|&&b| b == b'\\').count();
+    match scan.at(at + slashes) {
+        Some(quote @ (b'"' | b'\'' | b'`')) => Some((slashes, quote)),
+        _ => None,
+    }
+}
+
+/// Reads the string whose opening quote, after `slashes` backslashes, is at `at`.
+///
+/// A quote inside a string that was escaped `d` times has `2^d - 1` backslashes; content adds
+/// multiples of `2^(d+1)`. That tells the closing quote from one that belongs to the value, at any
+/// depth, without unescaping. A string that does not end on its line goes up to the end of the line.
+pub(super) fn quoted(scan: &Scan<'_>, at: usize, slashes: usize, quote: u8) -> Value {
+    let start = at + slashes + 1;
+    let depth = (slashes + 1).ilog2();
+    let outer = (1_usize << depth) - 1;
+    let period = 1_usize << (depth + 1);
+    let mut from = start;
+    while let Some(found) = memchr::memchr(quote, scan.rest(from)) {
+        let mark = from + found;
+        let run = scan.slice(start, mark).iter().rev().take_while(|&&b| b == b'\\').count();
+        let doubled = scan.at(mark + 1) == Some(quote) && mark > start && slashes == 0;
+        if run < outer || run % period == outer && !doubled {
+            // The backslashes of the closing quote stay with it.
+            return Value { start, end: mark - run.min(outer), next: mark + 1, quoted: true };
+        }
+        from = mark + 1 + usize::from(doubled && run % period == outer);
+    }
+    let end = trimmed_end(scan, start, scan.text.len());
+    Value { start, end, next: scan.text.len(), quoted: true }
+}
+
+/// Reads the value at `at`, quoted or not.
+pub(super) fn read(scan: &Scan<'_>, at: usize, reach: Reach) -> Value {
+    if let Some((slashes, quote)) = quote_at(scan, at) {
+        let value = quoted(scan, at, slashes, quote);
+        if closes_string_around(scan, &value) {
+            return Value { start: at, end: at, next: at, quoted: false };
+        }
+        return value;
+    }
+    // b'…', u"…", N'…'
+    if matches!(scan.at(at), Some(b'b' | b'u' | b'N' | b'r' | b'@'))
+        && let Some((slashes, quote)) = quote_at(scan, at + 1)
+        && quote != b'`'
+    {
+        return quoted(scan, at + 1, slashes, quote);
+    }
+    // `{…}` of ODBC.
+    if scan.at(at) == Some(b'{')
+        && scan.at(at + 1) != Some(b'{')
+        && let Some(close) = memchr::memchr(b'}', scan.slice(at, at + 512))
+    {
+        return Value { start: at + 1, end: at + close, next: at + close + 1, quoted: true };
+    }
+    let word_end = word_end(scan, at);
+    let end = match reach {
+        Reach::Word => word_end,
+        Reach::Line => line_end(scan, at, word_end),
+        Reach::GoField => go_field_end(scan, at, word_end),
+    };
+    Value { start: at, end, next: end, quoted: false }
+}
+
+/// Whether the quote that seemed to open `value` closes the string that its key stands in, as in
+/// `{"log":"password=","n":1}`.
+fn closes_string_around(scan: &Scan<'_>, value: &Value) -> bool {
+    let text = scan.slice(value.start, value.end);
+    let sign = |b: &u8| matches!(b, b'}' | b']' | b')' | b',' | b';' | b':' | b'"' | b'\\' | b' ');
+    if text.iter().all(sign) {
+        return true;
+    }
+    // What follows a closing quote is no letter.
+    text.first().is_some_and(|b| matches!(b, b',' | b'}' | b']'))
+        && scan.at(value.next).is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// End of an unquoted value: at white space, or at a sign that closes what the value stands in.
+fn word_end(scan: &Scan<'_>, start: usize) -> usize {
+    // `{{ … }}` of a template.
+    if scan.rest(start).starts_with(b"{{")
+        && let Some(close) = memchr::memmem::find(scan.slice(start, start + 512), b"}}")
+    {
+        return start + close + 2;
+    }
+    let mut at = start;
+    let mut open = [0_u32; 3];
+    while let Some(byte) = scan.at(at) {
+        let next = scan.at(at + 1);
+        match byte {
+            b' ' | b'\t' | b'\r' | b'\n' => break,
+            b'(' => open[0] += 1,
+            b'[' => {
+                if let Some(end) = placeholder::end_at(scan.text, at) {
+                    at = end;
+                    continue;
+                }
+                open[1] += 1;
+            }
+            b'{' => open[2] += 1,
+            b')' | b']' | b'}' => {
+                let level = &mut open[match byte {
+                    b')' => 0,
+                    b']' => 1,
+                    _ => 2,
+                }];
+                if *level > 0 {
+                    *level -= 1;
+                } else if closes(scan, at + 1) {
+                    break;
+                }
+            }
+            b'"' | b'\'' | b'`' if closes(scan, at + 1) => break,
+            b',' | b';' | b'|' if separates(scan, at + 1) => break,
+            b'&' if separates(scan, at + 1) || scan.rest(at).starts_with(b"&amp;") => break,
+            b'<' if matches!(next, Some(b'/' | b'>') | None)
+                || next.is_some_and(|b| b.is_ascii_alphabetic()) =>
+            {
+                break;
+            }
+            b'>' if closes(scan, at + 1) => break,
+            // `\n`, `\"`: an escape of the string around.
+            b'\\' => {
+                let run = scan.rest(at).iter().take_while(|&&b| b == b'\\').count();
+                match scan.at(at + run) {
+                    Some(b'"' | b'\'') if closes(scan, at + run + 1) => break,
+                    Some(b'n' | b'r' | b't') => break,
+                    _ => at += run - 1,
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    // The full stop of a sentence.
+    if at > start + 1
+        && matches!(scan.before(at), Some(b'.' | b'!' | b'?' | b':' | b',' | b';'))
+        && at - start > 3
+        && scan.at(at).is_none_or(|b| b == b' ')
+    {
+        at -= 1;
+    }
+    at
+}
+
+/// Whether a closing sign before `at` closes something: nothing, white space or more signs follow.
+fn closes(scan: &Scan<'_>, at: usize) -> bool {
+    match scan.at(at) {
+        None => true,
+        Some(b) => matches!(
+            b,
+            b' ' | b'\t'
+                | b'\r'
+                | b','
+                | b';'
+                | b'}'
+                | b']'
+                | b')'
+                | b':'
+                | b'"'
+                | b'\''
+                | b'\\'
+                | b'>'
+                | b'&'
+                | b'.'
+                | b'/'
+                | b'<'
+        ),
+    }
+}
+
+/// Whether a separator before `at` ends the value: white space, the end, a quote or `key=` follows.
+fn separates(scan: &Scan<'_>, at: usize) -> bool {
+    match scan.at(at) {
+        None | Some(b' ' | b'\t' | b'\r' | b'"' | b'\'' | b'\\' | b'}' | b']' | b')') => true,
+        Some(_) => starts_pair(scan, at),
+    }
+}
+
+/// Whether `key=` or `key:` begins at `at`.
+fn starts_pair(scan: &Scan<'_>, at: usize) -> bool {
+    let name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b' ');
+    if !scan.at(at).is_some_and(|b| b.is_ascii_alphabetic() || b == b'_') {
+        return false;
+    }
+    let len = scan.rest(at).iter().take(48).take_while(|b| name(b)).count();
+    len > 0 && matches!(scan.at(at + len), Some(b'=' | b':'))
+}
+
+/// End of a value that has the rest of its line, unless another pair or the end of the string
+/// around it comes first.
+fn line_end(scan: &Scan<'_>, start: usize, word_end: usize) -> usize {
+    let mut at = word_end;
+    // A value that closed early stands in something larger than a line of its own.
+    if !matches!(scan.at(at), Some(b' ' | b'\t'))
+        || placeholder::end_at(scan.text, start) == Some(at)
+    {
+        return at;
+    }
+    let end = trimmed_end(scan, start, scan.string_end.unwrap_or(scan.text.len()).max(start));
+    while at < end
+        && let Some(space) = memchr::memchr2(b' ', b'\t', scan.slice(at, end))
+    {
+        at += space + 1;
+        let name = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+        let word = scan.rest(at).iter().take(64).take_while(name).count();
+        let pair = match (scan.at(at + word), scan.at(at + word + 1)) {
+            (Some(b'='), _) => word > 0,
+            (Some(b':'), next) => word > 0 && next.is_none_or(|b| b == b' '),
+            _ => false,
+        };
+        let flag = scan.at(at) == Some(b'-')
+            && scan.at(at + 1).is_some_and(|b| b == b'-' || b.is_ascii_alphabetic());
+        if pair || flag || scan.at(at) == Some(b'#') {
+            return trimmed_end(scan, start, at);
+        }
+    }
+    end
+}
+
+/// End of a field of a Go struct printed with `%+v`.
+fn go_field_end(scan: &Scan<'_>, start: usize, word_end: usize) -> usize {
+    // Fields are short; beyond this the word alone goes.
+    const LONGEST: usize = 512;
+    let mut at = start;
+    while at < start + LONGEST {
+        match scan.at(at) {
+            None | Some(b'}' | b'"' | b'\\') => break,
+            Some(b' ') => {
+                let word = scan
+                    .rest(at + 1)
+                    .iter()
+                    .take(64)
+                    .take_while(|b| b.is_ascii_alphanumeric())
+                    .count();
+                if word > 0 && scan.at(at + 1 + word) == Some(b':') {
+                    return at;
+                }
+            }
+            Some(_) => {}
+        }
+        at += 1;
+    }
+    if scan.at(at) == Some(b'}') { at.max(word_end.min(at)) } else { word_end }
+}
+
+pub(super) fn trimmed_end(scan: &Scan<'_>, start: usize, end: usize) -> usize {
+    let spaces =
+        scan.slice(start, end).iter().rev().take_while(|b| b.is_ascii_whitespace()).count();
+    end - spaces.min(end - start)
+}
+
+/// Values that say that there is none, or that it is hidden already.
+pub(super) fn is_nothing(value: &[u8]) -> bool {
+    let value = value.trim_ascii();
+    value.is_empty()
+        || NOTHING.has(value)
+        || value
+            .iter()
+            .all(|&b| matches!(b, b'*' | b'x' | b'X' | b'.' | b'\xe2' | b'\x80' | b'\xa2'))
+        || is_reference(value)
+        || placeholder::end_at(value, 0) == Some(value.len())
+}
+
+/// `${DB_PASSWORD}`, `$(TOKEN)`, `{{ .Values.x }}`, `%PASSWORD%`: names a value, holds none.
+fn is_reference(value: &[u8]) -> bool {
+    let framed = |open: &[u8], close: &[u8]| {
+        value.strip_prefix(open).and_then(|v| v.strip_suffix(close)).is_some_and(|inside| {
+            !inside.is_empty()
+                && inside
+                    .iter()
+                    .all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b' '))
+        })
+    };
+    framed(b"${", b"}") || framed(b"$(", b")") || framed(b"{{", b"}}")
+}
+
+/// Shannon entropy in bits a byte.
+pub(super) fn entropy(value: &[u8]) -> f64 {
+    let mut counts = [0_u32; 256];
+    for &byte in value {
+        if let Some(count) = counts.get_mut(usize::from(byte)) {
+            *count += 1;
+        }
+    }
+    let total = value.len() as f64;
+    counts
+        .iter()
+        .filter(|&&count| count > 0)
+        .map(|&count| {
+            let share = f64::from(count) / total;
+            -share * share.log2()
+        })
+        .sum()
+}
+
+/// R41: looks random enough to be a secret, and like none of the identifiers that must stay.
+pub(super) fn looks_random(value: &[u8]) -> bool {
+    // Longer values are judged by their head.
+    let head = value.get(..value.len().min(256)).unwrap_or_default();
+    let alphabet = |b: &u8| {
+        b.is_ascii_alphanumeric()
+            || matches!(
+                b,
+                b'+' | b'/'
+                    | b'='
+                    | b'_'
+                    | b'-'
+                    | b'.'
+                    | b'~'
+                    | b'%'
+                    | b'!'
+                    | b'$'
+                    | b'*'
+                    | b'#'
+                    | b'@'
+                    | b'^'
+            )
+    };
+    let has = |test: fn(&u8) -> bool| head.iter().any(test);
+    head.len() >= 16
+        && head.iter().all(alphabet)
+        && has(u8::is_ascii_lowercase)
+        && has(u8::is_ascii_uppercase)
+        && has(u8::is_ascii_digit)
+        && entropy(head) >= 4.0_f64.min((head.len() as f64).log2() - 0.4)
+}
+
+/// A word that may be a password in a sentence: not one of the words that sentences about
+/// passwords are made of.
+pub(super) fn may_be_secret_word(word: &[u8]) -> bool {
+    let word = word.trim_ascii();
+    if PLAIN.has(word) {
+        return false;
+    }
+    // Participles and the like of one case: `expired`, `rotating`, `readable`.
+    let one_case =
+        word.iter().all(u8::is_ascii_alphabetic) && word.iter().skip(1).all(u8::is_ascii_lowercase);
+    let lower = word.to_ascii_lowercase();
+    !(one_case && [&b"ed"[..], b"ing", b"able", b"ible"].iter().any(|end| lower.ends_with(end)))
+}
+
+/// Whether `word` is a common word of sentences about secrets.
+pub(super) fn is_plain_word(word: &[u8]) -> bool {
+    PLAIN.has(word.trim_ascii())
+}

@@ -1,0 +1,137 @@
+//! Waits until the objects of a component are ready, and stay ready, measured against what they were
+//! before the run.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use mendix_agent_core::bundle::{
+    object::ObjectId,
+    readiness::{Patience, Readiness, Verdict, compare, judge},
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    failure::{CallError, StepError, patiently},
+    live::{Live, PARALLEL_CALLS},
+};
+
+/// How often objects that are not ready yet are looked at.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Health before the run, of objects that existed.
+pub type Baseline = BTreeMap<ObjectId, Readiness>;
+
+/// How a gate ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Passage {
+    /// Nothing stands against the component; the lines say what is not ready all the same, because it
+    /// was not before either or can't be judged.
+    Passed(Vec<String>),
+    /// Something that was fine before is not, one line each.
+    Failed(Vec<String>),
+}
+
+/// What a gate waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How long all has to be ready without a break.
+    pub hold: Duration,
+    /// Longest wait, without the time in which the API server could not be read.
+    pub limit: Duration,
+    /// Whether what was sick before the run gets that time, too.
+    pub wait_for_sick: bool,
+}
+
+/// Waits for the objects under the terms.
+///
+/// # Errors
+/// When the agent stops, or the API server refuses to show an object.
+pub async fn pass(
+    live: &Live,
+    ids: &[ObjectId],
+    baseline: &Baseline,
+    terms: Terms,
+    cancel: &CancellationToken,
+    paused: &(dyn Fn(Option<&CallError>) + Send + Sync),
+) -> Result<Passage, StepError> {
+    let mut deadline = Instant::now() + terms.limit;
+    let mut ready_since: Option<Instant> = None;
+    // Between full rounds only what is not ready yet is looked at.
+    let mut due = ids.to_vec();
+    loop {
+        let began = Instant::now();
+        let outage = std::sync::atomic::AtomicBool::new(false);
+        let noticed = |error: Option<&CallError>| {
+            outage.store(true, std::sync::atomic::Ordering::Relaxed);
+            paused(error);
+        };
+        let healths = patiently(cancel, &noticed, async || look(live, &due).await).await?;
+        if outage.into_inner() {
+            deadline += began.elapsed();
+        }
+        let exhausted = Instant::now() >= deadline;
+        let full_round = due.len() == ids.len();
+        due.clear();
+        let (mut waiting, mut failed, mut tolerated) = (vec![], vec![], vec![]);
+        for (id, now) in &healths {
+            let before = baseline.get(id);
+            let sick = before.is_some_and(|before| *before != Readiness::Ready);
+            let patience = match exhausted || (sick && !terms.wait_for_sick) {
+                true => Patience::Exhausted,
+                false => Patience::Left,
+            };
+            match compare(before, now, patience) {
+                Verdict::Passed => {}
+                Verdict::Waiting { reason } => {
+                    due.push(id.clone());
+                    waiting.push(format!("{id}: {reason}"));
+                }
+                Verdict::NewFailure { reason } => failed.push(format!("{id}: {reason}")),
+                Verdict::SickBefore { reason } => {
+                    tolerated.push(format!("{id}: {reason} (as before)"));
+                }
+                Verdict::Unjudged { reason } => tolerated.push(format!("{id}: {reason}")),
+            }
+        }
+        if !failed.is_empty() {
+            return Ok(Passage::Failed(failed));
+        }
+        if waiting.is_empty() && !full_round {
+            due = ids.to_vec();
+            continue;
+        }
+        if waiting.is_empty() {
+            due = ids.to_vec();
+            let since = *ready_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= terms.hold {
+                return Ok(Passage::Passed(tolerated));
+            }
+        } else {
+            ready_since = None;
+            tracing::debug!(waiting = waiting.len(), first = waiting.first(), "gate waits");
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return Err(StepError::Stopped),
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+}
+
+/// The health of each object now.
+///
+/// # Errors
+/// When one can't be read.
+pub async fn look(live: &Live, ids: &[ObjectId]) -> Result<Vec<(ObjectId, Readiness)>, CallError> {
+    stream::iter(ids.iter().cloned())
+        .map(|id| async move {
+            let health = match live.get(&id).await? {
+                Some(object) => judge(&object),
+                None => Readiness::Progressing { reason: "does not exist".into() },
+            };
+            Ok((id, health))
+        })
+        .buffered(PARALLEL_CALLS)
+        .try_collect()
+        .await
+}

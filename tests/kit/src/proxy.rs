@@ -1,0 +1,509 @@
+//! A network that misbehaves on demand: a TCP proxy on loopback whose two directions can be stalled,
+//! delayed, limited and cut while connections are open.
+//!
+//! It knows nothing of what it carries, so TLS and HTTP/2 pass as they are. Its own socket buffers
+//! are small (see [`BUFFER`]): what a sender believes to have sent but nobody received stays little.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+};
+
+/// Send and receive buffer asked for each socket of the proxy, in bytes (the kernel doubles it).
+pub const BUFFER: u32 = 64 * 1024;
+/// Largest piece that is passed on at once.
+const PIECE: usize = 16 * 1024;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+/// Longest wait for the server behind.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the one that connected to the server behind.
+    Up,
+    /// Back.
+    Down,
+}
+
+/// What happens to bytes of one direction, on all connections together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// They pass.
+    Pass,
+    /// Nothing passes, not even the end of a connection; no side learns of it. A piece that is being
+    /// passed on at this moment still arrives.
+    Stall,
+    /// Each piece of up to 16 KiB waits so long before it is passed on.
+    Delay(Duration),
+    /// So many more bytes pass, exactly; then every connection that has more is reset.
+    CutAfter(u64),
+    /// So many more bytes pass, exactly; then as [`Rule::Stall`].
+    StallAfter(u64),
+}
+
+/// What the proxy has seen so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Connections accepted, also those refused afterwards.
+    pub connections: u64,
+    /// Connections that are open.
+    pub open: u64,
+    /// Bytes passed on to the server.
+    pub up: u64,
+    /// Bytes passed back.
+    pub down: u64,
+}
+
+/// A running proxy. Dropping it closes everything.
+#[derive(Debug)]
+pub struct FaultProxy {
+    address: SocketAddr,
+    control: Arc<Control>,
+    accepting: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Control {
+    up: Flow,
+    down: Flow,
+    /// Counts the cuts.
+    cuts: watch::Sender<u64>,
+    refusing: AtomicBool,
+    connections: AtomicU64,
+    open: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Flow {
+    rule: watch::Sender<Active>,
+    passed: AtomicU64,
+}
+
+/// A rule in force, with what is left of its limit.
+#[derive(Clone, Debug)]
+struct Active {
+    rule: Rule,
+    left: Arc<AtomicU64>,
+}
+
+impl FaultProxy {
+    /// Listens on a free loopback port and passes everything to `upstream`.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
+        Self::listen((Ipv4Addr::LOCALHOST, 0).into(), upstream).await
+    }
+
+    /// Listens on `address` (port 0 takes a free one).
+    ///
+    /// # Errors
+    /// When the address can't be had.
+    #[expect(clippy::unused_async, reason = "it needs a runtime, and says so by being async")]
+    pub async fn listen(address: SocketAddr, upstream: SocketAddr) -> io::Result<Self> {
+        let socket = socket_for(address)?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
+        let control = Arc::new(Control {
+            up: Flow::new(),
+            down: Flow::new(),
+            cuts: watch::Sender::new(0),
+            refusing: AtomicBool::new(false),
+            connections: AtomicU64::new(0),
+            open: AtomicU64::new(0),
+        });
+        let address = listener.local_addr()?;
+        let accepting = tokio::spawn(accept(listener, upstream, Arc::clone(&control)));
+        Ok(Self { address, control, accepting })
+    }
+
+    /// Where to connect to.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Changes what happens to one direction, from now on and on open connections too.
+    pub fn set(&self, direction: Direction, rule: Rule) {
+        self.control.flow(direction).set(rule);
+    }
+
+    /// Changes both directions.
+    pub fn set_both(&self, rule: Rule) {
+        self.set(Direction::Up, rule);
+        self.set(Direction::Down, rule);
+    }
+
+    /// Resets every open connection, on both sides (RST, as a firewall or a dying host does).
+    pub fn cut(&self) {
+        self.control.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Resets new connections at once, or accepts them again.
+    pub fn refuse(&self, refuse: bool) {
+        self.control.refusing.store(refuse, Ordering::Relaxed);
+    }
+
+    /// What it has seen so far.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        let control = &self.control;
+        Seen {
+            connections: control.connections.load(Ordering::Relaxed),
+            open: control.open.load(Ordering::Relaxed),
+            up: control.up.passed.load(Ordering::Relaxed),
+            down: control.down.passed.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Drop for FaultProxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl Control {
+    fn flow(&self, direction: Direction) -> &Flow {
+        match direction {
+            Direction::Up => &self.up,
+            Direction::Down => &self.down,
+        }
+    }
+}
+
+/// Why a direction stops without either side having closed it.
+enum Stop {
+    Cut,
+    Broken,
+}
+
+impl Flow {
+    fn new() -> Self {
+        let active = Active { rule: Rule::Pass, left: Arc::default() };
+        Self { rule: watch::Sender::new(active), passed: AtomicU64::new(0) }
+    }
+
+    fn set(&self, rule: Rule) {
+        let left = match rule {
+            Rule::CutAfter(bytes) | Rule::StallAfter(bytes) => bytes,
+            Rule::Pass | Rule::Stall | Rule::Delay(_) => 0,
+        };
+        self.rule.send_replace(Active { rule, left: Arc::new(AtomicU64::new(left)) });
+    }
+
+    /// Carries one direction of one connection to its end.
+    async fn carry(
+        &self,
+        from: &mut (impl tokio::io::AsyncRead + Unpin),
+        to: &mut (impl tokio::io::AsyncWrite + Unpin),
+    ) -> Result<(), Stop> {
+        let mut rules = self.rule.subscribe();
+        let mut piece = vec![0; PIECE];
+        loop {
+            let active = rules.borrow_and_update().clone();
+            let may = match active.allowance() {
+                Allowance::Bytes(bytes) => bytes,
+                Allowance::Nothing => {
+                    rules.changed().await.map_err(|_| Stop::Broken)?;
+                    continue;
+                }
+                Allowance::Reset => {
+                    // Only a connection that has more to say is reset.
+                    tokio::select! {
+                        _ = rules.changed() => continue,
+                        read = from.read(&mut piece[..1]) => match read {
+                            Ok(0) => return to.shutdown().await.map_err(|_| Stop::Broken),
+                            _ => return Err(Stop::Cut),
+                        },
+                    }
+                }
+            };
+            let read = tokio::select! {
+                biased;
+                changed = rules.changed() => {
+                    active.give_back(may);
+                    changed.map_err(|_| Stop::Broken)?;
+                    continue;
+                }
+                read = from.read(&mut piece[..may]) => read,
+            };
+            let read = read.map_err(|_| Stop::Broken)?;
+            active.give_back(may - read);
+            if read == 0 {
+                return to.shutdown().await.map_err(|_| Stop::Broken);
+            }
+            if let Rule::Delay(time) = active.rule {
+                tokio::time::sleep(time).await;
+            }
+            // A stall that was set meanwhile holds what was just read.
+            rules
+                .wait_for(|active| !matches!(active.rule, Rule::Stall))
+                .await
+                .map_err(|_| Stop::Broken)?;
+            to.write_all(&piece[..read]).await.map_err(|_| Stop::Broken)?;
+            self.passed.fetch_add(read as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+enum Allowance {
+    Bytes(usize),
+    Nothing,
+    Reset,
+}
+
+impl Active {
+    /// How much may be read now; of a limit, that much is taken.
+    fn allowance(&self) -> Allowance {
+        match self.rule {
+            Rule::Pass | Rule::Delay(_) => return Allowance::Bytes(PIECE),
+            Rule::Stall => return Allowance::Nothing,
+            Rule::CutAfter(_) | Rule::StallAfter(_) => {}
+        }
+        let take = |left: u64| left.min(PIECE as u64);
+        let left = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left - take(left)))
+            .unwrap_or(0);
+        match (usize::try_from(take(left)), self.rule) {
+            (Ok(bytes), _) if bytes > 0 => Allowance::Bytes(bytes),
+            (_, Rule::CutAfter(_)) => Allowance::Reset,
+            _ => Allowance::Nothing,
+        }
+    }
+
+    fn give_back(&self, bytes: usize) {
+        if matches!(self.rule, Rule::CutAfter(_) | Rule::StallAfter(_)) {
+            self.left.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+fn socket_for(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Before listening or connecting: the window is agreed on then.
+    socket.set_recv_buffer_size(BUFFER)?;
+    socket.set_send_buffer_size(BUFFER)?;
+    Ok(socket)
+}
+
+async fn accept(listener: TcpListener, upstream: SocketAddr, control: Arc<Control>) {
+    // Dropped with this task, and all connections with it.
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((client, _)) => {
+                    control.connections.fetch_add(1, Ordering::Relaxed);
+                    connections.spawn(serve(client, upstream, Arc::clone(&control)));
+                }
+                // Out of file descriptors, or the peer has gone: the next may do better.
+                Err(_) => tokio::task::yield_now().await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn serve(mut client: TcpStream, upstream: SocketAddr, control: Arc<Control>) {
+    let mut cuts = control.cuts.subscribe();
+    if control.refusing.load(Ordering::Relaxed) {
+        reset(&client);
+        return;
+    }
+    let connect = async { socket_for(upstream)?.connect(upstream).await };
+    let Ok(Ok(mut server)) = tokio::time::timeout(CONNECT_DEADLINE, connect).await else {
+        reset(&client);
+        return;
+    };
+    // Pieces are passed on as they come: no waiting for more.
+    let _ = client.set_nodelay(true).and_then(|()| server.set_nodelay(true));
+    control.open.fetch_add(1, Ordering::Relaxed);
+    let _open = Open(Arc::clone(&control));
+    let closed = {
+        let (mut from_client, mut to_client) = client.split();
+        let (mut from_server, mut to_server) = server.split();
+        tokio::select! {
+            carried = async {
+                tokio::try_join!(
+                    control.up.carry(&mut from_client, &mut to_server),
+                    control.down.carry(&mut from_server, &mut to_client),
+                )
+            } => carried.map(|_| ()),
+            _ = cuts.changed() => Err(Stop::Cut),
+        }
+    };
+    if let Err(Stop::Cut | Stop::Broken) = closed {
+        reset(&client);
+        reset(&server);
+    }
+}
+
+/// Closing it will send RST instead of FIN.
+fn reset(stream: &TcpStream) {
+    let _ = stream.set_zero_linger();
+}
+
+/// Counts down when the connection ends, in whatever way.
+struct Open(Arc<Control>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wait::eventually;
+
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    /// A server that sends back what it gets, behind a proxy.
+    async fn echo() -> FaultProxy {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut peer, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut from, mut to) = peer.split();
+                    tokio::io::copy(&mut from, &mut to).await
+                });
+            }
+        });
+        FaultProxy::start(address).await.unwrap()
+    }
+
+    async fn round_trip(stream: &mut TcpStream, text: &[u8]) {
+        stream.write_all(text).await.unwrap();
+        let mut answer = vec![0; text.len()];
+        tokio::time::timeout(DEADLINE, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(answer, text);
+    }
+
+    /// What a reader meets: bytes, the end, or an error.
+    async fn next(stream: &mut TcpStream) -> io::Result<usize> {
+        let mut buffer = [0; 1024];
+        tokio::time::timeout(DEADLINE, stream.read(&mut buffer)).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn it_passes_and_counts_until_both_sides_have_closed() {
+        let proxy = echo().await;
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        round_trip(&mut stream, &[7; 100_000]).await;
+        assert_eq!(proxy.seen(), Seen { connections: 1, open: 1, up: 100_000, down: 100_000 });
+        stream.shutdown().await.unwrap();
+        assert_eq!(next(&mut stream).await.unwrap(), 0);
+        eventually(DEADLINE, "the connection is closed", || async {
+            (proxy.seen().open == 0).then_some(())
+        })
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_stall_holds_one_direction_and_ends() {
+        let proxy = echo().await;
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        round_trip(&mut stream, b"before").await;
+        proxy.set(Direction::Down, Rule::Stall);
+        stream.write_all(b"held").await.unwrap();
+        eventually(DEADLINE, "up passes", || async { (proxy.seen().up == 10).then_some(()) })
+            .await
+            .unwrap();
+        assert_eq!(proxy.seen().down, 6);
+        let mut nothing = [0; 1];
+        assert_eq!(stream.try_read(&mut nothing).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        proxy.set(Direction::Down, Rule::Pass);
+        assert_eq!(next(&mut stream).await.unwrap(), 4);
+        round_trip(&mut stream, b"after").await;
+    }
+
+    #[tokio::test]
+    async fn behind_a_stall_little_is_taken_from_the_sender() {
+        let proxy = echo().await;
+        let mut stream =
+            socket_for(proxy.address()).unwrap().connect(proxy.address()).await.unwrap();
+        round_trip(&mut stream, b"before").await;
+        proxy.set_both(Rule::Stall);
+        let mut taken = 0;
+        let fill = async {
+            loop {
+                taken += stream.write(&[0; PIECE]).await.unwrap();
+            }
+        };
+        // Too short a time can only take less.
+        let _: Result<(), _> = tokio::time::timeout(Duration::from_millis(300), fill).await;
+        // Two buffers, each doubled by the kernel, and some of its own accounting.
+        assert!(taken <= 8 * BUFFER as usize, "{taken}");
+        assert_eq!(proxy.seen().up, 6);
+    }
+
+    #[tokio::test]
+    async fn a_cut_resets_what_is_open_and_nothing_else() {
+        let proxy = echo().await;
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        round_trip(&mut stream, b"before").await;
+        proxy.cut();
+        assert_eq!(next(&mut stream).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        round_trip(&mut stream, b"after").await;
+
+        proxy.refuse(true);
+        let mut refused = TcpStream::connect(proxy.address()).await.unwrap();
+        assert_eq!(next(&mut refused).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        round_trip(&mut stream, b"still").await;
+    }
+
+    #[tokio::test]
+    async fn limits_are_exact() {
+        for (rule, cut) in [(Rule::CutAfter(40_000), true), (Rule::StallAfter(40_000), false)] {
+            let proxy = echo().await;
+            let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+            round_trip(&mut stream, b"before").await;
+            proxy.set(Direction::Up, rule);
+            stream.write_all(&[0; 50_000]).await.unwrap();
+            eventually(DEADLINE, "the limit", || async {
+                let seen = proxy.seen();
+                (seen.up == 40_006 && (seen.open == 0) == cut).then_some(())
+            })
+            .await
+            .unwrap();
+            assert_eq!(proxy.seen().up, 40_006);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_delay_holds_bytes_back_and_a_dead_server_resets() {
+        let proxy = echo().await;
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        let delay = Duration::from_millis(30);
+        proxy.set_both(Rule::Delay(delay));
+        let start = std::time::Instant::now();
+        round_trip(&mut stream, b"slow").await;
+        assert!(start.elapsed() >= 2 * delay);
+
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let proxy = FaultProxy::start(free).await.unwrap();
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        assert_eq!(next(&mut stream).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+}
