@@ -163,11 +163,13 @@ async fn a_snapshot_survives_a_crash_and_is_opened_with_the_tickets_key() {
     // The crash cut a third chunk off in the middle.
     let file = plane.state().join("snapshots").join(ID).join("sealed");
     let mut bytes = fs::read(&file).expect("the stream");
+    let whole = bytes.len();
     bytes.extend_from_slice(&bytes.clone()[..1000]);
     fs::write(&file, bytes).expect("written");
     let mut client = snapshot(agent.connect(&plane).await);
     let begun = soon(client.begin(sealed.begin())).await.expect("begin again").into_inner();
     assert_eq!(begun.next_offset, sealed.chunks[2].offset);
+    assert_eq!(fs::metadata(&file).expect("the stream").len(), whole as u64);
     assert_eq!(query(&mut client).await, (State::Receiving, sealed.chunks[2].offset));
     let mut put = Put::open(&mut client).await;
     for number in 2..sealed.chunks.len() {
