@@ -179,11 +179,14 @@ pub enum StepError {
 ///
 /// # Errors
 /// See [`StepError`].
-pub async fn patiently<T>(
+pub async fn patiently<T, F>(
     cancel: &CancellationToken,
     paused: &(dyn Fn(Option<&CallError>) + Send + Sync),
-    mut call: impl AsyncFnMut() -> Result<T, CallError>,
-) -> Result<T, StepError> {
+    mut call: impl FnMut() -> F,
+) -> Result<T, StepError>
+where
+    F: Future<Output = Result<T, CallError>>,
+{
     let mut pauses = pauses();
     let mut blocked_since: Option<Instant> = None;
     let mut waited = false;
@@ -246,7 +249,14 @@ mod tests {
         Status {
             code,
             message: message.into(),
-            details: Some(StatusDetails { causes, ..Default::default() }),
+            details: Some(StatusDetails {
+                name: String::new(),
+                group: String::new(),
+                kind: String::new(),
+                uid: String::new(),
+                causes,
+                retry_after_seconds: 0,
+            }),
             ..Default::default()
         }
     }
@@ -295,7 +305,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_outage_of_an_hour_is_waited_for() {
         let start = Instant::now();
-        let result = patiently(&CancellationToken::new(), &|_| {}, async || {
+        let cancel = CancellationToken::new();
+        let result = patiently(&cancel, &|_| {}, || async {
             if start.elapsed() < Duration::from_secs(3600) { Err(error(503)) } else { Ok(1) }
         });
         assert_eq!(result.await.unwrap(), 1);
@@ -305,24 +316,24 @@ mod tests {
     async fn what_stays_in_the_way_is_given_up_after_its_patience() {
         let start = Instant::now();
         let result: Result<(), _> =
-            patiently(&CancellationToken::new(), &|_| {}, async || Err(error(409))).await;
+            patiently(&CancellationToken::new(), &|_| {}, || async { Err(error(409)) }).await;
         assert!(matches!(result, Err(StepError::Call(_))));
         assert!(start.elapsed() >= BLOCKED_PATIENCE);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_is_not_repeated_and_a_stop_is_no_failure() {
-        let mut calls = 0;
-        let result: Result<(), _> = patiently(&CancellationToken::new(), &|_| {}, async || {
-            calls += 1;
+        let calls = std::cell::Cell::new(0);
+        let result: Result<(), _> = patiently(&CancellationToken::new(), &|_| {}, || async {
+            calls.set(calls.get() + 1);
             Err(error(422))
         })
         .await;
         assert!(matches!(result, Err(StepError::Call(_))));
-        assert_eq!(calls, 1);
+        assert_eq!(calls.get(), 1);
         let cancel = CancellationToken::new();
         cancel.cancel();
-        let result: Result<(), _> = patiently(&cancel, &|_| {}, async || Err(error(503))).await;
+        let result: Result<(), _> = patiently(&cancel, &|_| {}, || async { Err(error(503)) }).await;
         assert!(matches!(result, Err(StepError::Stopped)));
     }
 }

@@ -3,8 +3,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, TryStreamExt};
 use mendix_agent_core::bundle::{
+    drift::is_recreated,
     object::ObjectId,
     readiness::{Patience, Readiness, Verdict, compare, judge},
 };
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     failure::{CallError, StepError, patiently},
-    live::{Live, PARALLEL_CALLS},
+    live::{Live, in_parallel},
 };
 
 /// How often objects that are not ready yet are looked at.
@@ -66,7 +67,7 @@ pub async fn pass(
             outage.store(true, std::sync::atomic::Ordering::Relaxed);
             paused(error);
         };
-        let healths = patiently(cancel, &noticed, async || look(live, &due).await).await?;
+        let healths = patiently(cancel, &noticed, || async { look(live, &due).await }).await?;
         if outage.into_inner() {
             deadline += began.elapsed();
         }
@@ -118,20 +119,21 @@ pub async fn pass(
     }
 }
 
-/// The health of each object now.
+/// The health of each object now. A Job that is gone was removed by its own time to live.
 ///
 /// # Errors
 /// When one can't be read.
 pub async fn look(live: &Live, ids: &[ObjectId]) -> Result<Vec<(ObjectId, Readiness)>, CallError> {
-    stream::iter(ids.iter().cloned())
-        .map(|id| async move {
-            let health = match live.get(&id).await? {
+    let looks = ids.iter().map(|id| {
+        async move {
+            let health = match live.get(id).await? {
                 Some(object) => judge(&object),
+                None if !is_recreated(id) => Readiness::Ready,
                 None => Readiness::Progressing { reason: "does not exist".into() },
             };
-            Ok((id, health))
-        })
-        .buffered(PARALLEL_CALLS)
-        .try_collect()
-        .await
+            Ok((id.clone(), health))
+        }
+        .boxed()
+    });
+    in_parallel(looks).try_collect().await
 }

@@ -6,6 +6,10 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use futures::{
+    future::BoxFuture,
+    stream::{self, Stream, StreamExt},
+};
 use kube::{
     Client, Resource,
     api::{
@@ -244,6 +248,13 @@ fn no_such_kind(id: &ObjectId) -> CallError {
 
 fn is_not_found(error: &CallError) -> bool {
     matches!(&error.cause, CallCause::Api(kube::Error::Api(status)) if status.code == 404)
+}
+
+/// Carries out calls, at most [`PARALLEL_CALLS`] at once; the answers come in the order of the calls.
+pub fn in_parallel<'a, T: 'a>(
+    calls: impl Iterator<Item = BoxFuture<'a, T>>,
+) -> impl Stream<Item = T> + 'a {
+    stream::iter(calls.collect::<Vec<_>>()).buffered(PARALLEL_CALLS)
 }
 
 /// A string in an object.

@@ -1,0 +1,192 @@
+//! A process that is killed at any of its calls to the API server: before the call reaches it, or
+//! after it was carried out and before the answer arrives.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use futures::future::BoxFuture;
+use kube::{
+    Client, Config,
+    client::ClientBuilder,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use mendix_agent::{cluster::Cluster, patch};
+use mendix_agent_core::bundle::Authentic;
+use mendix_test_kit::apiserver::ApiServer;
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tower::{Layer, Service};
+
+use super::world::{LONG, Parts, World, state};
+
+/// Every this many calls the process is killed once; a multiple of nothing that the run does, so that
+/// all kinds of calls are met.
+const STRIDE: usize = 7;
+
+/// When the process dies.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    BeforeCall,
+    AfterCall,
+}
+
+#[derive(Clone)]
+struct Killer {
+    calls: Arc<AtomicUsize>,
+    at: usize,
+    moment: Moment,
+    died: Arc<Notify>,
+}
+
+#[derive(Clone)]
+struct Mortal<S> {
+    inner: S,
+    killer: Killer,
+}
+
+impl<S> Layer<S> for Killer {
+    type Service = Mortal<S>;
+
+    fn layer(&self, inner: S) -> Mortal<S> {
+        Mortal { inner, killer: self.clone() }
+    }
+}
+
+impl<S, R> Service<R> for Mortal<S>
+where
+    S: Service<R>,
+    S::Future: Send + 'static,
+    S::Response: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        let Killer { calls, at, moment, died } = self.killer.clone();
+        let number = calls.fetch_add(1, Ordering::SeqCst);
+        if number < at {
+            return Box::pin(self.inner.call(request));
+        }
+        // From its death on, nothing that the process does is carried out.
+        let last =
+            (number == at && matches!(moment, Moment::AfterCall)).then(|| self.inner.call(request));
+        Box::pin(async move {
+            if let Some(last) = last {
+                let _lost_answer = last.await;
+            }
+            died.notify_one();
+            std::future::pending().await
+        })
+    }
+}
+
+/// Carries a release on with a process that dies at a call; says whether it lived long enough to
+/// finish.
+async fn die_at(world: &World, index: Authentic, at: usize, moment: Moment) -> bool {
+    let server = ApiServer::shared().await.unwrap();
+    let kubeconfig = Kubeconfig::read_from(server.kubeconfig_path()).unwrap();
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options);
+    let killer = Killer { calls: Arc::default(), at: at + 2, moment, died: Arc::default() };
+    let builder = ClientBuilder::try_from(config.await.unwrap()).unwrap();
+    let client: Client = builder.with_layer(&killer).build();
+    // Connecting takes two calls, which are not counted.
+    let cluster = Cluster::connect(client, world.cluster.namespace.clone()).await.unwrap();
+    let driver = world.driver_on(cluster);
+    let token = CancellationToken::new();
+    let work = patch::take(&driver, index, &world.supply, &token, &token);
+    tokio::select! {
+        ended = tokio::time::timeout(LONG, work) => {
+            ended.expect("the run ends").expect("the run is driven");
+            true
+        }
+        () = killer.died.notified() => false,
+    }
+}
+
+/// A new process: goes on with what was interrupted, then with what is wanted.
+async fn come_back(world: &World, index: Authentic) -> String {
+    let token = CancellationToken::new();
+    patch::resume(&world.driver(), &token).await.unwrap();
+    let bundle = world.take(index).await;
+    state(&bundle).to_owned()
+}
+
+#[tokio::test]
+async fn a_process_killed_at_any_call_of_a_good_release_ends_as_if_it_had_lived() {
+    let world = World::new().await;
+    let parts = Parts(&world);
+    let mut deaths = 0;
+    for round in 1.. {
+        let moment = [Moment::BeforeCall, Moment::AfterCall][round % 2];
+        let changing = if round % 2 == 0 { "even" } else { "odd" };
+        let index = world.publish(
+            round as u64,
+            &[
+                parts.config("settings", json!({"round": round.to_string()})),
+                parts.config(changing, json!({})),
+                parts.deployment(&format!("good-{round}"), Some(1)),
+            ],
+        );
+        let lived = die_at(&world, index.clone(), round * STRIDE / 2, moment).await;
+        assert_eq!(come_back(&world, index).await, "Committed", "round {round} {moment:?}");
+        let contents = world.contents().await;
+        let names: Vec<&str> = contents.keys().map(String::as_str).collect();
+        let changing = format!("ConfigMap/{changing}");
+        assert_eq!(names, [changing.as_str(), "ConfigMap/settings", "Deployment/operator"]);
+        assert_eq!(contents["ConfigMap/settings"]["data"]["round"], round.to_string());
+        let status = world.component().await.unwrap().status.unwrap();
+        assert_eq!((status.sequence, status.run, status.inventory.len()), (round as u64, None, 3));
+        if lived {
+            break;
+        }
+        deaths += 1;
+    }
+    assert!(deaths > 10, "only {deaths} deaths");
+}
+
+#[tokio::test]
+async fn a_process_killed_at_any_call_of_a_bad_release_leaves_what_was_before() {
+    let world = World::new().await;
+    let parts = Parts(&world);
+    let good = world.publish(
+        1,
+        &[parts.config("settings", json!({"a": "1"})), parts.deployment("good", Some(1))],
+    );
+    assert_eq!(state(&world.take(good).await), "Committed");
+    let before = world.contents().await;
+    let component = world.component().await.unwrap().status.unwrap();
+    let mut deaths = 0;
+    for round in 1.. {
+        let moment = [Moment::BeforeCall, Moment::AfterCall][round % 2];
+        let index = world.publish(
+            1 + round as u64,
+            &[
+                parts.config("settings", json!({"b": "2"})),
+                parts.config("created", json!({})),
+                parts.deployment("bad", None),
+            ],
+        );
+        let lived = die_at(&world, index.clone(), round * STRIDE / 2, moment).await;
+        assert_eq!(come_back(&world, index).await, "RolledBack", "round {round} {moment:?}");
+        assert_eq!(world.contents().await, before, "round {round} {moment:?}");
+        assert_eq!(world.component().await.unwrap().status.unwrap(), component);
+        if lived {
+            break;
+        }
+        deaths += 1;
+    }
+    assert!(deaths > 10, "only {deaths} deaths");
+}
