@@ -9,6 +9,8 @@
 //! A new bootstrap token is a person's order to enrol again, whatever identity there is: it is the
 //! way back when the certificate was revoked or its recoveries are used up.
 
+mod error;
+
 use std::{
     path::PathBuf,
     sync::Arc,
@@ -21,15 +23,15 @@ use mendix_agent_core::session::{Backoff, Schedule, renew_at};
 use mendix_agent_proto::v1;
 use rustls::pki_types::CertificateDer;
 use secrecy::{ExposeSecret, SecretString};
-use thiserror::Error;
 use tokio::{io::AsyncReadExt, sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
+pub use self::error::EnrollError;
 use super::{
-    dial::{DialError, Target, describe, enrollment_client, tls},
+    dial::{Target, describe, enrollment_client, tls},
     identity::{
         Credentials, Identity, IdentityError, Key, Parts, Standing,
-        store::{Store, StoreError, Stored},
+        store::{Store, Stored},
     },
     random,
 };
@@ -59,87 +61,6 @@ pub struct Settings {
     pub service_account_token_file: Option<PathBuf>,
     /// Trust before there is an identity.
     pub channel_ca: Vec<CertificateDer<'static>>,
-}
-
-/// Why a step towards an identity failed.
-#[derive(Debug, Error)]
-pub enum EnrollError {
-    /// There is no identity and no token to get one with.
-    #[error("no bootstrap token in {path}")]
-    NoToken {
-        /// Where it should be.
-        path: String,
-    },
-    /// A file can't be read.
-    #[error("{path} can't be read")]
-    File {
-        /// The file.
-        path: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A file is not what it should be.
-    #[error("{path}: {problem}")]
-    Content {
-        /// The file.
-        path: String,
-        /// What is wrong.
-        problem: &'static str,
-    },
-    /// The control plane can't be reached.
-    #[error(transparent)]
-    Dial(#[from] DialError),
-    /// TLS could not be configured.
-    #[error("TLS configuration")]
-    Tls(
-        #[from]
-        #[source]
-        rustls::Error,
-    ),
-    /// The control plane said no, or nothing.
-    #[error("{call}: {}: {}", .status.code(), .status.message())]
-    Answer {
-        /// Enroll, Renew or Recover.
-        call: &'static str,
-        /// What it said.
-        status: Box<tonic::Status>,
-    },
-    /// The control plane did not answer.
-    #[error("{call}: no answer within {} s", ANSWER_DEADLINE.as_secs())]
-    NoAnswer {
-        /// Enroll, Renew or Recover.
-        call: &'static str,
-    },
-    /// What it issued can't be used.
-    #[error("{call}: what the control plane issued can't be used")]
-    Issued {
-        /// Enroll, Renew or Recover.
-        call: &'static str,
-        /// Why.
-        #[source]
-        source: IdentityError,
-    },
-    /// What is stored can't be used.
-    #[error("the stored identity can't be used, and there is no new bootstrap token")]
-    Stored(#[source] IdentityError),
-    /// The Secret.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A key.
-    #[error(transparent)]
-    Key(#[from] super::identity::KeyError),
-}
-
-impl EnrollError {
-    fn schedule(&self) -> Schedule {
-        match self {
-            Self::Dial(error) => error.failure().schedule,
-            Self::Answer { status, .. } => super::session::schedule(status.code()),
-            Self::Issued { .. } => Schedule::Refusal,
-            _ => Schedule::Outage,
-        }
-    }
 }
 
 /// Keeps the identity alive.

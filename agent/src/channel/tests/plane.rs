@@ -144,8 +144,8 @@ pub(crate) struct Book {
     pub(super) lose: usize,
     /// Recoveries that are left.
     pub(super) recoveries: usize,
-    /// Trust anchors to issue instead of the own one.
-    pub(super) anchors: Option<Vec<Vec<u8>>>,
+    /// Issues instead of the CA, and is handed out as the trust anchor.
+    pub(super) issuer: Option<Ca>,
     /// Calls, by name.
     pub(super) calls: Vec<&'static str>,
     /// ServiceAccount token of the last Enroll.
@@ -294,15 +294,16 @@ fn public_key(csr: &[u8]) -> Vec<u8> {
 impl Desk {
     fn issue(&self, book: &mut Book, csr: &[u8]) -> Result<Option<v1::IssuedCertificate>, Status> {
         let now = SystemTime::now();
-        let leaf = self.ca.sign(csr, now - book.backdated, now + book.life);
+        let issuer = book.issuer.as_ref().unwrap_or(&self.ca);
+        let leaf = issuer.sign(csr, now - book.backdated, now + book.life);
+        let anchor = issuer.der.to_vec();
         if book.lose > 0 {
             book.lose -= 1;
             return Err(Status::unavailable("the answer got lost"));
         }
-        let anchors = book.anchors.clone();
         Ok(Some(v1::IssuedCertificate {
             chain_der: vec![leaf.to_vec()],
-            trust_anchors_der: anchors.unwrap_or_else(|| vec![self.ca.der.to_vec()]),
+            trust_anchors_der: vec![anchor],
             ..v1::IssuedCertificate::default()
         }))
     }
@@ -376,7 +377,7 @@ impl Plane {
             backdated: Duration::from_secs(60),
             lose: 0,
             recoveries: 1,
-            anchors: None,
+            issuer: None,
             calls: Vec::new(),
             attestation: String::new(),
         }));
