@@ -112,6 +112,7 @@ prepare() {
   local from=${DEBIAN_MIRROR:-$(mirror)}
   [ -n "$from" ] || fail "no Debian mirror in this machine's apt configuration; set DEBIAN_MIRROR"
   # What an interrupted build may have left half done goes; downloads and the Go cache stay.
+  [ ! -d "$work" ] || say "clearing an interrupted build"
   rm -rf "$folder" "$work/apt" "$work/kubernetes" "$work/root" "$work/gopath"
   mkdir -p "$work"/apt/{lists/partial,cache/archives/partial} "$work"/{packages,root,go-cache,gopath/src/k8s.io}
   : >"$work/apt/status"

@@ -41,8 +41,10 @@ pub struct SupportTicketStatus {
     pub origin: String,
     /// CRITICAL, HIGH, MEDIUM, LOW or UNKNOWN.
     pub severity: String,
-    /// One line from the ticket.
-    pub title: String,
+    /// One line from the ticket; absent when it has none.
+    // Not an empty text: kube-apiserver 1.20 takes that for null and refuses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
     /// Active while a signed consent, the ticket's status, the local policy and the budget all allow
     /// a snapshot; Inactive otherwise. A snapshot needs a fresh proof of the ticket's status besides.
     pub consent: String,

@@ -43,12 +43,13 @@ use crate::{
 const LONGEST_NAP: Duration = Duration::from_secs(60);
 
 /// What admission is told about this agent.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Identity {
     /// Version of the running agent.
     pub agent_version: String,
-    /// Release ring set at enrolment; empty: none.
-    pub ring: String,
+    /// Tells the release ring that was set at enrolment; empty: none. Asked at each admission, since
+    /// drift is put back before there is an identity and enrolment may set another ring.
+    pub ring: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
 /// Why a run was left where it is.
@@ -695,7 +696,7 @@ impl Driver {
             agent_version: self.identity.agent_version.clone(),
             kubernetes_version: self.cluster.server_version.clone(),
             agent_namespace: self.cluster.namespace.clone(),
-            ring: self.identity.ring.clone(),
+            ring: (self.identity.ring)(),
             high_water: None,
             committed_sequence: committed.chain(of_components).max().filter(|s| *s > 0),
             quarantined,

@@ -169,6 +169,19 @@ impl Candidate {
         LeaseClock::new(&self.grant, self.status_key.clone())
     }
 
+    /// Whether local policy and ledger would let a snapshot begin now, if there were a lease. For
+    /// showing a ticket's state; it gives no consent.
+    ///
+    /// # Errors
+    /// The first gate that refuses.
+    pub fn standing(&self, policy: &PolicyView, ledger: &Ledger, now: Now) -> Result<(), Refusal> {
+        let local = policy.allows(now.boot)?;
+        if self.components.iter().all(|name| local.excluded_components.contains(name)) {
+            return Err(Refusal::ComponentsExcluded);
+        }
+        ledger.check(&self.grant)
+    }
+
     /// Checks lease, local policy and ledger, and fixes what may be collected.
     ///
     /// # Errors

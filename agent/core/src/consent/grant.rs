@@ -14,8 +14,9 @@ use crate::{
 
 /// Longest time from `not_before` to `expires_at`.
 pub const MAX_VALIDITY: SignedDuration = SignedDuration::from_hours(72);
-/// Longest window: node logs are rotated long before.
-pub const MAX_WINDOW: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// Longest window: seven days back, and ahead as long as a grant may be valid. Logs on the nodes are
+/// rotated long before.
+pub const MAX_WINDOW: SignedDuration = SignedDuration::from_hours(7 * 24 + 72);
 /// Most components in a grant.
 pub const MAX_COMPONENTS: usize = 64;
 /// How far the portal's clock may be ahead of ours.
@@ -170,7 +171,7 @@ impl Grant {
             return field("window", "must begin before it ends");
         }
         if self.window.to.duration_since(self.window.from) > MAX_WINDOW {
-            return field("window", "must not be longer than 7 days");
+            return field("window", "must not be longer than 240 h");
         }
         if self.not_before >= self.expires_at {
             return field("expires_at", "must lie after not_before");

@@ -6,11 +6,14 @@ mod secret;
 
 use jiff::{SignedDuration, Timestamp};
 use mendix_agent_core::bundle::admission::HighWater;
+use tough::{IntoVec, Transport};
+use url::Url;
 
 use self::repository::{Key, Memory, Repo};
 use super::{
     TrustError,
     client::{Releases, Update, update},
+    guard::{Guarded, MAX_METADATA, REPOSITORY},
     state::{StateError, TrustState},
 };
 
@@ -211,6 +214,7 @@ async fn a_clock_that_was_once_ahead_does_no_lasting_harm() {
     let memory = repo.publish();
     let (state, _) = accepted(&initial(repo), &memory, now() + 20 * HOUR).await;
     let (state, _) = accepted(&state, &memory, now()).await;
+    assert_eq!(state.judged_at(now()), now() + 20 * HOUR, "the floor doesn't follow it back");
     // Ten years ahead: nothing is accepted, and nothing is remembered of it.
     let ahead = now() + 87_600 * HOUR;
     let Update { state: after, outcome } = run(&state, &memory, ahead).await;
@@ -327,6 +331,30 @@ async fn endless_metadata_is_cut_off() {
     memory.change("metadata/timestamp.json", |bytes| bytes.resize(5 * 1024 * 1024, b' '));
     let error = refused(&initial(repo), &memory, now()).await;
     assert!(matches!(error, TrustError::Rejected(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_long_file_is_cut_off_also_where_signed_metadata_gives_its_length() {
+    let repo = &mut Repo::new(now() + 24 * HOUR);
+    let memory = repo.publish();
+    let name = "metadata/1.targets.json";
+    let url = Url::parse(REPOSITORY).unwrap().join(name).unwrap();
+    for (size, fits) in [(MAX_METADATA, true), (MAX_METADATA + 1, false)] {
+        memory.insert(name, vec![b' '; usize::try_from(size).unwrap()]);
+        let stream = Guarded(memory.clone()).fetch(url.clone()).await.unwrap();
+        assert_eq!(stream.into_vec().await.is_ok(), fits, "{size}");
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_that_learns_nothing_has_nothing_to_store() {
+    let repo = &mut Repo::new(now() + 24 * HOUR);
+    let memory = repo.publish();
+    let (state, _) = accepted(&initial(repo), &memory, now()).await;
+    let (again, _) = accepted(&state, &memory, now() + SignedDuration::from_mins(9)).await;
+    assert_eq!(again, state);
+    let (later, _) = accepted(&state, &memory, now() + HOUR).await;
+    assert_eq!(later.judged_at(now()), now() + HOUR);
 }
 
 #[test]

@@ -49,7 +49,7 @@ pub async fn shared_with_consent(stage: &Stage) -> Result<()> {
     stage.operator(&[&open[..], &components[..]].concat()).await?;
     let view = eventually(OUTCOME, "the snapshot of ticket t-2 ends", async || {
         let views = views(stage).await.ok()?;
-        views.into_iter().find(|view| view["ticket"] == "t-2" && view["outcome"] != "Waiting")
+        views.into_iter().find(|view| view["ticket"] == "t-2" && is_over(view))
     })
     .await?;
     ensure!(view["outcome"] == "Succeeded", "the snapshot ended as {view}");
@@ -145,9 +145,14 @@ async fn outcome(stage: &Stage, asked: &Value) -> Result<Value> {
     let id = asked["request_id"].as_str().context("no request id was printed")?;
     Ok(eventually(OUTCOME, format!("request {id} ends"), async || {
         let views = views(stage).await.ok()?;
-        views.into_iter().find(|view| view["request"] == id && view["outcome"] != "Waiting")
+        views.into_iter().find(|view| view["request"] == id && is_over(view))
     })
     .await?)
+}
+
+/// Whether the agent has reported how a request ended; an upload alone has no outcome.
+fn is_over(view: &Value) -> bool {
+    !["", "Waiting"].contains(&word(view, "outcome"))
 }
 
 fn word<'a>(view: &'a Value, field: &str) -> &'a str {

@@ -248,7 +248,7 @@ const FAULTS: &[Fault] = &[
     ("grant.data_classes", "GrantField", |s| s.grant.data_classes.clear()),
     ("grant.window reversed", "GrantField", |s| s.grant.window.to = s.grant.window.from),
     ("grant.window too long", "GrantField", |s| {
-        s.grant.window.from = time("2026-11-14T08:59:59Z");
+        s.grant.window.from = time("2026-11-11T08:59:59Z");
     }),
     ("grant.window ahead", "WindowExcluded", |s| {
         s.grant.window.from = time("2026-11-20T12:00:00Z");

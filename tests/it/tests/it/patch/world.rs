@@ -125,7 +125,7 @@ impl World {
     /// A driver with a client of its own.
     pub(super) fn driver_on(&self, cluster: Cluster) -> Driver {
         let reporter = Reporter::new(cluster.clone(), self.reports.clone());
-        let identity = Identity { agent_version: "1.0.0".into(), ring: String::new() };
+        let identity = Identity { agent_version: "1.0.0".into(), ring: Arc::new(String::new) };
         Driver::new(cluster, reporter, identity)
     }
 

@@ -1,0 +1,167 @@
+//! Events of the components' objects, and the status of components, pods and nodes: one JSON object
+//! a line, every text in it redacted.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, Node};
+use kube::{Api, ResourceExt, api::ListParams};
+use mendix_agent_core::{
+    archive::{EntryPath, MAX_ENTRY},
+    redact::{Counts, scan_output},
+};
+use serde_json::{Value, json};
+
+use super::{Closed, Collector, Item, pods::Found};
+use crate::{
+    errors::describe,
+    logs::objects::{call, list},
+};
+
+/// Events in one page of a list.
+const PAGE: u32 = 500;
+
+/// Lines of one entry.
+struct Lines<'a> {
+    collector: &'a Collector,
+    what: &'static str,
+    data: Vec<u8>,
+    counts: Counts,
+    over: u64,
+}
+
+impl<'a> Lines<'a> {
+    fn new(collector: &'a Collector, what: &'static str) -> Self {
+        Self { collector, what, data: Vec::new(), counts: Counts::default(), over: 0 }
+    }
+
+    fn push(&mut self, mut value: Value) {
+        self.redact(&mut value);
+        let mut line = value.to_string().into_bytes();
+        line.push(b'\n');
+        if self.data.len() + line.len() > MAX_ENTRY {
+            self.over += 1;
+        } else {
+            self.data.append(&mut line);
+        }
+    }
+
+    fn redact(&mut self, value: &mut Value) {
+        match value {
+            Value::String(text) => *text = self.collector.text(text, &mut self.counts),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.redact(item)),
+            // Keys are ours; none comes from the cluster.
+            Value::Object(fields) => fields.values_mut().for_each(|field| self.redact(field)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    async fn send(self, path: EntryPath) -> Result<(), Closed> {
+        self.collector.send(Item::Read(self.data.len() as u64, self.counts)).await?;
+        if self.over > 0 {
+            let detail = format!("{} lines did not fit", self.over);
+            self.collector.gap(self.what, "TooLong", &detail).await?;
+        }
+        if scan_output(&self.data).is_err() {
+            let detail = "the second scan found something that redaction had left";
+            return self.collector.gap(self.what, "Quarantined", detail).await;
+        }
+        if self.data.is_empty() {
+            return Ok(());
+        }
+        self.collector.send(Item::Entry(path, self.data)).await
+    }
+}
+
+/// Events about the components' workloads, ReplicaSets and pods, inside the window.
+pub(super) async fn events(collector: &Collector, found: &Found) -> Result<(), Closed> {
+    let window = collector.consent.window();
+    let mut lines = Lines::new(collector, "events");
+    for namespace in &found.namespaces {
+        let api: Api<Event> = Api::namespaced(collector.cluster.client.clone(), namespace);
+        let mut params = ListParams::default().limit(PAGE);
+        loop {
+            let page = match call("list events", api.list(&params)).await {
+                Ok(page) => page,
+                Err(error) => {
+                    collector.gap(namespace, "NotListed", &describe(&error)).await?;
+                    break;
+                }
+            };
+            for event in &page.items {
+                let about = &event.involved_object;
+                let ours = about.uid.as_ref().is_some_and(|uid| found.uids.contains(uid));
+                if let Some(at) = time(event)
+                    && ours
+                    && window.from <= at
+                    && at <= window.to
+                {
+                    lines.push(json!({
+                        "time": at.to_string(), "type": event.type_, "reason": event.reason,
+                        "kind": about.kind, "namespace": about.namespace, "name": about.name,
+                        "message": event.message, "count": event.count,
+                    }));
+                }
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params.continue_token = Some(token),
+                None => break,
+            }
+        }
+    }
+    lines.send(EntryPath::events()).await
+}
+
+/// When an event last happened.
+fn time(event: &Event) -> Option<Timestamp> {
+    let series = event.series.as_ref().and_then(|s| s.last_observed_time.as_ref()).map(|t| t.0);
+    series
+        .or_else(|| event.last_timestamp.as_ref().map(|t| t.0))
+        .or_else(|| event.event_time.as_ref().map(|t| t.0))
+        .or_else(|| event.first_timestamp.as_ref().map(|t| t.0))
+}
+
+/// The components as the patch path knows them, their pods, and the nodes.
+pub(super) async fn status(collector: &Collector, found: &Found) -> Result<(), Closed> {
+    let mut lines = Lines::new(collector, "status");
+    lines.push(json!({
+        "kind": "Cluster", "kubernetesVersion": collector.cluster.server_version,
+        "agentVersion": env!("CARGO_PKG_VERSION"),
+    }));
+    for component in &collector.components {
+        if let Some(status) = &component.status
+            && collector.consent.components().contains(&component.spec.component)
+        {
+            lines.push(json!({
+                "kind": "ManagedComponent", "name": component.spec.component,
+                "version": status.version, "release": status.release_id,
+                "health": status.health, "message": status.message, "objects": status.objects,
+                "driftCorrected": status.drift_corrected,
+            }));
+        }
+    }
+    for pod in &found.pods {
+        lines.push(pod.clone());
+    }
+    let nodes: Api<Node> = Api::all(collector.cluster.client.clone());
+    match list(&nodes, "list nodes").await {
+        Ok(nodes) => nodes.iter().for_each(|node| lines.push(node_line(node))),
+        Err(error) => collector.gap("nodes", "NotListed", &describe(&error)).await?,
+    }
+    lines.send(EntryPath::status()).await
+}
+
+fn node_line(node: &Node) -> Value {
+    let status = node.status.as_ref();
+    let info = status.and_then(|s| s.node_info.as_ref());
+    let conditions: Vec<_> = status
+        .into_iter()
+        .flat_map(|s| s.conditions.iter().flatten())
+        .map(|c| json!({ "type": c.type_, "status": c.status, "reason": c.reason }))
+        .collect();
+    let image = node.labels().get("kubernetes.azure.com/node-image-version");
+    json!({
+        "kind": "Node", "name": node.name_any(), "image": image,
+        "kubelet": info.map(|i| &i.kubelet_version), "kernel": info.map(|i| &i.kernel_version),
+        "unschedulable": node.spec.as_ref().and_then(|s| s.unschedulable),
+        "conditions": conditions,
+    })
+}

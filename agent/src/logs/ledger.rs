@@ -1,0 +1,144 @@
+//! Where the ledger is kept: one Secret of the agent's namespace, written by compare-and-swap.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use kube::{
+    Api,
+    api::{ObjectMeta, PostParams},
+};
+use mendix_agent_core::consent::{Refusal, grant::Grant, ledger::Ledger};
+use tokio::time::timeout;
+
+use crate::{
+    cluster::{CALL_DEADLINE, Cluster, FIELD_MANAGER},
+    errors::describe,
+};
+
+/// Name of the Secret.
+pub(super) const NAME: &str = "mendix-agent-consent-ledger";
+const KEY: &str = "ledger.json";
+/// Writers that may get in between before a spend is given up.
+const ATTEMPTS: usize = 5;
+
+/// The stored ledger; cheap to clone.
+#[derive(Clone)]
+pub(super) struct LedgerStore {
+    api: Api<Secret>,
+}
+
+fn unavailable(what: impl Into<String>) -> Refusal {
+    Refusal::LedgerUnavailable { what: what.into() }
+}
+
+impl LedgerStore {
+    pub(super) fn new(cluster: &Cluster) -> Self {
+        Self { api: cluster.own() }
+    }
+
+    /// What is stored; an absent Secret is an empty ledger, a damaged one refuses.
+    pub(super) async fn read(&self) -> Result<Ledger, Refusal> {
+        self.load().await.map(|(ledger, _)| ledger)
+    }
+
+    async fn load(&self) -> Result<(Ledger, Option<Secret>), Refusal> {
+        let secret = timeout(CALL_DEADLINE, self.api.get_opt(NAME))
+            .await
+            .map_err(|_| unavailable("the Kubernetes API did not answer"))?
+            .map_err(|error| unavailable(describe(&error)))?;
+        let Some(secret) = secret else { return Ok((Ledger::default(), None)) };
+        let bytes = secret
+            .data
+            .as_ref()
+            .and_then(|data| data.get(KEY))
+            .ok_or_else(|| unavailable(format!("Secret {NAME} has no key {KEY}")))?;
+        let ledger = Ledger::parse(&bytes.0).map_err(|error| unavailable(describe(&error)))?;
+        Ok((ledger, Some(secret)))
+    }
+
+    /// Changes it: read, change, write back against the version that was read. What `change` refuses
+    /// is not written.
+    pub(super) async fn update<T>(
+        &self,
+        change: impl Fn(&mut Ledger) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        for _ in 0..ATTEMPTS {
+            let (before, secret) = self.load().await?;
+            let mut ledger = before.clone();
+            let result = change(&mut ledger)?;
+            if ledger == before && secret.is_some() {
+                return Ok(result);
+            }
+            if self.write(&ledger, secret).await? {
+                return Ok(result);
+            }
+        }
+        Err(unavailable("other writers kept changing it"))
+    }
+
+    /// False when somebody else was faster.
+    async fn write(&self, ledger: &Ledger, secret: Option<Secret>) -> Result<bool, Refusal> {
+        let data = BTreeMap::from([(KEY.to_owned(), ByteString(ledger.to_bytes()))]);
+        let params =
+            PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        let written = async {
+            match secret {
+                // The Secret as it was read, resourceVersion included.
+                Some(mut secret) => {
+                    secret.data = Some(data);
+                    self.api.replace(NAME, &params, &secret).await
+                }
+                None => {
+                    let metadata = ObjectMeta { name: Some(NAME.into()), ..Default::default() };
+                    let secret = Secret { metadata, data: Some(data), ..Default::default() };
+                    self.api.create(&params, &secret).await
+                }
+            }
+        };
+        match timeout(CALL_DEADLINE, written).await {
+            Ok(Ok(_)) => Ok(true),
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(false),
+            Ok(Err(error)) => Err(unavailable(describe(&error))),
+            Err(_) => Err(unavailable("the Kubernetes API did not answer")),
+        }
+    }
+}
+
+/// The bytes of one snapshot's grant: reserved in the ledger before they are sent.
+pub(super) struct Budget {
+    store: LedgerStore,
+    grant: Grant,
+    left: u64,
+}
+
+impl Budget {
+    /// Spends one snapshot of the grant.
+    pub(super) async fn begin(store: &LedgerStore, grant: &Grant) -> Result<Self, Refusal> {
+        let left = store.update(|ledger| ledger.begin(grant, Timestamp::now())).await?;
+        Ok(Self { store: store.clone(), grant: grant.clone(), left })
+    }
+
+    /// Spends bytes that are about to be sent.
+    pub(super) async fn spend(&mut self, bytes: u64) -> Result<(), Refusal> {
+        while self.left < bytes {
+            let grant = &self.grant;
+            self.left +=
+                self.store.update(|ledger| ledger.reserve(grant, Timestamp::now())).await?;
+        }
+        self.left -= bytes;
+        Ok(())
+    }
+
+    /// Gives back what was reserved and not sent. When that fails the budget is lost, not gained.
+    pub(super) async fn close(self) {
+        let (id, left) = (&self.grant.grant_id, self.left);
+        let result = self.store.update(|ledger| {
+            ledger.give_back(id, left);
+            Ok(())
+        });
+        if let Err(refusal) = result.await {
+            tracing::warn!(left, reason = %refusal, "could not give back unspent budget");
+        }
+    }
+}

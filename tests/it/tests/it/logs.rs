@@ -1,0 +1,241 @@
+//! Log snapshots from the ticket to the opened archive: real API server with the agent's own
+//! rights, real control plane, real TLS; only the kubelet behind the API server is ours.
+
+mod kubelet;
+mod world;
+
+use mendix_agent::crd::log_snapshot::LogSnapshot;
+use mendix_control_plane::{
+    snapshots::{UploadState, open},
+    store::TicketStatus,
+};
+use mendix_test_kit::wait::eventually;
+use serde_json::json;
+
+use self::{
+    kubelet::Log,
+    world::{COMPONENT, PATIENCE, World, consent, lines, minutes_ago},
+};
+
+const SECRETS: [&str; 3] =
+    ["hunter2-Tr0ub4dor", "jane.doe@customer.example", "AKIAIOSFODNN7EXAMPLE"];
+
+/// A component with one pod whose log holds secrets, and a customer's pod that wears its label.
+async fn noisy_world() -> World {
+    let world = World::new().await;
+    world.pod("noisy-1-abc", true, json!({})).await;
+    world.pod("shop-1-xyz", false, json!({})).await;
+    let text = lines(
+        minutes_ago(10),
+        &[
+            "INFO starting",
+            &format!("DEBUG connecting with password={}", SECRETS[0]),
+            &format!("WARN order of {} failed", SECRETS[1]),
+            &format!("ERROR aws_access_key_id={}", SECRETS[2]),
+            "INFO ready",
+        ],
+    );
+    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", Log::Whole(text));
+    let foreign = lines(minutes_ago(10), &["INFO the customer's own data"]);
+    world.kubelet.set(&world.namespace, "shop-1-xyz", "main", Log::Whole(foreign));
+    world
+}
+
+/// More than any buffer on the way holds, again and again.
+fn endless() -> Log {
+    let line = "x".repeat(200);
+    Log::Endless(lines(minutes_ago(9), &vec![line.as_str(); 500]))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_consent_no_log_is_read_and_no_byte_leaves() {
+    let mut world = noisy_world().await;
+    world.start_agent().await;
+    let ticket = world.open_ticket(None);
+    let request = world.request(&ticket);
+    let done = world.outcome(&request).await;
+    assert_eq!((done.outcome.as_str(), done.reason.as_str()), ("Refused", "NoGrant"));
+    let object = world.ticket_object(&ticket, "Inactive").await;
+    assert_eq!(object.status.unwrap().reason.as_deref(), Some("NoGrant"));
+    assert_eq!(world.log_reads(), 0);
+    assert_eq!(world.kubelet.asked(), Vec::<String>::new());
+    let counters = world.plane.counters();
+    assert_eq!((counters.snapshot_begins, counters.snapshot_bytes), (0, 0));
+    assert_eq!(world.snapshots().await.len(), 0);
+    world.stop_agent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_granted_ticket_brings_a_redacted_snapshot_that_only_its_key_opens() {
+    let mut world = noisy_world().await;
+    world
+        .pod(
+            "noisy-1-def",
+            true,
+            json!({ "restartCount": 1, "lastState": { "terminated": { "exitCode": 1 } } }),
+        )
+        .await;
+    let text = lines(minutes_ago(10), &["first line", "second run"]);
+    world.kubelet.set(&world.namespace, "noisy-1-def", "main", Log::Whole(text));
+    let text = lines(minutes_ago(20), &["cut perhaps", "panic: out of cheese"]);
+    world.kubelet.set_previous(&world.namespace, "noisy-1-def", "main", Log::Whole(text));
+    world.start_agent().await;
+
+    let (ticket, request) = world.open_ticket_with_request(Some(consent()));
+    let done = world.outcome(&request.unwrap()).await;
+    assert_eq!(done.outcome, "Succeeded", "{}: {}", done.reason, done.message);
+
+    let out = world.dir.path().join("opened");
+    let summary = open(world.plane.store(), &done.snapshot_id, &out).unwrap();
+    let paths: Vec<_> = summary.files.iter().map(|file| file.path.as_str()).collect();
+    let log = |pod: &str, run: &str| format!("logs/{}/{pod}/main/{run}.log", world.namespace);
+    for expected in [
+        &log("noisy-1-abc", "current"),
+        &log("noisy-1-def", "current"),
+        &log("noisy-1-def", "previous"),
+        "status.jsonl",
+        "redaction.json",
+    ] {
+        assert!(
+            paths.contains(&expected),
+            "{expected} is missing in {paths:?}; gaps: {:?}",
+            summary.errors
+        );
+    }
+    assert_eq!(paths.last(), Some(&"manifest.json"));
+    let all: String = walk(&out).into_iter().map(|file| read(&file)).collect();
+    for secret in SECRETS {
+        assert!(!all.contains(secret), "{secret} left the cluster");
+    }
+    assert!(!all.contains("customer's own data"), "a pod with a forged label was read");
+    let text = read(&out.join(log("noisy-1-abc", "current")));
+    assert!(text.contains("INFO starting") && text.contains("[R:"), "{text}");
+    let text = read(&out.join(log("noisy-1-def", "previous")));
+    assert!(text.contains("panic: out of cheese") && !text.contains("cut perhaps"), "{text}");
+
+    let receipt = world.snapshot(&done.snapshot_id).await;
+    let status = receipt.status.unwrap();
+    assert_eq!(status.phase, "Succeeded");
+    assert!(status.replaced >= 3, "{status:?}");
+    assert_eq!(status.sha256.as_deref(), Some(summary.sealed_sha256.as_str()));
+    assert_eq!(status.sealed_bytes, summary.sealed_size);
+    assert_eq!(receipt.spec.ticket_id, ticket.ticket_id);
+    let status = world.ticket_object(&ticket, "Active").await.status.unwrap();
+    assert_eq!(status.snapshots_allowed, 5);
+    eventually(PATIENCE, "the ticket shows what was spent", async || {
+        let status = world.ticket_object(&ticket, "Active").await.status.unwrap();
+        (status.snapshots_used == 1 && status.bytes_used == summary.sealed_size).then_some(())
+    })
+    .await
+    .unwrap();
+    assert!(world.kubelet.asked().iter().all(|path| path.contains("sinceTime=")));
+    world.stop_agent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_local_veto_midway_leaves_nothing_that_opens() {
+    let mut world = noisy_world().await;
+    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", endless());
+    world.start_agent().await;
+    let (ticket, request) = world.open_ticket_with_request(Some(consent()));
+    let snapshot = midway(&world).await;
+    world.set_policy(json!({ "mode": "WithConsent", "suspend": true })).await;
+    let done = world.outcome(&request.unwrap()).await;
+    assert_eq!((done.outcome.as_str(), done.reason.as_str()), ("Revoked", "PolicySuspended"));
+    assert_ended(&world, &snapshot, "Revoked", "PolicySuspended").await;
+    world.ticket_object(&ticket, "Inactive").await;
+    world.stop_agent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ticket_solved_midway_ends_its_consent_for_good() {
+    let mut world = noisy_world().await;
+    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", endless());
+    world.start_agent().await;
+    let (ticket, request) = world.open_ticket_with_request(Some(consent()));
+    let snapshot = midway(&world).await;
+    world.plane.store().set_ticket_status(&ticket.ticket_id, TicketStatus::Solved).unwrap();
+    let done = world.outcome(&request.unwrap()).await;
+    assert_eq!((done.outcome.as_str(), done.reason.as_str()), ("Revoked", "TicketInactive"));
+    assert_ended(&world, &snapshot, "Revoked", "TicketInactive").await;
+    let reads = world.log_reads();
+    let done = world.outcome(&world.request(&ticket)).await;
+    assert_eq!((done.outcome.as_str(), done.reason.as_str()), ("Refused", "TicketInactive"));
+    assert_eq!(world.log_reads(), reads);
+    world.stop_agent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_killed_midway_fails_that_snapshot_and_takes_another() {
+    let mut world = noisy_world().await;
+    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", endless());
+    world.start_agent().await;
+    let (_, request) = world.open_ticket_with_request(Some(consent()));
+    let first = midway(&world).await;
+    world.kill_agent().await;
+    let text = lines(minutes_ago(10), &["short now"]);
+    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", Log::Whole(text));
+    world.start_agent().await;
+    let done = world.outcome(&request.unwrap()).await;
+    assert_eq!(done.outcome, "Succeeded", "{}: {}", done.reason, done.message);
+    assert_ne!(done.snapshot_id, first);
+    assert_ended(&world, &first, "Failed", "AgentRestarted").await;
+    world.stop_agent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_policy_denies() {
+    let mut world = noisy_world().await;
+    let api: kube::Api<mendix_agent::crd::log_sharing_policy::LogSharingPolicy> =
+        kube::Api::namespaced(world.admin.clone(), &world.agent_namespace);
+    api.delete("default", &Default::default()).await.unwrap();
+    world.start_agent().await;
+    let (ticket, request) = world.open_ticket_with_request(Some(consent()));
+    let done = world.outcome(&request.unwrap()).await;
+    assert_eq!((done.outcome.as_str(), done.reason.as_str()), ("Refused", "PolicyAbsent"));
+    let status = world.ticket_object(&ticket, "Inactive").await.status.unwrap();
+    assert_eq!(status.components, [COMPONENT]);
+    assert_eq!(world.log_reads(), 0);
+    world.stop_agent().await;
+}
+
+/// Waits until sealed bytes are on their way. Gives the snapshot's id.
+async fn midway(world: &World) -> String {
+    eventually(PATIENCE, "sealed bytes arrive", async || {
+        (world.plane.counters().snapshot_bytes > 0).then_some(())
+    })
+    .await
+    .unwrap();
+    let started: Vec<LogSnapshot> = world.snapshots().await;
+    assert_eq!(started.len(), 1);
+    assert_eq!(started[0].status.as_ref().unwrap().phase, "Started");
+    started[0].metadata.name.clone().unwrap()
+}
+
+/// The receipt says so, and what the server has is gone.
+async fn assert_ended(world: &World, snapshot: &str, phase: &str, reason: &str) {
+    let status = world.snapshot(snapshot).await.status.unwrap();
+    assert_eq!((status.phase.as_str(), status.reason.as_deref()), (phase, Some(reason)));
+    assert!(status.finished_at.is_some());
+    eventually(PATIENCE, "the server has discarded the upload", async || {
+        let upload = world.plane.store().upload(snapshot).unwrap();
+        matches!(upload.state, UploadState::Aborted { .. }).then_some(())
+    })
+    .await
+    .unwrap();
+    let out = world.dir.path().join("never");
+    assert!(open(world.plane.store(), snapshot, &out).is_err());
+}
+
+fn read(path: &std::path::Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = vec![];
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(walk(&path)) } else { files.push(path) }
+    }
+    files
+}
