@@ -7,8 +7,9 @@
 use std::time::Duration;
 
 use mendix_agent_core::bundle::{
-    drift::{analyse, is_applied_by},
+    drift::{analyse, changed_paths, is_applied_by},
     object::ObjectId,
+    ownership::applied_by,
 };
 use serde_json::{Value, json};
 
@@ -95,6 +96,7 @@ pub async fn converge(live: &Live, wanted: Wanted<'_>) -> Result<Outcome, CallEr
         let Some(current) = live.get(wanted.id).await? else {
             let body = noted(wanted.body, wanted.run);
             let after = apply(live, wanted.id, &body).await?;
+            live.note_form(wanted.id, &body, &owned(&after));
             return Ok(Outcome::Created(after));
         };
         may_take(&wanted, &current)?;
@@ -107,6 +109,10 @@ pub async fn converge(live: &Live, wanted: Wanted<'_>) -> Result<Outcome, CallEr
         let Some(correction) = correction else {
             return Ok(ended(first, current, claimants));
         };
+        let in_form = live.is_form_of(wanted.id, &correction.body, &owned(&current));
+        if in_form && correction.managed_fields.is_none() && correction.hand_over.is_none() {
+            return Ok(ended(first, current, claimants));
+        }
         for claimant in correction.claimants {
             if !claimants.contains(&claimant) {
                 claimants.push(claimant);
@@ -130,12 +136,17 @@ pub async fn converge(live: &Live, wanted: Wanted<'_>) -> Result<Outcome, CallEr
             }
             result => result?,
         };
+        live.note_form(wanted.id, &correction.body, &owned(&after));
         let version = |object: &Value| text(object, "/metadata/resourceVersion");
-        if version(&after) == version(&current) {
+        let was_ours = is_applied_by(&current, FIELD_MANAGER);
+        let unchanged = version(&after) == version(&current)
+            || (correction.managed_fields.is_none() && changed_paths(&current, &after).is_empty());
+        if was_ours && unchanged {
             // The server writes some values in a form of its own; that is no difference.
             return Ok(ended(first, after, claimants));
         }
-        let settled = correction.managed_fields.is_some() || is_applied_by(&current, FIELD_MANAGER);
+        // An object that was just taken over is looked at again: its former owner may have added to it.
+        let settled = correction.managed_fields.is_some() || was_ours;
         first.get_or_insert(current);
         if settled {
             return Ok(ended(first, after, claimants));
@@ -186,6 +197,11 @@ pub fn noted(body: &Value, run: &str) -> Value {
     let mut body = body.clone();
     body["metadata"]["annotations"][CREATED_BY] = json!(run);
     body
+}
+
+/// The part of an object that the agent owns.
+fn owned(object: &Value) -> Value {
+    applied_by(object, FIELD_MANAGER).unwrap_or_default().extract(object)
 }
 
 async fn apply(live: &Live, id: &ObjectId, body: &Value) -> Result<Value, CallError> {

@@ -19,10 +19,13 @@ use kube::{
     core::{GroupVersionKind, Request},
     discovery::{self, Scope},
 };
-use mendix_agent_core::bundle::{object::ObjectId, version::Version};
+use mendix_agent_core::bundle::{canonical, object::ObjectId, version::Version};
 use serde_json::{Value, json};
 
-use super::failure::{CallCause, CallError};
+use super::{
+    contents::sha256_hex,
+    failure::{CallCause, CallError},
+};
 use crate::cluster::{CALL_DEADLINE, Cluster};
 
 /// First Kubernetes version whose API server validates fields strictly on request (KEP-2885). Older
@@ -39,6 +42,7 @@ type Kind = (String, String, String);
 pub struct Live {
     client: Client,
     kinds: Arc<RwLock<HashMap<Kind, (ApiResource, Scope)>>>,
+    forms: Arc<RwLock<HashMap<ObjectId, (String, String)>>>,
     strict: bool,
 }
 
@@ -64,6 +68,7 @@ impl Live {
         Self {
             client: cluster.client.clone(),
             kinds: Arc::default(),
+            forms: Arc::default(),
             strict: at_least(STRICT_VALIDATION_SINCE),
         }
     }
@@ -95,6 +100,20 @@ impl Live {
     /// Forgets how kinds are served: after CRDs changed.
     pub fn forget_kinds(&self) {
         self.kinds.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Notes that applying `body` gave an object of which the agent owns `owned`: the server writes
+    /// some values in a form of its own (`1000m` of CPU is `1`).
+    pub fn note_form(&self, id: &ObjectId, body: &Value, owned: &Value) {
+        let form = (digest(body), digest(owned));
+        self.forms.write().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), form);
+    }
+
+    /// Whether `owned` is what the server made of `body` the last time. Applying it again would
+    /// change nothing, and yet be written: API servers before 1.22 then set a new time of change.
+    pub fn is_form_of(&self, id: &ObjectId, body: &Value, owned: &Value) -> bool {
+        let forms = self.forms.read().unwrap_or_else(PoisonError::into_inner);
+        forms.get(id).is_some_and(|form| *form == (digest(body), digest(owned)))
     }
 
     /// The object as it is; none if it doesn't exist, also when its kind or namespace doesn't.
@@ -239,6 +258,10 @@ impl Live {
             Err(_) => Err(CallError::new(action, id, CallCause::Deadline)),
         }
     }
+}
+
+fn digest(value: &Value) -> String {
+    sha256_hex(&canonical::bytes(value))
 }
 
 fn no_such_kind(id: &ObjectId) -> CallError {

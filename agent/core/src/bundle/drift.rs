@@ -40,8 +40,7 @@ pub fn analyse(
     manager: &str,
     exceptions: &[&str],
 ) -> Option<Correction> {
-    let exceptions: Vec<Vec<&str>> =
-        exceptions.iter().map(|path| path.split('.').collect()).collect();
+    let exceptions: Vec<Vec<&str>> = exceptions.iter().map(|path| steps(path)).collect();
     let is_ours = |owner: &&Owner| owner.applied && owner.manager == manager;
     let owners = owners(live);
     let ours = owners.iter().find(is_ours);
@@ -186,7 +185,9 @@ fn hand_over(
         if scaled && id.group == "apps" { &[&["spec", "replicas"]] } else { &[] };
     let mut kept = Value::Object(Map::new());
     let mut any = false;
-    for path in replicas.iter().copied().chain(exceptions.iter().map(Vec::as_slice)) {
+    // Items of lists are left out: to name one takes its key, and that the release no longer gives.
+    let whole = exceptions.iter().filter(|path| !path.iter().any(|step| step.starts_with('[')));
+    for path in replicas.iter().copied().chain(whole.map(Vec::as_slice)) {
         let owned = !ours.fields.within(path).is_empty();
         if let (true, None, Some(value)) = (owned, get(body, path), get(live, path)) {
             insert(&mut kept, path, value.clone());
@@ -204,15 +205,64 @@ fn hand_over(
     })
 }
 
+/// The steps of a path such as `spec.containers[name=web].image` or `metadata.labels[a.io/b]`: names
+/// of fields, and `[key=value]` for an item of a list.
+fn steps(path: &str) -> Vec<&str> {
+    let mut steps = vec![];
+    let mut rest = path;
+    while !rest.is_empty() {
+        rest = rest.strip_prefix('.').unwrap_or(rest);
+        let end = match rest.strip_prefix('[') {
+            Some(inner) => inner.find(']').map_or(rest.len(), |at| at + 2),
+            None => rest.find(['.', '[']).unwrap_or(rest.len()),
+        };
+        let (step, tail) = rest.split_at(end);
+        let name = step.strip_prefix('[').and_then(|step| step.strip_suffix(']'));
+        steps.push(name.filter(|name| !name.contains('=')).unwrap_or(step));
+        if tail.len() == rest.len() {
+            break;
+        }
+        rest = tail;
+    }
+    steps
+}
+
+/// Place in a list of the item that a step `[key=value]` names.
+fn item(items: &[Value], step: &str) -> Option<usize> {
+    let (key, wanted) = step.strip_prefix('[')?.strip_suffix(']')?.split_once('=')?;
+    items.iter().position(|item| match item.get(key) {
+        Some(Value::String(text)) => text == wanted,
+        Some(other) => other.to_string() == wanted,
+        None => false,
+    })
+}
+
 fn get<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
-    path.iter().try_fold(value, |value, name| value.get(name))
+    path.iter().try_fold(value, |value, step| match value {
+        Value::Array(items) => items.get(item(items, step)?),
+        _ => value.get(step),
+    })
 }
 
 fn remove(value: &mut Value, path: &[&str]) {
     let Some((last, parents)) = path.split_last() else { return };
-    let parent = parents.iter().try_fold(value, |value, name| value.get_mut(name));
-    if let Some(Value::Object(map)) = parent {
-        map.remove(*last);
+    let parent = parents.iter().try_fold(value, |value, step| match value {
+        Value::Array(items) => {
+            let at = item(items, step)?;
+            items.get_mut(at)
+        }
+        _ => value.get_mut(*step),
+    });
+    match parent {
+        Some(Value::Object(map)) => {
+            map.remove(*last);
+        }
+        Some(Value::Array(items)) => {
+            if let Some(at) = item(items, last) {
+                items.remove(at);
+            }
+        }
+        _ => {}
     }
 }
 

@@ -161,7 +161,8 @@ impl Fields {
         Self { nodes: nodes.collect() }
     }
 
-    /// Paths at or below `prefix`, a sequence of field names; `*` stands for any list item.
+    /// Paths at or below `prefix`, a sequence of field names; `*` stands for any list item,
+    /// `[name=web]` for the one with that key.
     pub fn within(&self, prefix: &[&str]) -> Self {
         let Some((first, rest)) = prefix.split_first() else { return self.clone() };
         let nodes = self.nodes.iter().filter(|(key, _)| step_matches(key, first));
@@ -266,9 +267,12 @@ impl Node {
 }
 
 fn step_matches(key: &str, step: &str) -> bool {
-    match key.strip_prefix("f:") {
-        Some(name) => name == step,
-        None => step == "*",
+    match key.split_once(':') {
+        Some(("f", name)) => name == step,
+        Some(("k", keys)) if step.starts_with('[') => {
+            step.strip_prefix('[').and_then(|s| s.strip_suffix(']')) == Some(&item_name(keys))
+        }
+        _ => step == "*",
     }
 }
 
@@ -404,6 +408,8 @@ mod tests {
             "k:{\"name\":\"a\"}": {".": {}, "f:rules": {}, "f:clientConfig": {"f:caBundle": {}}}}}));
         assert_eq!(fields.within(&["webhooks", "*", "rules"]).paths(), ["webhooks[name=a].rules"]);
         assert!(fields.within(&["*"]).is_empty());
+        assert!(!fields.within(&["webhooks", "[name=a]", "rules"]).is_empty());
+        assert!(fields.within(&["webhooks", "[name=b]", "rules"]).is_empty());
     }
 
     #[test]

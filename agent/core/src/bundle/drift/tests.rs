@@ -189,3 +189,30 @@ fn a_fight_waits_longer_each_time_up_to_a_bound_and_is_forgotten() {
     fight.corrected(now + Fight::FORGOTTEN_AFTER);
     assert!(!fight.is_on());
 }
+
+#[test]
+fn an_exception_can_name_an_item_of_a_list() {
+    let (desired, mut live) = deployment(json!({"f:spec": {"f:template": {"f:spec": {
+        "f:containers": {"k:{\"name\":\"web\"}": {"f:image": {}}}}}}}));
+    live["spec"]["template"]["spec"]["containers"][0]["image"] = "canary".into();
+    live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:template"]["f:spec"]
+        ["f:containers"]["k:{\"name\":\"web\"}"]
+        .as_object_mut()
+        .unwrap()
+        .remove("f:image");
+    let id = id("apps", "Deployment");
+    assert!(analyse(&id, &desired, &live, MANAGER, &[]).is_some());
+    let image = "spec.template.spec.containers[name=web].image";
+    assert_eq!(analyse(&id, &desired, &live, MANAGER, &[image]), None);
+    let other = "spec.template.spec.containers[name=spy].image";
+    assert!(analyse(&id, &desired, &live, MANAGER, &[other]).is_some());
+}
+
+#[test]
+fn paths_are_read_step_by_step() {
+    assert_eq!(steps("spec.replicas"), ["spec", "replicas"]);
+    assert_eq!(steps("a[name=x.y].b"), ["a", "[name=x.y]", "b"]);
+    assert_eq!(steps("metadata.labels[a.io/b]"), ["metadata", "labels", "a.io/b"]);
+    assert_eq!(steps("a[b"), ["a", "[b"]);
+    assert_eq!(steps(""), Vec::<&str>::new());
+}
