@@ -81,7 +81,11 @@ pub async fn run(
 async fn write(cluster: &Cluster, status: &AgentStatusStatus) -> Result<(), StatusError> {
     let api: Api<AgentStatus> = cluster.own();
     let params = PatchParams::apply(STATUS_MANAGER).force();
-    let head = json!({ "apiVersion": "agent.mendix.com/v1alpha1", "kind": "AgentStatus" });
+    let head = json!({
+        "apiVersion": "agent.mendix.com/v1alpha1",
+        "kind": "AgentStatus",
+        "metadata": { "name": NAME },
+    });
     let (mut object, mut body) = (head.clone(), head);
     object["spec"] = json!({});
     body["status"] = json!(status);

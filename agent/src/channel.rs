@@ -249,4 +249,4 @@ pub(crate) fn random() -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -7,8 +7,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::{
     config::{Config, ConfigError, Layer, LogFormat, Sources},
-    crd, run,
-    supervise::chain,
+    crd,
+    errors::describe,
+    run,
 };
 
 /// Worker threads of the runtime. The agent waits most of its life; two let a redaction and the
@@ -103,7 +104,7 @@ impl fmt::Display for Failure {
 
 impl Failure {
     fn new(exit: Exit, error: &(dyn std::error::Error + 'static)) -> Self {
-        Self { exit, message: chain(error) }
+        Self { exit, message: describe(error) }
     }
 }
 

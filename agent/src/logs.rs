@@ -88,7 +88,7 @@ impl Logs {
         let api: Api<ManagedComponent> = self.cluster.own();
         let mut components = objects::list(&api, "list ManagedComponents").await?;
         components.retain(|component| {
-            component.status.as_ref().is_some_and(|status| !status.version.is_empty())
+            component.status.as_ref().is_some_and(|status| status.version.is_some())
         });
         Ok(components)
     }

@@ -1,6 +1,6 @@
 //! Wires the three paths together and keeps them going until the agent is told to stop.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
 use kube::Client;
@@ -8,15 +8,20 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    agent_status, channel,
+    agent_status,
+    channel::{self, identity::Standing},
     cli::{Exit, Output},
     cluster::{Cluster, ClusterError},
     config::Config,
+    errors::describe,
     health,
     http::{self, Pages},
+    logs,
     metrics::Metrics,
+    patch, preflight,
+    requests::RequestOutcomes,
     status::{Overview, StatusError},
-    supervise::{Supervisor, chain},
+    supervise::Supervisor,
 };
 
 /// Pauses between attempts to reach the Kubernetes API at start-up: a service mesh or the API
@@ -124,6 +129,37 @@ fn start(
         let worker = worker.clone();
         async move { worker.run(token).await }
     });
+    let outcomes = RequestOutcomes::new(handles.desired.requests.clone(), handles.reports.clone());
+    let kept = outcomes.clone();
+    supervisor.spawn("requests", move |token| {
+        let kept = kept.clone();
+        async move {
+            kept.run(token).await;
+            Ok::<_, Infallible>(())
+        }
+    });
+    let standing = handles.standing.clone();
+    let identity = patch::driver::Identity {
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        ring: Arc::new(move || match &*standing.borrow() {
+            Standing::Enrolled(credentials) => credentials.identity().ring().to_owned(),
+            Standing::NotEnrolled { .. } => String::new(),
+        }),
+    };
+    let path = (cluster.clone(), config.trust_dir.clone(), handles.clone(), outcomes.clone());
+    supervisor.spawn("patch", move |token| {
+        let (cluster, trust_dir, handles, outcomes) = path.clone();
+        let identity = identity.clone();
+        on_own_thread(move || patch::run(cluster, trust_dir, identity, handles, outcomes, token))
+    });
+    let path = (cluster.clone(), config.trust_dir.clone(), handles.clone(), outcomes);
+    supervisor.spawn("logs", move |token| {
+        let (cluster, trust_dir, handles, outcomes) = path.clone();
+        async move {
+            let trust = logs::read_trust(&trust_dir).await?;
+            logs::run(cluster, handles, trust, outcomes, token).await
+        }
+    });
     let (health_cluster, reports) = (cluster.clone(), handles.reports.clone());
     supervisor
         .spawn("health", move |token| health::run(health_cluster.clone(), reports.clone(), token));
@@ -138,6 +174,24 @@ fn start(
     });
 }
 
+/// Runs a future on a thread of its own. The patch path compares and hashes whole releases between its
+/// awaits, which must not hold up a heartbeat; and its futures borrow too much to move between threads.
+async fn on_own_thread<F, Fut>(start: F) -> Fut::Output
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output: Send + 'static>,
+{
+    let runtime = tokio::runtime::Handle::current();
+    match tokio::task::spawn_blocking(move || runtime.block_on(start())).await {
+        Ok(ended) => ended,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Only a runtime that goes down cancels a blocking task, and drops this future next.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
 async fn connect(client: Client, namespace: String) -> Result<Cluster, ClusterError> {
     (|| Cluster::connect(client.clone(), namespace.clone()))
         .retry(
@@ -149,7 +203,11 @@ async fn connect(client: Client, namespace: String) -> Result<Cluster, ClusterEr
         )
         .when(|error| !matches!(error, ClusterError::NoUid))
         .notify(|error, pause| {
-            tracing::warn!(error = chain(error), ?pause, "the Kubernetes API is not reached yet");
+            tracing::warn!(
+                error = describe(error),
+                ?pause,
+                "the Kubernetes API is not reached yet"
+            );
         })
         .await
 }
@@ -176,9 +234,18 @@ impl Signals {
     }
 }
 
-/// The command `preflight`.
-pub async fn preflight(_config: Config, _output: Output) -> Result<Exit, RunError> {
-    Ok(Exit::Success)
+/// The command `preflight`: checks everything and changes nothing.
+///
+/// # Errors
+/// None: what is wrong is in the report, and the worst of it in the exit code.
+pub async fn preflight(config: Config, output: Output) -> Result<Exit, RunError> {
+    let client = client().await.map_err(|error| describe(&error));
+    let report = preflight::run(&config, client).await;
+    match output {
+        Output::Table => print!("{}", report.table()),
+        Output::Json => print!("{}", report.json()),
+    }
+    Ok(report.exit())
 }
 
 /// The command `status`: reads the agent's objects with the caller's rights and prints them.

@@ -110,8 +110,8 @@ impl Overview {
             };
             [
                 component.name_any(),
-                status.version,
-                status.health,
+                status.version.unwrap_or_default(),
+                status.health.unwrap_or_default(),
                 status.objects.to_string(),
                 drift,
                 status.message.unwrap_or_default(),

@@ -11,6 +11,8 @@ use std::{
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::errors::describe;
+
 /// Pauses between restarts of a task, doubling from the first to the second.
 const RESTART_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How long tasks get to end after the shutdown began, before they are dropped. Shorter than the
@@ -83,7 +85,7 @@ impl Supervisor {
                 }
                 let why = match ended {
                     Some(Ok(Ok(()))) | None => "ended without a reason".to_owned(),
-                    Some(Ok(Err(error))) => chain(&error),
+                    Some(Ok(Err(error))) => describe(&error),
                     Some(Err(panic)) => format!("panicked: {panic}"),
                 };
                 tracing::error!(task = name, why, pause_seconds = pause.as_secs(), "task ended");
@@ -112,18 +114,6 @@ impl Supervisor {
         self.set.shutdown().await;
         left
     }
-}
-
-/// An error and its causes on one line.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

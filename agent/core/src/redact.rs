@@ -47,6 +47,7 @@ mod shadow;
 mod stems;
 mod stream;
 mod value;
+mod words;
 
 #[cfg(test)]
 mod tests;

@@ -30,10 +30,11 @@ use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 use url::{Host, Url};
 
-pub use self::error::{DialError, Layer, describe};
+pub use self::error::{DialError, Layer};
 use self::first_read::{FirstRead, Outcome};
 use super::identity::Standing;
 use crate::config::Config;
+pub use crate::errors::describe;
 
 /// Longest wait for name resolution.
 pub const DNS_DEADLINE: Duration = Duration::from_secs(10);

@@ -4,7 +4,7 @@
 mod api;
 mod dial;
 mod enroll;
-mod plane;
+pub(crate) mod plane;
 mod session;
 
 use std::time::Duration;

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use kube::CustomResource;
+use mendix_agent_core::bundle::object::ObjectId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -33,18 +34,23 @@ pub struct ManagedComponentSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ManagedComponentStatus {
-    /// Version of the last committed release that named it; empty before the first.
-    pub version: String,
+    /// Version of the last committed release that named it; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Name of that release.
-    pub release_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_id: Option<String>,
     /// Sequence of that release; 0 before the first.
     pub sequence: u64,
     /// SHA-256 of that release's index, hex.
-    pub index_sha256: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index_sha256: Option<String>,
     /// SHA-256 of the stored blob with its objects, hex.
-    pub blob_sha256: String,
-    /// Ready, Progressing, Degraded or Unknown.
-    pub health: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blob_sha256: Option<String>,
+    /// Ready, Progressing, Degraded or Unknown; absent before it was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
     /// The first thing that needs attention; absent when nothing does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -67,8 +73,10 @@ pub struct ManagedComponentStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OwnedObject {
-    /// API group, empty for the core group.
-    pub group: String,
+    /// API group; absent for the core group. (No field of a record is ever an empty string: the oldest
+    /// API server this runs on takes those for null and refuses them.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// API version inside the group.
     pub version: String,
     /// Kind.
@@ -78,11 +86,28 @@ pub struct OwnedObject {
     pub namespace: Option<String>,
     /// Name.
     pub name: String,
-    /// UID it had when the release was committed.
-    pub uid: String,
-    /// First 16 hex digits of the SHA-256 of the object as the release wants it; empty for an object
-    /// that no release names any more and that is kept because it holds data.
-    pub hash: String,
+    /// UID it had when the release was committed; absent if it was missing then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// First 16 hex digits of the SHA-256 of the object as the release wants it; absent for an object
+    /// that no release names any more and that is still there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+}
+
+impl OwnedObject {
+    /// An entry of the inventory.
+    pub fn new(id: &ObjectId, uid: Option<String>, hash: Option<String>) -> Self {
+        let ObjectId { group, version, kind, namespace, name } = id.clone();
+        let group = Some(group).filter(|group| !group.is_empty());
+        Self { group, version, kind, namespace, name, uid, hash }
+    }
+
+    /// Which object it is.
+    pub fn id(&self) -> ObjectId {
+        let Self { group, version, kind, namespace, name, .. } = self.clone();
+        ObjectId { group: group.unwrap_or_default(), version, kind, namespace, name }
+    }
 }
 
 /// A run as a component sees it.

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::{
     cluster::{CALL_DEADLINE, Cluster, FIELD_MANAGER},
-    supervise::chain,
+    errors::describe,
 };
 
 /// Name of the Secret.
@@ -46,14 +46,14 @@ impl LedgerStore {
         let secret = timeout(CALL_DEADLINE, self.api.get_opt(NAME))
             .await
             .map_err(|_| unavailable("the Kubernetes API did not answer"))?
-            .map_err(|error| unavailable(chain(&error)))?;
+            .map_err(|error| unavailable(describe(&error)))?;
         let Some(secret) = secret else { return Ok((Ledger::default(), None)) };
         let bytes = secret
             .data
             .as_ref()
             .and_then(|data| data.get(KEY))
             .ok_or_else(|| unavailable(format!("Secret {NAME} has no key {KEY}")))?;
-        let ledger = Ledger::parse(&bytes.0).map_err(|error| unavailable(chain(&error)))?;
+        let ledger = Ledger::parse(&bytes.0).map_err(|error| unavailable(describe(&error)))?;
         Ok((ledger, Some(secret)))
     }
 
@@ -99,7 +99,7 @@ impl LedgerStore {
         match timeout(CALL_DEADLINE, written).await {
             Ok(Ok(_)) => Ok(true),
             Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(false),
-            Ok(Err(error)) => Err(unavailable(chain(&error))),
+            Ok(Err(error)) => Err(unavailable(describe(&error))),
             Err(_) => Err(unavailable("the Kubernetes API did not answer")),
         }
     }

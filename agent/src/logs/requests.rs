@@ -36,7 +36,7 @@ use crate::{
         managed_component::ManagedComponent,
         support_ticket::SupportTicket,
     },
-    supervise::chain,
+    errors::describe,
 };
 
 /// Pause after a failure of the Kubernetes API.
@@ -51,7 +51,7 @@ pub(super) async fn follow(logs: &Arc<Logs>, shutdown: &CancellationToken) {
         match close_orphans(logs, &receipts).await {
             Ok(orphans) => break orphans,
             Err(error) => {
-                tracing::warn!(error = chain(&error), "receipts could not be read");
+                tracing::warn!(error = describe(&error), "receipts could not be read");
                 tokio::select! {
                     () = shutdown.cancelled() => return,
                     () = sleep(RETRY) => {}
@@ -67,7 +67,7 @@ pub(super) async fn follow(logs: &Arc<Logs>, shutdown: &CancellationToken) {
             let handled =
                 Box::pin(handle(logs, &receipts, &mut orphans, &id, &request, shutdown)).await;
             if let Err(error) = handled {
-                tracing::warn!(error = chain(&error), request = id, "request put off");
+                tracing::warn!(error = describe(&error), request = id, "request put off");
                 tokio::select! {
                     () = shutdown.cancelled() => return,
                     () = sleep(RETRY) => {}
@@ -138,16 +138,20 @@ async fn settle_orphans(logs: &Logs, receipts: &Receipts, orphans: &mut BTreeSet
             Ok(Settled::Discarded) => {}
             Ok(Settled::Finished { size }) => {
                 if let Err(error) = correct(logs, receipts, &id, size).await {
-                    tracing::warn!(error = chain(&error), snapshot = id, "receipt not corrected");
+                    tracing::warn!(
+                        error = describe(&error),
+                        snapshot = id,
+                        "receipt not corrected"
+                    );
                     return;
                 }
             }
             Err(error @ UploadError::Unreachable(_)) => {
-                tracing::warn!(error = chain(&error), snapshot = id, "not settled yet");
+                tracing::warn!(error = describe(&error), snapshot = id, "not settled yet");
                 return;
             }
             Err(error) => {
-                tracing::warn!(error = chain(&error), snapshot = id, "can't be settled");
+                tracing::warn!(error = describe(&error), snapshot = id, "can't be settled");
             }
         }
         orphans.remove(&id);
@@ -232,7 +236,7 @@ async fn handle(
             Ok(Settled::Discarded) => {}
             Ok(Settled::Finished { size }) => status = finished_after_all(status, size),
             Err(error) => {
-                tracing::warn!(error = chain(&error), snapshot_id, "not settled yet");
+                tracing::warn!(error = describe(&error), snapshot_id, "not settled yet");
                 orphans.insert(snapshot_id.clone());
             }
         }
@@ -247,7 +251,7 @@ async fn handle(
         logs.outcomes.finish(id, outcome, &reason, &message, Some(&snapshot_id));
     }
     if let Err(error) = receipts.prune().await {
-        tracing::warn!(error = chain(&error), "old receipts could not be deleted");
+        tracing::warn!(error = describe(&error), "old receipts could not be deleted");
     }
     Ok(())
 }
@@ -480,7 +484,7 @@ async fn close(receipts: &Receipts, id: &str, status: &LogSnapshotStatus) -> Opt
     for _ in 0..3 {
         match receipts.update(id, status).await {
             Ok(receipt) => return Some(receipt),
-            Err(error) => tracing::warn!(error = chain(&error), id, "receipt not written"),
+            Err(error) => tracing::warn!(error = describe(&error), id, "receipt not written"),
         }
         sleep(RETRY).await;
     }

@@ -34,7 +34,7 @@ use super::{
     upload::{self, Upload, UploadError},
 };
 use crate::{
-    channel::Dialer, cluster::Cluster, crd::managed_component::ManagedComponent, supervise::chain,
+    channel::Dialer, cluster::Cluster, crd::managed_component::ManagedComponent, errors::describe,
 };
 
 /// Longest time a snapshot may take.
@@ -68,7 +68,7 @@ pub(super) enum Ending {
 
 impl Ending {
     fn failed(reason: &'static str, error: &(dyn std::error::Error + 'static)) -> Self {
-        Self::Failed { reason, message: chain(error) }
+        Self::Failed { reason, message: describe(error) }
     }
 }
 

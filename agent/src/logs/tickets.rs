@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     crd::support_ticket::{SupportTicket, SupportTicketStatus},
-    supervise::chain,
+    errors::describe,
 };
 
 /// How often everything is looked at again without a change: grants expire, inventories change.
@@ -51,7 +51,7 @@ pub(super) async fn follow(logs: &Logs) {
         let pause = match round(logs, &mirrors, &mut written).await {
             Ok(()) => REFRESH,
             Err(error) => {
-                tracing::warn!(error = chain(&error), "tickets could not be brought up to date");
+                tracing::warn!(error = describe(&error), "tickets could not be brought up to date");
                 RETRY
             }
         };

@@ -173,7 +173,7 @@ impl<'a> Upload<'a> {
             if now.saturating_sub(down_since) > RESUME_WINDOW {
                 return Err(UploadError::Unreachable(Box::new(broken)));
             }
-            tracing::warn!(error = crate::supervise::chain(&broken), "upload interrupted");
+            tracing::warn!(error = crate::errors::describe(&broken), "upload interrupted");
             sleep(RECONNECT_PAUSE).await;
         }
     }

@@ -7,7 +7,7 @@
 //! digest.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io::{Read, Write},
 };
 
@@ -15,7 +15,7 @@ use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api,
-    api::{DeleteParams, ListParams, ObjectMeta, PostParams},
+    api::{DeleteParams, ListParams, ObjectMeta, PartialObjectMeta, PostParams},
 };
 use mendix_agent_core::bundle::limits::Limits;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,10 @@ const SECRET_TYPE: &str = "agent.mendix.com/content";
 const SHORT: usize = 40;
 /// The key of a part's and of a manifest's data.
 const PART: &str = "part";
+/// Annotation with the length of the data.
+const BYTES: &str = "agent.mendix.com/bytes";
+/// End of a manifest's name.
+const MANIFEST_TAIL: &str = "manifest";
 /// See [`PART`].
 const MANIFEST: &str = "manifest.json";
 
@@ -86,7 +90,7 @@ impl Contents {
         let manifest =
             Manifest { sha256: sha256.clone(), stored_bytes: packed.len() as u64, parts, gzipped };
         let manifest = serde_json::to_vec(&manifest).map_err(|e| self.broken(&sha256, e))?;
-        self.create(&sha256, "manifest", MANIFEST, manifest).await?;
+        self.create(&sha256, MANIFEST_TAIL, MANIFEST, manifest).await?;
         Ok(sha256)
     }
 
@@ -122,14 +126,18 @@ impl Contents {
         Ok(Some(bytes))
     }
 
-    /// Bytes that all complete contents take.
+    /// Bytes that all contents take, but for those with the digests in `except` (hex).
     ///
     /// # Errors
     /// When the API server can't be reached.
-    pub async fn stored_bytes(&self) -> Result<u64, CallError> {
-        let secrets = self.list().await?;
-        let bytes = secrets.iter().filter_map(|secret| secret.data.as_ref());
-        Ok(bytes.flat_map(BTreeMap::values).map(|data| data.0.len() as u64).sum())
+    pub async fn stored_bytes(&self, except: &[String]) -> Result<u64, CallError> {
+        let except: BTreeSet<&str> = except.iter().map(|sha256| short(sha256)).collect();
+        let counted = self.list().await?.into_iter().filter(|meta| {
+            let label = meta.metadata.labels.as_ref().and_then(|labels| labels.get(LABEL));
+            label.is_none_or(|label| !except.contains(label.as_str()))
+        });
+        let bytes = counted.filter_map(|meta| meta.metadata.annotations?.get(BYTES)?.parse().ok());
+        Ok(bytes.fold(0, u64::saturating_add))
     }
 
     /// Deletes every content that is not in `keep` (digests, hex).
@@ -144,8 +152,7 @@ impl Contents {
             if let (Some(label), Some(name)) = (label, secret.metadata.name)
                 && !keep.contains(label.as_str())
             {
-                let is_part = secret.data.is_some_and(|data| data.contains_key(PART));
-                doomed.push((is_part, name));
+                doomed.push((!name.ends_with(MANIFEST_TAIL), name));
             }
         }
         // Manifests first: what is left of an interrupted sweep is not taken for complete.
@@ -161,14 +168,17 @@ impl Contents {
         Ok(())
     }
 
-    async fn list(&self) -> Result<Vec<Secret>, CallError> {
+    /// Without their data: all of it together may be large.
+    async fn list(&self) -> Result<Vec<PartialObjectMeta<Secret>>, CallError> {
         let params = ListParams::default().labels(LABEL);
-        let list = self.deadline("list", "release contents", self.secrets.list(&params)).await?;
-        Ok(list.items)
+        let call = self.secrets.list_metadata(&params);
+        Ok(self.deadline("list", "release contents", call).await?.items)
     }
 
     async fn manifest(&self, sha256: &str) -> Result<Option<Manifest>, CallError> {
-        let Some(bytes) = self.read(sha256, "manifest", MANIFEST).await? else { return Ok(None) };
+        let Some(bytes) = self.read(sha256, MANIFEST_TAIL, MANIFEST).await? else {
+            return Ok(None);
+        };
         let manifest: Manifest =
             serde_json::from_slice(&bytes).map_err(|e| self.broken(sha256, e))?;
         if manifest.sha256 != sha256 {
@@ -200,6 +210,7 @@ impl Contents {
             metadata: ObjectMeta {
                 name: Some(name.clone()),
                 namespace: Some(self.namespace.clone()),
+                annotations: Some([(BYTES.to_owned(), bytes.len().to_string())].into()),
                 labels: Some([(LABEL.to_owned(), short(sha256).to_owned())].into()),
                 ..Default::default()
             },

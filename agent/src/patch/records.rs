@@ -88,6 +88,36 @@ impl Records {
         }
     }
 
+    /// One component, as it is now.
+    ///
+    /// # Errors
+    /// When the API server can't be reached.
+    pub async fn component(&self, name: &str) -> Result<Option<ManagedComponent>, CallError> {
+        deadline("read", about("ManagedComponent", name), self.components.get_opt(name)).await
+    }
+
+    /// Whether a run has announced itself on a component and not withdrawn yet.
+    ///
+    /// # Errors
+    /// When the API server can't be reached.
+    pub async fn is_in_run(&self, name: &str) -> Result<bool, CallError> {
+        let component = self.component(name).await?;
+        Ok(component.and_then(|component| component.status).is_some_and(|s| s.run.is_some()))
+    }
+
+    /// Deletes the record of a component.
+    ///
+    /// # Errors
+    /// When the API server refuses or can't be reached.
+    pub async fn drop_component(&self, name: &str) -> Result<(), CallError> {
+        let params = DeleteParams::default();
+        let call = self.components.delete(name, &params);
+        match deadline("delete", about("ManagedComponent", name), call).await {
+            Err(error) if !is_status(&error, 404) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Writes the status of a run that this process read as `bundle`.
     ///
     /// # Errors

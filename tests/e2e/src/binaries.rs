@@ -28,7 +28,10 @@ pub struct Binaries {
 /// When cargo can't be run or a build fails; the compiler's last lines are in the error.
 pub async fn build(progress: &Progress) -> Result<Binaries> {
     progress.say("building mendix-control-plane");
-    cargo(progress, &["build", "--package", "mendix-control-plane", "--bins"]).await?;
+    // Both packages, so that cargo gives their dependencies the same features as in the demo's own
+    // build, and builds none of them twice.
+    let packages = ["--package", "mendix-control-plane", "--package", "mendix-agent"];
+    cargo(progress, &[&["build"][..], &packages[..]].concat()).await?;
     progress.say("building mendix-agent, statically linked");
     // The flag reaches only the last step, the link: everything else is shared with other builds.
     let link = ["--", "-C", "target-feature=+crt-static"];

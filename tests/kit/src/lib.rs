@@ -21,6 +21,7 @@
 //! SIGKILL: children get the kernel's parent-death signal, and a small shell that waits for the end
 //! of its standard input puts the machine back (see `undo.sh`).
 
+pub mod agent_image;
 pub mod apiserver;
 pub mod assets;
 pub mod image;

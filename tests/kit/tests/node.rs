@@ -4,7 +4,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::TcpListener,
+    net::{Ipv4Addr, TcpListener, UdpSocket},
     time::Duration,
 };
 
@@ -14,8 +14,10 @@ use kube::{
     api::{LogParams, PostParams},
 };
 use mendix_test_kit::{
+    agent_image::{self, Program},
     image::Image,
     node::{BUSYBOX_IMAGE, Node},
+    progress::Progress,
     skip,
     wait::eventually,
 };
@@ -109,6 +111,64 @@ async fn pods_reach_a_server_on_this_machine_and_the_api_server() {
     .await;
     assert_eq!((phase.as_str(), log.as_str()), ("Succeeded", "hello\napi\n"));
     assert!(answering.join().unwrap().starts_with("10.213.1."));
+}
+
+/// Answers every question for an IPv4 address with `address`, and all others with nothing.
+fn answer_dns(socket: &UdpSocket, address: Ipv4Addr) {
+    let mut question = [0; 512];
+    while let Ok((length, from)) = socket.recv_from(&mut question) {
+        let message = &question[..length];
+        // A question has a header of 12 bytes, the name, which ends with a zero byte, then type and
+        // class; what follows (EDNS) is left out of the answer.
+        let end = 12 + message[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
+        let is_a = message[end - 4..end - 2] == [0, 1];
+        let mut answer = message[..end].to_vec();
+        answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
+        if is_a {
+            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+            answer.extend(address.octets());
+        }
+        socket.send_to(&answer, from).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_static_program_resolves_names_and_speaks_tls_in_the_agents_image() {
+    if let Some(obstacle) = Node::obstacle() {
+        return skip(&obstacle.to_string());
+    }
+    let node = Node::shared().await.unwrap();
+    let namespace = node.namespace("static").await.unwrap();
+    let probe = Program { package: "mendix-test-kit", kind: "--example", name: "probe" };
+    let program = agent_image::build(probe, &Progress::stderr()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let archive = agent_image::with_files(Image::new("localhost/probe", "1"))
+        .file("usr/bin/probe", 0o755, &program)
+        .entrypoint(&["/usr/bin/probe"])
+        .write(&folder.path().join("probe.tar"))
+        .unwrap();
+    node.import_image(&archive.path).await.unwrap();
+    let socket = UdpSocket::bind((node.node_ip(), 53)).unwrap();
+    std::thread::spawn(move || answer_dns(&socket, Ipv4Addr::new(192, 0, 2, 7)));
+
+    let (phase, log) = run(
+        node,
+        &namespace,
+        json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": [node.node_ip().to_string()]},
+               "hostAliases": [{"ip": "192.0.2.8", "hostnames": ["alias.example.test"]}],
+               "containers": [{"name": "c", "image": archive.by_digest,
+                   "args": ["dns.example.test", "alias.example.test"],
+                   "securityContext": {"runAsNonRoot": true, "readOnlyRootFilesystem": true,
+                                       "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]},
+                                       "seccompProfile": {"type": "RuntimeDefault"}}}]}),
+    )
+    .await;
+    assert_eq!(phase, "Succeeded", "{log}");
+    let lines: Vec<_> = log.lines().collect();
+    assert_eq!(
+        lines,
+        ["dns.example.test 192.0.2.7", "alias.example.test 192.0.2.8", "kubernetes 1.20"]
+    );
 }
 
 #[tokio::test]

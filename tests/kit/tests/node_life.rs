@@ -8,6 +8,7 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,9 +16,11 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, api::ListParams};
 use mendix_test_kit::{
     node::{Node, NodeError, NodeOptions},
+    progress::Progress,
     skip,
     wait::eventually_blocking,
 };
+use tokio::sync::Notify;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const CHILD: &str = "MENDIX_TEST_KIT_CHILD";
@@ -132,6 +135,22 @@ async fn a_node_leaves_nothing_behind_and_a_kept_one_is_found_again() {
     assert!(node.audit_log().is_some());
     node.stop().unwrap();
     assert_eq!(machine(), before);
+
+    // Given up in the middle of a start, as by Ctrl-C; even of a node that is to be kept.
+    let reached = Arc::new(Notify::new());
+    let notify = Arc::clone(&reached);
+    let progress = Progress::to(move |text| {
+        if text.contains("containerd") {
+            notify.notify_one();
+        }
+    });
+    let options = NodeOptions { detached: true, progress, ..NodeOptions::default() };
+    tokio::select! {
+        node = Node::start(options) => panic!("was not given up: {node:?}"),
+        () = reached.notified() => {}
+    }
+    assert_eq!(machine(), before);
+    assert!(!state.exists());
 
     // Killed: the janitor puts the machine back without anybody's help.
     let mut killed = child("child_that_is_killed");

@@ -520,4 +520,4 @@ fn deletes(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

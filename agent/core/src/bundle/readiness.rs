@@ -155,8 +155,9 @@ impl<'a> Live<'a> {
         self.0.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
     }
 
+    /// A count or a generation; nonsense below zero counts as zero, so that sums stay in range.
     fn number(self, pointer: &str) -> Option<i64> {
-        self.0.pointer(pointer).and_then(Value::as_i64)
+        self.0.pointer(pointer).and_then(Value::as_i64).map(|number| number.max(0))
     }
 
     fn count(self, pointer: &str) -> i64 {

@@ -248,10 +248,11 @@ fn email(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
         && top.iter().all(|&b| b.is_ascii_alphabetic() || b >= 0x80 || b == b'-')
         && !NOT_TOP.contains(&top);
     let first = domain.split(|&b| b == b'.').next().unwrap_or_default();
+    // `left-pad@1.3.0-beta.rc`
+    let second = domain.get(first.len() + 1);
     let version = !first.is_empty()
         && first.iter().all(u8::is_ascii_digit)
-        && dot < 8
-        && domain.iter().filter(|&&b| b == b'.').count() >= 2;
+        && second.is_some_and(u8::is_ascii_digit);
     let name = scan.slice(at - local, at);
     // Remote repositories are no people.
     let git = name == b"git";

@@ -122,7 +122,9 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     let Some(first) = scan.at(at) else {
         return;
     };
-    let starts_line = begins_body(scan, key.start);
+    scan.string_end = None;
+    let starts_line = begins_body(scan, key.start)
+        || matches!(form, Form::Equals | Form::Yaml) && begins_string(scan, key.start);
     if form == Form::Yaml && is_block_mark(scan.rest(at)) {
         let indent = key.start - scan.body.min(key.start);
         scan.cues.next = Some(Cue::Block { indent, class: key.class });
@@ -142,14 +144,18 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     };
     let mut value = value::read(scan, at, reach);
     // `token: Bearer x`: the scheme is no secret, what follows is.
-    if !value.quoted
-        && [&b"bearer"[..], b"basic", b"token"]
-            .iter()
-            .any(|scheme| scan.slice(value.start, value.end).eq_ignore_ascii_case(scheme))
-    {
-        let next = skip_space(scan, value.end);
-        if next > value.end {
-            value = value::read(scan, next, Reach::Word);
+    for scheme in [&b"bearer"[..], b"basic", b"token"] {
+        let head = value.start + scheme.len();
+        if scan.slice(value.start, head).eq_ignore_ascii_case(scheme) {
+            let next = skip_space(scan, head);
+            if next == head {
+                continue;
+            }
+            if next < value.end {
+                value.start = next;
+            } else if !value.quoted {
+                value = value::read(scan, next, Reach::Word);
+            }
         }
     }
     let text = scan.slice(value.start, value.end);
@@ -167,7 +173,7 @@ fn quotable(scan: &Scan<'_>, key: &Key, value: &Value, starts_line: bool) -> boo
     let first = text.split(|b| *b == b' ').next().unwrap_or_default();
     let more = first.len() < text.len() || scan.at(value.end) == Some(b' ');
     if starts_line && !more {
-        return true;
+        return !value::is_plain_word(first);
     }
     // `Unexpected token: }`
     if key.class == Class::Token {
@@ -188,6 +194,10 @@ fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     }
     if key.plural && text.iter().all(u8::is_ascii_digit) {
         return false;
+    }
+    if key.class == Class::Signature {
+        let fits = |b: &u8| b.is_ascii_alphanumeric() || b"+/=_%-.".contains(b);
+        return text.len() >= 16 && text.iter().all(fits) && text.iter().any(u8::is_ascii_digit);
     }
     if key.strength == Strength::Weak {
         return value::looks_random(text) && !is_uuid(text);
@@ -244,13 +254,36 @@ fn is_object_name(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
 
 /// Whether only indentation, a list dash, a quote, or `export` stands before `at` in the line.
 fn begins_body(scan: &Scan<'_>, at: usize) -> bool {
-    let mut before = scan.slice(scan.body, at).trim_ascii();
-    for word in [&b"-e"[..], b"-", b"export", b"set", b"ENV"] {
-        if let Some(rest) = before.strip_suffix(word) {
-            before = rest.trim_ascii_end();
-        }
+    // Indentation and the words below; anything longer is text.
+    const FAR: usize = 64;
+    if at - scan.body.min(at) > FAR {
+        return false;
     }
-    before.is_empty() || before == b"\"" || before == b"'"
+    let mut before = scan.slice(scan.body, at);
+    before = before.strip_suffix(b"\"").or(before.strip_suffix(b"'")).unwrap_or(before);
+    for word in [&b"- "[..], b"-e ", b"export ", b"set ", b"ENV "] {
+        before = before.strip_suffix(word).unwrap_or(before);
+    }
+    before.trim_ascii().is_empty()
+}
+
+/// Whether `at` is the first word of a quoted string; notes where that string ends.
+fn begins_string(scan: &mut Scan<'_>, at: usize) -> bool {
+    let before = scan.slice(at.saturating_sub(32).max(scan.body.min(at)), at);
+    let spaces = before.iter().rev().take_while(|&&b| b == b' ').count();
+    let Some((quote, before)) = before.get(..before.len() - spaces).and_then(|b| b.split_last())
+    else {
+        return false;
+    };
+    let slashes = before.iter().rev().take_while(|&&b| b == b'\\').count();
+    let opens = before.get(..before.len() - slashes).and_then(|b| b.last());
+    let opens = opens.is_none_or(|b| matches!(b, b':' | b'=' | b',' | b'[' | b'(' | b'{' | b' '));
+    if !matches!(quote, b'"' | b'\'') || !opens {
+        return false;
+    }
+    let string = value::quoted(scan, at - spaces - 1 - slashes, slashes, *quote);
+    scan.string_end = Some(string.end);
+    true
 }
 
 /// `|`, `|-`, `>+2` and nothing else: the value is on the lines that follow.
@@ -323,9 +356,7 @@ pub(super) fn object(scan: &mut Scan<'_>, class: Class, open: usize, only_values
             .copied()
             .collect();
         let chosen = !only_values
-            || [&b"eulav"[..], b"atad", b"yek", b"drow"]
-                .iter()
-                .any(|w| name.eq_ignore_ascii_case(w));
+            || [&b"eulav"[..], b"atad", b"drow"].iter().any(|w| name.eq_ignore_ascii_case(w));
         if chosen && !value::is_nothing(scan.slice(value.start, value.end)) {
             scan.add(value.start, value.end.min(end), class);
         }
@@ -418,7 +449,7 @@ fn reversed_pair(scan: &mut Scan<'_>, key: &Key) -> bool {
     let value = value::read(scan, from, Reach::Word);
     let between = scan.slice(value.next, key.start);
     let near = value.next <= key.start
-        && between.len() <= 24
+        && between.iter().filter(|&&b| b != b'\\').count() <= 24
         && !between.iter().any(|b| b"{}".contains(b));
     if near && is_value(scan, key, scan.slice(value.start, value.end)) {
         accept(scan, key, value);
@@ -459,16 +490,13 @@ fn prose(scan: &mut Scan<'_>, key: Key, at: usize) {
     let is_password = key.class == Class::Password;
     let (mut word, mut next) = word_at(at);
     let mut value_at = None;
-    if is_password && value::quote_at(scan, at).is_some_and(|(slashes, _)| slashes == 0) {
-        value_at = Some(at);
-    } else if word.eq_ignore_ascii_case(b"for") || word.eq_ignore_ascii_case(b"of") {
+    if word.eq_ignore_ascii_case(b"for") || word.eq_ignore_ascii_case(b"of") {
         for _ in 0..WORDS {
             (word, next) = word_at(next);
             if word.is_empty() {
                 return;
             }
             if is_copula(word) {
-                value_at = Some(next);
                 break;
             }
             if matches!(word.last(), Some(b':' | b'=')) && is_password {
@@ -476,6 +504,10 @@ fn prose(scan: &mut Scan<'_>, key: Key, at: usize) {
                 break;
             }
         }
+    }
+    if is_password && value::quote_at(scan, at).is_some_and(|(slashes, _)| slashes == 0) {
+        value_at = Some(at);
+    } else if value_at.is_some() {
     } else if is_copula(word) {
         let (second, after) = word_at(next);
         let filler = [&b"now"[..], b"set", b"changed", b"reset", b"currently", b"updated"];

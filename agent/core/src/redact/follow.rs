@@ -179,8 +179,12 @@ fn pem_text(scan: &Scan<'_>, column: usize, end: usize) -> Option<usize> {
         let text = text.trim_ascii_end().strip_suffix(b"\\n\\").unwrap_or(text);
         let text = text.strip_suffix(b"\",").or(text.strip_suffix(b"\"")).unwrap_or(text);
         let text = text.strip_suffix(b"\\n").unwrap_or(text);
-        if is_base64(text) || text.starts_with(b"Proc-Type:") || text.starts_with(b"DEK-Info:") {
+        if is_base64(text) {
             return Some(from).filter(|&from| from < end);
+        }
+        // Headers of an encrypted key belong to the block and say nothing secret.
+        if text.starts_with(b"Proc-Type:") || text.starts_with(b"DEK-Info:") {
+            return Some(end);
         }
     }
     let last = scan
@@ -216,14 +220,14 @@ fn member<'a>(scan: &Scan<'a>) -> Option<Member<'a>> {
     if scan.rest(at).starts_with(b"- ") {
         at = skip_space(scan, at + 1);
     }
-    if matches!(scan.at(at), Some(b'"' | b'\'')) {
-        at += 1;
+    if let Some((slashes, _)) = value::quote_at(scan, at) {
+        at += slashes + 1;
     }
     let is_name = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'/');
     let len = scan.rest(at).iter().take(256).take_while(is_name).count();
     let mut colon = at + len;
-    if matches!(scan.at(colon), Some(b'"' | b'\'')) {
-        colon += 1;
+    if let Some((slashes, _)) = value::quote_at(scan, colon) {
+        colon += slashes + 1;
     }
     colon = skip_space(scan, colon);
     (len > 0 && scan.at(colon) == Some(b':')).then(|| Member {

@@ -2,11 +2,12 @@
 //!
 //! `passwordPolicy`, `tokenizer`, `secretName` and `token_count` contain a stem and hold nothing
 //! secret; `db.passwordOld`, `X-Auth-Token2` and `SECRET_KEY_BASE` do. What follows the stem decides:
-//! a word of [`HARMLESS`] at the end of the key clears it, any other word that is set apart does not.
+//! a word of `words::HARMLESS` at the end of the key clears it, any other word that is set apart does not.
 
 use super::Class;
 use super::line::Scan;
 use super::stems::Rule;
+use super::words::{BEFORE_KEY, BEFORE_PASS, HARMLESS, JOINED};
 
 /// Longest key that is looked at, bytes to each side of the stem.
 const REACH: usize = 96;
@@ -31,354 +32,6 @@ pub(super) enum Strength {
     Weak,
 }
 
-/// Last words of keys that describe a secret but are none.
-const HARMLESS: &[&str] = &[
-    "age",
-    "alg",
-    "algorithm",
-    "algo",
-    "arn",
-    "attempt",
-    "attempts",
-    "audience",
-    "budget",
-    "cache",
-    "changed",
-    "changedat",
-    "class",
-    "classname",
-    "column",
-    "complexity",
-    "controller",
-    "count",
-    "created",
-    "createdat",
-    "date",
-    "days",
-    "dir",
-    "directory",
-    "disabled",
-    "duration",
-    "enabled",
-    "encoder",
-    "endpoint",
-    "error",
-    "errors",
-    "exception",
-    "exchange",
-    "exists",
-    "expired",
-    "expires",
-    "expiresat",
-    "expiresin",
-    "expiration",
-    "expiry",
-    "exp",
-    "factory",
-    "failed",
-    "failure",
-    "field",
-    "file",
-    "filename",
-    "filter",
-    "format",
-    "generator",
-    "grant",
-    "handler",
-    "header",
-    "headername",
-    "hits",
-    "hours",
-    "index",
-    "invalid",
-    "issuer",
-    "kind",
-    "label",
-    "len",
-    "length",
-    "lifetime",
-    "limit",
-    "line",
-    "location",
-    "manager",
-    "max",
-    "maxage",
-    "method",
-    "millis",
-    "min",
-    "minutes",
-    "missing",
-    "mode",
-    "modified",
-    "mount",
-    "mounts",
-    "mountpath",
-    "name",
-    "namespace",
-    "names",
-    "offset",
-    "operator",
-    "path",
-    "paths",
-    "policy",
-    "pos",
-    "position",
-    "prefix",
-    "present",
-    "projection",
-    "provider",
-    "rate",
-    "ref",
-    "refs",
-    "reference",
-    "request",
-    "requested",
-    "required",
-    "reset",
-    "resource",
-    "retries",
-    "review",
-    "rotated",
-    "rotation",
-    "scope",
-    "scopes",
-    "seconds",
-    "selector",
-    "service",
-    "set",
-    "size",
-    "source",
-    "state",
-    "status",
-    "store",
-    "strength",
-    "suffix",
-    "sync",
-    "syncer",
-    "time",
-    "timeout",
-    "timestamp",
-    "total",
-    "ttl",
-    "type",
-    "types",
-    "updated",
-    "updatedat",
-    "uri",
-    "url",
-    "usage",
-    "used",
-    "user",
-    "username",
-    "valid",
-    "validator",
-    "validation",
-    "validity",
-    "version",
-    "versions",
-    "window",
-    "parser",
-    "reader",
-    "writer",
-    "client",
-    "server",
-    "holder",
-    "helper",
-    "util",
-    "utils",
-    "list",
-    "bucket",
-    "replication",
-    "watcher",
-    "lister",
-    "informer",
-    "configmap",
-    "volume",
-    "mapper",
-    "listener",
-    "repository",
-    "dao",
-    "entity",
-    "dto",
-    "page",
-    "form",
-    "hint",
-    "prompt",
-    "auth",
-    "authentication",
-    "authenticator",
-    "enc",
-    "encoding",
-    "schema",
-    "template",
-    "engine",
-    "driver",
-];
-
-/// What may follow a stem in the same lower-case (or upper-case) word and leave it a secret.
-const JOINED: &[&str] = &[
-    "s",
-    "value",
-    "values",
-    "hash",
-    "hashed",
-    "salt",
-    "data",
-    "key",
-    "keys",
-    "text",
-    "string",
-    "secret",
-    "token",
-    "new",
-    "old",
-    "current",
-    "previous",
-    "confirm",
-    "confirmation",
-    "base",
-    "base64",
-    "encrypted",
-    "plain",
-    "id",
-    "code",
-    "word",
-    "words",
-    "wd",
-    "phrase",
-    "phrases",
-    "wort",
-    "auth",
-    "accesskey",
-    "bytes",
-    "raw",
-    "again",
-    "repeat",
-    "verify",
-    "db",
-    "admin",
-];
-
-/// What may stand right before `pass` without a boundary.
-const BEFORE_PASS: &[&str] = &[
-    "db",
-    "admin",
-    "user",
-    "root",
-    "sql",
-    "pg",
-    "my",
-    "smtp",
-    "sasl",
-    "ftp",
-    "ldap",
-    "mail",
-    "redis",
-    "http",
-    "proxy",
-    "bind",
-    "login",
-    "store",
-    "keystore",
-    "truststore",
-    "key",
-    "new",
-    "old",
-    "ssl",
-    "amqp",
-    "mq",
-    "mx",
-    "auth",
-    "app",
-    "postgres",
-    "database",
-    "rabbit",
-    "mongo",
-    "default",
-    "jdbc",
-    "ssh",
-    "sudo",
-    "basic",
-    "svc",
-    "service",
-    "system",
-];
-
-/// What makes a `key` a secret one.
-const BEFORE_KEY: &[&str] = &[
-    "api",
-    "access",
-    "account",
-    "secret",
-    "private",
-    "priv",
-    "encryption",
-    "encrypt",
-    "encrypted",
-    "signing",
-    "sign",
-    "license",
-    "licence",
-    "master",
-    "storage",
-    "shared",
-    "primary",
-    "secondary",
-    "subscription",
-    "ssh",
-    "rsa",
-    "hmac",
-    "auth",
-    "function",
-    "functions",
-    "admin",
-    "deploy",
-    "client",
-    "crypt",
-    "crypto",
-    "cipher",
-    "aes",
-    "session",
-    "instrumentation",
-    "ingest",
-    "ingestion",
-    "integration",
-    "app",
-    "application",
-    "host",
-    "service",
-    "merchant",
-    "webhook",
-    "sas",
-    "write",
-    "connection",
-    "jwt",
-    "token",
-    "decryption",
-    "unseal",
-    "recovery",
-    "bearer",
-    "consumer",
-    "des",
-    "dsa",
-    "ecdsa",
-    "ed25519",
-    "signature",
-    "passphrase",
-    "password",
-    "stripe",
-    "maps",
-    "sendgrid",
-    "openai",
-    "azure",
-    "aws",
-    "gcp",
-    "google",
-    "twilio",
-    "datadog",
-    "mailgun",
-];
-
 /// Reads the key around the stem at `start..end`.
 pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> Option<Key> {
     let (key_start, key_end) = extent(scan, start, end);
@@ -391,7 +44,7 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
     let tail = Tail::of(stem, after);
     match rule {
         Rule::Pass => {
-            if !starts_word(scan, start) && !ends_with_any(&fold::<24>(before), BEFORE_PASS) {
+            if !starts_word(scan, start) && !BEFORE_PASS.ends(&fold::<24>(before), 2) {
                 return None;
             }
             let rest = match &tail.folded {
@@ -414,7 +67,7 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
         Rule::Pwd | Rule::Password => {
             // `pwd` is also a directory: `PWD=/srv`, `OLDPWD=`.
             if rule == Rule::Pwd
-                && (!starts_word(scan, start) && !ends_with_any(&fold::<24>(before), BEFORE_PASS))
+                && (!starts_word(scan, start) && !BEFORE_PASS.ends(&fold::<24>(before), 2))
             {
                 return None;
             }
@@ -444,7 +97,7 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
             if folded.ends_with(b"public") || folded.ends_with(b"mon") || folded.ends_with(b"don") {
                 return None;
             }
-            if ends_with_any(&folded, BEFORE_KEY) {
+            if BEFORE_KEY.ends(&folded, 2) {
                 return Some(key(Class::Key, Strength::Sure, tail.plural()));
             }
             starts_word(scan, start).then_some(key(Class::Entropy, Strength::Weak, false))
@@ -538,14 +191,12 @@ fn fold<const N: usize>(text: &[u8]) -> Vec<u8> {
     tail.iter().filter(|b| b.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase).collect()
 }
 
-fn ends_with_any(folded: &[u8], words: &[&str]) -> bool {
-    words.iter().any(|word| folded.ends_with(word.as_bytes()))
-}
-
 /// What follows a stem inside its key.
 struct Tail {
     /// Lower-case letters only.
     folded: Vec<u8>,
+    /// The last word of them, as capitals and separators divide it.
+    last: Vec<u8>,
     /// The same word goes on: `tokenizer`, not `tokenName`.
     joined: bool,
 }
@@ -560,7 +211,25 @@ impl Tail {
             }
             _ => false,
         };
-        Self { folded, joined }
+        let mut last = Vec::new();
+        for &byte in after.iter().rev() {
+            if byte.is_ascii_alphabetic() {
+                last.push(byte.to_ascii_lowercase());
+            } else if !last.is_empty() {
+                break;
+            }
+            if byte.is_ascii_uppercase() && last.len() > 1 {
+                break;
+            }
+        }
+        // All capitals: one word up to the separator.
+        if after.iter().all(|b| !b.is_ascii_lowercase()) {
+            let word = after.rsplit(|b| !b.is_ascii_alphabetic()).find(|w| !w.is_empty());
+            last = word.unwrap_or_default().to_ascii_lowercase();
+        } else {
+            last.reverse();
+        }
+        Self { folded, last, joined }
     }
 
     fn is(&self, word: &[u8]) -> bool {
@@ -576,10 +245,11 @@ impl Tail {
         if self.folded.is_empty() {
             return false;
         }
-        if HARMLESS.iter().any(|word| ends_in_word(&self.folded, word)) {
+        // Short words only when they stand alone: `…Ref`, but not the end of another word.
+        if HARMLESS.has(&self.last) || HARMLESS.ends(&self.folded, 4) {
             return true;
         }
-        self.joined && !JOINED.iter().any(|word| self.folded.starts_with(word.as_bytes()))
+        self.joined && !JOINED.begins(&self.folded)
     }
 
     /// As [`Tail::clears`], after `pass` took `word`, `phrase` … of what follows.
@@ -602,11 +272,4 @@ impl Tail {
         let (word, tail) = after.split_at_checked(cut).unwrap_or((after, b""));
         Tail::of(if word.is_empty() { stem } else { word }, tail).clears()
     }
-}
-
-/// Whether the folded tail ends in `word`, and not just because a longer word does.
-fn ends_in_word(folded: &[u8], word: &str) -> bool {
-    // Two-letter and three-letter endings must be the whole tail: `data` ends in no word of ours, but
-    // `encrypt` would end in `pt`.
-    if word.len() <= 3 { folded == word.as_bytes() } else { folded.ends_with(word.as_bytes()) }
 }

@@ -33,6 +33,8 @@ pub(super) struct Scan<'a> {
     escapes: bool,
     /// Up to here a rule has dealt with the text as a whole.
     pub(super) done: usize,
+    /// End of the quoted string that begins with the key under scan, if it begins one.
+    pub(super) string_end: Option<usize>,
     /// Members of a one-line Secret manifest were looked for.
     pub(super) manifest_read: bool,
     /// Bytes that rules may still look at beyond their own match; keeps time linear.
@@ -48,6 +50,7 @@ impl<'a> Scan<'a> {
             cues: Cues::default(),
             escapes: false,
             done: 0,
+            string_end: None,
             manifest_read: false,
             budget: 16 * text.len() + BUDGET_FLOOR,
         }
@@ -69,7 +72,13 @@ impl<'a> Scan<'a> {
 
     /// Notes a span; empty ones and placeholders of ours are left alone.
     pub(super) fn add(&mut self, start: usize, end: usize, class: Class) {
-        let end = end.min(self.text.len());
+        let (mut start, mut end) = (start, end.min(self.text.len()));
+        if let Some((_, inside)) = placeholder::around(self.text, start) {
+            start = inside;
+        }
+        if let Some((_, inside)) = placeholder::around(self.text, end) {
+            end = inside;
+        }
         if start < end && placeholder::end_at(self.text, start) != Some(end) {
             self.spans.push(Span { start, end, class });
         }
@@ -90,6 +99,17 @@ impl<'a> Scan<'a> {
 
     pub(super) fn rest(&self, start: usize) -> &'a [u8] {
         self.text.get(start..).unwrap_or_default()
+    }
+
+    /// Looks for keys and prefixes only.
+    fn run_stems(&mut self) {
+        STEMS.scan(
+            self.text,
+            self.body,
+            self,
+            |scan, rule, start, end| scan.stem(rule, start, end),
+            |_, at| at + 1,
+        );
     }
 
     /// Runs every scanner.
@@ -176,6 +196,10 @@ impl Lines {
     /// Appends the redacted form of `line`, which has no line end.
     pub(super) fn redact(&mut self, line: &[u8], ascii: bool, out: &mut Vec<u8>) {
         self.spans.clear();
+        let (line, line_end) = match line.strip_suffix(b"\r") {
+            Some(line) => (line, &b"\r"[..]),
+            None => (line, &b""[..]),
+        };
         let odd = memchr::memchr3(0x1b, b'%', b'~', line);
         let colours = odd.is_some() && memchr::memchr(0x1b, line).is_some();
         let unclean = colours || (!ascii && shadow::has_odd_characters(line));
@@ -184,6 +208,7 @@ impl Lines {
         }
         let text = if unclean { self.cleaned.text.as_slice() } else { line };
         let body = timestamp_prefix(text);
+        let plain_lines = memchr::memmem::find(text, b"\\n").is_none();
 
         let mut scan = Scan::new(text, body, &mut self.spans);
         if self.follow.waits() {
@@ -196,6 +221,9 @@ impl Lines {
         let escapes = scan.escapes;
         let cues = std::mem::take(&mut scan.cues);
         self.follow.update(text, body, cues);
+        if !plain_lines {
+            inner_lines(text, body, &mut self.spans);
+        }
 
         let percent = odd.is_some() && memchr::memchr(b'%', text).is_some();
         if (percent || escapes) && self.decoded.decode(text) {
@@ -221,6 +249,7 @@ impl Lines {
             }
         }
         self.write(line, out);
+        out.extend_from_slice(line_end);
         self.cleaned.clear();
         self.decoded.clear();
         if self.spans.capacity() > KEPT_SPANS {
@@ -250,6 +279,80 @@ impl Lines {
         }
         out.extend_from_slice(line.get(written..).unwrap_or_default());
     }
+}
+
+/// Reads the lines inside of strings, for what depends on lines: an escaped line end ends one.
+///
+/// The escape of a line end that was escaped `d` times has `2^d` backslashes, and the quotes around
+/// that string have one fewer; quotes inside of it have more.
+fn inner_lines(text: &[u8], body: usize, spans: &mut Vec<Span>) {
+    for slashes in [1, 2, 4] {
+        let mut follow = Follow::default();
+        let mut string: Option<(usize, usize)> = None;
+        let mut line_start = 0;
+        for hit in memchr::memmem::find_iter(text, b"\\n") {
+            let end = hit + 1;
+            let run = run_before(text, end);
+            if run != slashes {
+                continue;
+            }
+            if string.is_none_or(|(_, string_end)| end > string_end) {
+                let start = string_start(text, body, end, slashes);
+                let string_end = string_end(text, end, slashes);
+                string = Some((start, string_end));
+                follow = Follow::default();
+                line_start = start;
+            }
+            inner_line(text, line_start, end - run, &mut follow, spans);
+            line_start = end + 1;
+            // The last line of the string has no line end.
+            let next = memchr::memmem::find(text.get(line_start..).unwrap_or_default(), b"\\n");
+            if let Some((_, string_end)) = string
+                && next.is_none_or(|next| line_start + next > string_end)
+            {
+                inner_line(text, line_start, string_end, &mut follow, spans);
+            }
+        }
+    }
+}
+
+fn inner_line(text: &[u8], start: usize, end: usize, follow: &mut Follow, spans: &mut Vec<Span>) {
+    let Some(text) = text.get(..end) else { return };
+    if start >= end {
+        return;
+    }
+    let mut scan = Scan::new(text, start, spans);
+    if follow.waits() {
+        follow.apply(&mut scan);
+    }
+    scan.run_stems();
+    let cues = std::mem::take(&mut scan.cues);
+    follow.update(text, start, cues);
+}
+
+/// Backslashes right before `at`.
+fn run_before(text: &[u8], at: usize) -> usize {
+    text.get(..at).unwrap_or_default().iter().rev().take_while(|&&b| b == b'\\').count()
+}
+
+/// Where the string around `at` begins, given the backslashes of its line ends.
+fn string_start(text: &[u8], body: usize, at: usize, slashes: usize) -> usize {
+    let before = text.get(body..at).unwrap_or_default();
+    memchr::memrchr_iter(b'"', before)
+        .map(|quote| body + quote)
+        .find(|&quote| run_before(text, quote) < 2 * slashes - 1)
+        .map_or(body, |quote| quote + 1)
+}
+
+/// Where the string around `at` ends.
+fn string_end(text: &[u8], at: usize, slashes: usize) -> usize {
+    memchr::memchr_iter(b'"', text.get(at..).unwrap_or_default())
+        .map(|quote| at + quote)
+        .find_map(|quote| {
+            let run = run_before(text, quote);
+            (run < 2 * slashes - 1).then_some(quote - run)
+        })
+        .unwrap_or(text.len())
 }
 
 /// Length of the RFC 3339 time stamp and space that pod logs put before each line; 0 without one.

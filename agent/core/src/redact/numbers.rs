@@ -115,13 +115,9 @@ pub(super) fn at_digits(scan: &mut Scan<'_>, at: usize) -> usize {
         return at + 1;
     }
     let letter_before = scan.before(start).is_some_and(|b| b.is_ascii_alphabetic());
-    let found = if len >= 13 && !letter_before {
-        plain_card(scan, start, end)
-    } else if len == 10 || (11..=15).contains(&len) {
-        plain_phone(scan, start, end)
-    } else {
-        None
-    };
+    let found = if len >= 13 && !letter_before { plain_card(scan, start, end) } else { None };
+    let found =
+        found.or_else(|| (10..=15).contains(&len).then(|| plain_phone(scan, start, end)).flatten());
     if let Some(next) = found.or_else(|| iban(scan, start, end)) {
         return next;
     }

@@ -9,6 +9,9 @@ use zeroize::Zeroize as _;
 
 use super::{Class, SnapshotKey};
 
+/// Longest placeholder, bytes (tested).
+pub(super) const LONGEST: usize = 26;
+
 /// Remembered values; a power of two.
 const REMEMBERED: usize = 256;
 /// Longest remembered value, bytes.
@@ -126,4 +129,12 @@ pub(super) fn end_at(text: &[u8], at: usize) -> Option<usize> {
     let hex = rest.get(colon + 1..colon + 9)?;
     let is_hex = hex.iter().all(|&b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     (is_hex && rest.get(colon + 9) == Some(&b']')).then_some(at + 3 + colon + 10)
+}
+
+/// The placeholder that `at` lies inside of, not at its edges.
+pub(super) fn around(text: &[u8], at: usize) -> Option<(usize, usize)> {
+    let from = at.saturating_sub(LONGEST - 1);
+    let start = from + memchr::memmem::rfind(text.get(from..(at + 2).min(text.len()))?, b"[R:")?;
+    let end = end_at(text, start)?;
+    (start < at && at < end).then_some((start, end))
 }

@@ -117,7 +117,10 @@ pub(super) fn at_vendor(scan: &mut Scan<'_>, index: u8, start: usize, end: usize
         return;
     }
     let len = scan.rest(end).iter().take_while(|&&b| in_set(vendor.set, b)).count();
-    let telling = scan.slice(end, end + len).iter().any(u8::is_ascii_digit) || len >= 24;
+    let tail = scan.slice(end, end + len);
+    let telling = len >= 24
+        || tail.iter().any(u8::is_ascii_digit)
+        || tail.iter().any(u8::is_ascii_uppercase) && tail.iter().any(u8::is_ascii_lowercase);
     if len >= vendor.min && telling {
         scan.add(if webhook { end } else { start }, end + len, Class::VendorToken);
         scan.done = scan.done.max(end + len);
@@ -182,7 +185,7 @@ pub(super) fn at_blob(scan: &mut Scan<'_>, start: usize, end: usize) {
     let (least, class) = match prefix {
         b"MII" => (64, Class::KeyBlob),
         b"LS0tLS1CRUdJTi" | b"b3BlbnNzaC1rZXkt" => (24, Class::KeyBlob),
-        b"PHNhbWw" => (40, Class::Saml),
+        b"PHNhbW" if matches!(scan.at(end), Some(b'w' | b'x')) => (40, Class::Saml),
         _ => return,
     };
     let rest = scan.rest(start);
@@ -218,7 +221,7 @@ pub(super) fn at_pem(scan: &mut Scan<'_>, start: usize, end: usize) {
     let body = end + close + 5;
     let rest = scan.rest(body);
     if let Some(mark) = memchr::memmem::find(rest, b"-----END") {
-        scan.add(body, body + mark, Class::Pem);
+        add_pem(scan, body, body + mark);
         scan.done = scan.done.max(body + mark);
         return;
     }
@@ -235,19 +238,40 @@ pub(super) fn at_pem(scan: &mut Scan<'_>, start: usize, end: usize) {
         }
         len += 1;
     }
-    let text = scan.slice(body, body + len);
-    let blank = text.iter().all(|b| b.is_ascii_whitespace() || matches!(b, b'\\' | b'n' | b'r'));
-    if !blank {
-        // Backslashes at the end belong to the quote that follows.
-        let keep =
-            text.iter().rev().take_while(|b| **b == b'\\' || b.is_ascii_whitespace()).count();
-        scan.add(body, body + len - keep, Class::Pem);
-        scan.done = scan.done.max(body + len);
-    }
+    let blank = !add_pem(scan, body, body + len);
+    scan.done = scan.done.max(body + len);
     if body + len >= scan.text.len() || blank && !rest.contains(&b'{') {
         let column = start - scan.body.min(start);
         scan.cues.next = Some(Cue::Pem { column });
     }
+}
+
+/// Notes what is between the marks of a PEM block on one line, without the white space and escapes
+/// at its edges; false when there is nothing else.
+fn add_pem(scan: &mut Scan<'_>, start: usize, end: usize) -> bool {
+    let text = scan.slice(start, end);
+    let mut lead = 0;
+    while let Some(byte) = text.get(lead) {
+        let escape =
+            lead > 0 && text.get(lead - 1) == Some(&b'\\') && matches!(byte, b'n' | b'r' | b't');
+        if !(byte.is_ascii_whitespace() || *byte == b'\\' || escape) {
+            break;
+        }
+        lead += 1;
+    }
+    let mut keep = end;
+    while keep > start + lead {
+        match (scan.before(keep), scan.before(keep - 1)) {
+            (Some(b'n' | b'r' | b't'), Some(b'\\')) => keep -= 2,
+            (Some(b'\\' | b' ' | b'\t' | b'\r'), _) => keep -= 1,
+            _ => break,
+        }
+    }
+    if keep <= start + lead {
+        return false;
+    }
+    scan.add(start + lead, keep, Class::Pem);
+    true
 }
 
 /// R16: an Entra client secret has `7Q~` or `8Q~` after three characters and 40 in all.

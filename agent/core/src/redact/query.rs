@@ -193,11 +193,12 @@ pub(super) fn user_info(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
     let Some(colon) = colon.filter(|&c| c < first_at) else {
         // A user without password: a token, when it is long.
         let user = word.get(..first_at).unwrap_or_default();
-        let token = user.len() >= 20 && !user.iter().any(|b| b"/?#.".contains(b));
+        let token = user.len() >= 20
+            && user.iter().all(|b| b.is_ascii_alphanumeric() || b"_-~%".contains(b));
         if token {
             scan.add(start, start + first_at, Class::UrlUser);
         }
-        let plain_user = !user.iter().any(|b| b"/?#".contains(b));
+        let plain_user = !user.iter().any(|b| b"/?#;{".contains(b));
         return plain_user.then_some(start + first_at + 1);
     };
     let user = word.get(..colon).unwrap_or_default();

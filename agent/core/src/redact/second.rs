@@ -39,7 +39,7 @@ struct Pattern {
 const PATTERNS: &[Pattern] = &[
     Pattern {
         name: "private key",
-        regex: r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?:\\+[nr]|\s)*[A-Za-z0-9+/=]{32}",
+        regex: r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?:\\+[nr]|\s|(?:Proc-Type|DEK-Info):[^\n]{1,80})*[A-Za-z0-9+/=]{32}",
         proof: Proof::None,
     },
     Pattern {

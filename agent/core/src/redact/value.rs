@@ -2,6 +2,7 @@
 
 use super::line::Scan;
 use super::placeholder;
+use super::words::{NOTHING, PLAIN};
 
 /// A value: what goes, and where reading may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +62,11 @@ pub(super) fn quoted(scan: &Scan<'_>, at: usize, slashes: usize, quote: u8) -> V
 /// Reads the value at `at`, quoted or not.
 pub(super) fn read(scan: &Scan<'_>, at: usize, reach: Reach) -> Value {
     if let Some((slashes, quote)) = quote_at(scan, at) {
-        return quoted(scan, at, slashes, quote);
+        let value = quoted(scan, at, slashes, quote);
+        if closes_string_around(scan, &value) {
+            return Value { start: at, end: at, next: at, quoted: false };
+        }
+        return value;
     }
     // b'…', u"…", N'…'
     if matches!(scan.at(at), Some(b'b' | b'u' | b'N' | b'r' | b'@'))
@@ -69,6 +74,13 @@ pub(super) fn read(scan: &Scan<'_>, at: usize, reach: Reach) -> Value {
         && quote != b'`'
     {
         return quoted(scan, at + 1, slashes, quote);
+    }
+    // `{…}` of ODBC.
+    if scan.at(at) == Some(b'{')
+        && scan.at(at + 1) != Some(b'{')
+        && let Some(close) = memchr::memchr(b'}', scan.slice(at, at + 512))
+    {
+        return Value { start: at + 1, end: at + close, next: at + close + 1, quoted: true };
     }
     let word_end = word_end(scan, at);
     let end = match reach {
@@ -79,13 +91,26 @@ pub(super) fn read(scan: &Scan<'_>, at: usize, reach: Reach) -> Value {
     Value { start: at, end, next: end, quoted: false }
 }
 
+/// Whether the quote that seemed to open `value` closes the string that its key stands in, as in
+/// `{"log":"password=","n":1}`.
+fn closes_string_around(scan: &Scan<'_>, value: &Value) -> bool {
+    let text = scan.slice(value.start, value.end);
+    let sign = |b: &u8| matches!(b, b'}' | b']' | b')' | b',' | b';' | b':' | b'"' | b'\\' | b' ');
+    if text.iter().all(sign) {
+        return true;
+    }
+    // What follows a closing quote is no letter.
+    text.first().is_some_and(|b| matches!(b, b',' | b'}' | b']'))
+        && scan.at(value.next).is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
 /// End of an unquoted value: at white space, or at a sign that closes what the value stands in.
 fn word_end(scan: &Scan<'_>, start: usize) -> usize {
-    // `{…}` of ODBC.
-    if scan.at(start) == Some(b'{')
-        && let Some(close) = memchr::memchr(b'}', scan.slice(start, start + 512))
+    // `{{ … }}` of a template.
+    if scan.rest(start).starts_with(b"{{")
+        && let Some(close) = memchr::memmem::find(scan.slice(start, start + 512), b"}}")
     {
-        return start + close + 1;
+        return start + close + 2;
     }
     let mut at = start;
     let mut open = [0_u32; 3];
@@ -191,23 +216,31 @@ fn starts_pair(scan: &Scan<'_>, at: usize) -> bool {
     len > 0 && matches!(scan.at(at + len), Some(b'=' | b':'))
 }
 
-/// End of a value that has the rest of its line, unless another pair follows.
+/// End of a value that has the rest of its line, unless another pair or the end of the string
+/// around it comes first.
 fn line_end(scan: &Scan<'_>, start: usize, word_end: usize) -> usize {
-    let end = trimmed_end(scan, start, scan.text.len());
     let mut at = word_end;
     // A value that closed early stands in something larger than a line of its own.
-    if at < end && !matches!(scan.at(at), Some(b' ' | b'\t')) {
+    if !matches!(scan.at(at), Some(b' ' | b'\t'))
+        || placeholder::end_at(scan.text, start) == Some(at)
+    {
         return at;
     }
-    while let Some(space) = memchr::memchr2(b' ', b'\t', scan.slice(at, end)) {
+    let end = trimmed_end(scan, start, scan.string_end.unwrap_or(scan.text.len()).max(start));
+    while at < end
+        && let Some(space) = memchr::memchr2(b' ', b'\t', scan.slice(at, end))
+    {
         at += space + 1;
-        let word = scan
-            .rest(at)
-            .iter()
-            .take(64)
-            .take_while(|&&b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
-            .count();
-        if word > 0 && scan.at(at + word) == Some(b'=') || scan.at(at) == Some(b'#') {
+        let name = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+        let word = scan.rest(at).iter().take(64).take_while(name).count();
+        let pair = match (scan.at(at + word), scan.at(at + word + 1)) {
+            (Some(b'='), _) => word > 0,
+            (Some(b':'), next) => word > 0 && next.is_none_or(|b| b == b' '),
+            _ => false,
+        };
+        let flag = scan.at(at) == Some(b'-')
+            && scan.at(at + 1).is_some_and(|b| b == b'-' || b.is_ascii_alphabetic());
+        if pair || flag || scan.at(at) == Some(b'#') {
             return trimmed_end(scan, start, at);
         }
     }
@@ -248,50 +281,9 @@ pub(super) fn trimmed_end(scan: &Scan<'_>, start: usize, end: usize) -> usize {
 
 /// Values that say that there is none, or that it is hidden already.
 pub(super) fn is_nothing(value: &[u8]) -> bool {
-    const NOTHING: &[&str] = &[
-        "null",
-        "nil",
-        "<nil>",
-        "none",
-        "(none)",
-        "<none>",
-        "true",
-        "false",
-        "undefined",
-        "yes",
-        "no",
-        "<redacted>",
-        "[redacted]",
-        "redacted",
-        "<hidden>",
-        "hidden",
-        "<unset>",
-        "unset",
-        "<set>",
-        "(null)",
-        "n/a",
-        "<empty>",
-        "empty",
-        "[filtered]",
-        "filtered",
-        "masked",
-        "<masked>",
-        "<secret>",
-        "<not set>",
-        "<omitted>",
-        "[]",
-        "{}",
-        "()",
-        "map[]",
-        "-",
-        "?",
-        "%s",
-        "%v",
-        "{}}",
-    ];
     let value = value.trim_ascii();
     value.is_empty()
-        || NOTHING.iter().any(|word| value.eq_ignore_ascii_case(word.as_bytes()))
+        || NOTHING.has(value)
         || value
             .iter()
             .all(|&b| matches!(b, b'*' | b'x' | b'X' | b'.' | b'\xe2' | b'\x80' | b'\xa2'))
@@ -366,175 +358,18 @@ pub(super) fn looks_random(value: &[u8]) -> bool {
 /// A word that may be a password in a sentence: not one of the words that sentences about
 /// passwords are made of.
 pub(super) fn may_be_secret_word(word: &[u8]) -> bool {
-    const PLAIN: &[&str] = &[
-        "a",
-        "about",
-        "accepted",
-        "after",
-        "all",
-        "already",
-        "also",
-        "an",
-        "and",
-        "any",
-        "are",
-        "as",
-        "at",
-        "attempt",
-        "authentication",
-        "auth",
-        "based",
-        "be",
-        "because",
-        "been",
-        "before",
-        "being",
-        "by",
-        "cache",
-        "can",
-        "cannot",
-        "correct",
-        "does",
-        "doesn't",
-        "empty",
-        "error",
-        "exception",
-        "expected",
-        "failed",
-        "failure",
-        "field",
-        "file",
-        "for",
-        "format",
-        "found",
-        "from",
-        "given",
-        "good",
-        "has",
-        "have",
-        "if",
-        "in",
-        "incorrect",
-        "invalid",
-        "is",
-        "it",
-        "its",
-        "length",
-        "long",
-        "malformed",
-        "may",
-        "missing",
-        "must",
-        "needs",
-        "never",
-        "new",
-        "no",
-        "not",
-        "nothing",
-        "null",
-        "obsolete",
-        "of",
-        "ok",
-        "old",
-        "on",
-        "only",
-        "optional",
-        "or",
-        "our",
-        "present",
-        "read",
-        "reset",
-        "same",
-        "secure",
-        "set",
-        "should",
-        "short",
-        "so",
-        "still",
-        "strong",
-        "successful",
-        "successfully",
-        "that",
-        "the",
-        "their",
-        "then",
-        "there",
-        "this",
-        "to",
-        "too",
-        "unknown",
-        "unset",
-        "until",
-        "up",
-        "valid",
-        "was",
-        "weak",
-        "were",
-        "when",
-        "which",
-        "while",
-        "will",
-        "with",
-        "within",
-        "without",
-        "would",
-        "wrong",
-        "you",
-        "your",
-        "user",
-        "name",
-        "request",
-        "response",
-        "value",
-        "policy",
-        "check",
-        "change",
-        "update",
-        "type",
-        "token",
-        "password",
-        "secret",
-        "key",
-        "retry",
-        "retrying",
-        "lookup",
-        "successful.",
-        "mandatory",
-        "different",
-        "absent",
-        "unavailable",
-        "available",
-        "ready",
-        "stale",
-        "fresh",
-        "default",
-        "use",
-        "using",
-        "too_short",
-        "mismatch",
-        "denied",
-        "unauthorized",
-        "success",
-        "now",
-        "does_not_match",
-        "just",
-        "here",
-        "below",
-        "above",
-        "see",
-        "please",
-        "validation",
-        "verification",
-        "rotation",
-        "refresh",
-    ];
     let word = word.trim_ascii();
-    let letters = word.iter().all(u8::is_ascii_alphabetic);
-    let lower = word.to_ascii_lowercase();
-    if PLAIN.iter().any(|plain| lower == plain.as_bytes()) {
+    if PLAIN.has(word) {
         return false;
     }
-    // Participles and the like of one case: `expired`, `rotating`, `required`.
-    let one_case = letters && word.iter().skip(1).all(u8::is_ascii_lowercase);
+    // Participles and the like of one case: `expired`, `rotating`, `readable`.
+    let one_case =
+        word.iter().all(u8::is_ascii_alphabetic) && word.iter().skip(1).all(u8::is_ascii_lowercase);
+    let lower = word.to_ascii_lowercase();
     !(one_case && [&b"ed"[..], b"ing", b"able", b"ible"].iter().any(|end| lower.ends_with(end)))
+}
+
+/// Whether `word` is a common word of sentences about secrets.
+pub(super) fn is_plain_word(word: &[u8]) -> bool {
+    PLAIN.has(word.trim_ascii())
 }

@@ -1,1 +1,409 @@
+//! What holds whatever happens, in whatever order:
+//!
+//! 1. At most two streams exist, at most one of them not welcomed yet.
+//! 2. On every stream `Hello` comes first and once; nothing but `Hello` before `Welcome`; nothing
+//!    after the stream ended.
+//! 3. Until shutdown there is always a next deadline, and a tick at it makes progress: the machine
+//!    can neither get stuck nor spin.
+//! 4. What `Hello` says is held is what was handed on last, section by section.
+//! 5. At most one report per section is unacknowledged on a stream, with growing revisions.
+//! 6. At most three heartbeats are unanswered.
+//! 7. The link is never published twice in a row with the same content, and says `Connected`
+//!    exactly while there is a live stream.
+//! 8. After shutdown nothing happens.
+//! 9. Given a server that works, the agent connects again, whatever happened before, and the server
+//!    then has the last report of every section.
 
+use std::collections::BTreeMap;
+
+use mendix_agent_proto::v1::{agent_message::Body as Up, control_message::Body as Down};
+use proptest::prelude::*;
+
+use super::*;
+
+/// Something that happens; streams are chosen among those that exist or existed.
+#[derive(Clone, Debug)]
+enum Happening {
+    Wait(u32),
+    ToTheDeadline,
+    Dialled(usize),
+    Closed(usize, bool),
+    Down(usize, Box<Option<Down>>),
+    AckReport(usize, u64),
+    AckHeartbeat(usize, u64),
+    Report(u8, u8),
+    LeaseRequest,
+    NewIdentity,
+    /// The server does what a good one does next on this stream.
+    Serve(usize),
+}
+
+fn duration() -> impl Strategy<Value = Option<prost_types::Duration>> {
+    prop_oneof![
+        Just(None),
+        (-10i64..5_000).prop_map(|seconds| Some(prost_types::Duration { seconds, nanos: 0 })),
+        any::<(i64, i32)>()
+            .prop_map(|(seconds, nanos)| { Some(prost_types::Duration { seconds, nanos }) }),
+    ]
+}
+
+fn section() -> impl Strategy<Value = v1::DesiredSection> {
+    use v1::desired_section::Body;
+    let body = prop_oneof![
+        Just(None),
+        Just(Some(Body::Release(v1::ReleaseSection::default()))),
+        Just(Some(Body::Tickets(v1::TicketsSection::default()))),
+        Just(Some(Body::Requests(v1::RequestsSection::default()))),
+    ];
+    (-2i32..6, 0u64..4, body).prop_map(|(section, revision, body)| v1::DesiredSection {
+        section,
+        revision,
+        body,
+    })
+}
+
+fn down() -> impl Strategy<Value = Option<Down>> {
+    prop_oneof![
+        Just(None),
+        (duration(), duration(), 0u32..3).prop_map(
+            |(heartbeat_interval, max_session_age, late)| {
+                Some(Down::Welcome(v1::Welcome {
+                    session_id: "s".into(),
+                    protocol: if late == 0 { 2 } else { 1 },
+                    heartbeat_interval,
+                    max_session_age,
+                    server_time: None,
+                }))
+            }
+        ),
+        prop::collection::vec(section(), 0..4)
+            .prop_map(|sections| Some(Down::DesiredState(v1::DesiredState { sections }))),
+        (duration(), duration())
+            .prop_map(|(deadline, spread)| Some(Down::Drain(v1::Drain { deadline, spread }))),
+        duration().prop_map(|retry_after| Some(Down::Throttle(v1::Throttle { retry_after }))),
+        Just(Some(Down::Deregistered(v1::Deregistered { reason: "gone".into() }))),
+        any::<bool>().prop_map(|fits| {
+            let size = limits::MAX_LEASE_ENVELOPE + usize::from(!fits);
+            Some(Down::Lease(v1::Lease { envelope: vec![0; size] }))
+        }),
+    ]
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        2 => (0u32..4_000).prop_map(Happening::Wait),
+        8 => Just(Happening::ToTheDeadline),
+        6 => (0usize..3).prop_map(Happening::Dialled),
+        2 => (0usize..4, any::<bool>()).prop_map(|(at, refused)| Happening::Closed(at, refused)),
+        9 => (0usize..3, down()).prop_map(|(at, body)| Happening::Down(at, Box::new(body))),
+        2 => (0usize..3, 0u64..6).prop_map(|(at, revision)| Happening::AckReport(at, revision)),
+        3 => (0usize..3, 0u64..9).prop_map(|(at, sequence)| Happening::AckHeartbeat(at, sequence)),
+        3 => (0u8..3, 0u8..4).prop_map(|(section, state)| Happening::Report(section, state)),
+        1 => Just(Happening::LeaseRequest),
+        1 => Just(Happening::NewIdentity),
+        14 => (0usize..2).prop_map(Happening::Serve),
+    ]
+}
+
+fn report(section: u8, state: u8) -> (v1::Section, v1::report::Body) {
+    use v1::report::Body;
+    let text = state.to_string();
+    match section {
+        0 => {
+            let body = v1::HealthReport { state: text, ..Default::default() };
+            (v1::Section::Health, Body::Health(body))
+        }
+        1 => {
+            let body = v1::ReleaseRunReport { state: text, ..Default::default() };
+            (v1::Section::ReleaseRun, Body::ReleaseRun(body))
+        }
+        _ => {
+            let body = v1::PreflightReport { result: text, ..Default::default() };
+            (v1::Section::Preflight, Body::Preflight(body))
+        }
+    }
+}
+
+/// What the world knows of one stream.
+#[derive(Default)]
+struct Seen {
+    hello: bool,
+    welcomed: bool,
+    heartbeats: u64,
+    acknowledged: u64,
+    /// Per section: last revision sent, and the heartbeat before it, while unacknowledged.
+    unacknowledged: BTreeMap<i32, (u64, u64)>,
+    reported: BTreeMap<i32, (u64, v1::report::Body)>,
+}
+
+/// Watches the machine and checks the invariants at every step.
+struct World {
+    session: Session,
+    now: Instant,
+    random: u64,
+    open: BTreeMap<StreamId, Seen>,
+    ever: Vec<StreamId>,
+    handed_on: BTreeMap<v1::Section, u64>,
+    link: Option<Link>,
+    shut: bool,
+}
+
+impl World {
+    fn new(random: u64) -> Self {
+        let now = Instant::now();
+        Self {
+            session: Session::new(About::default(), now),
+            now,
+            random,
+            open: BTreeMap::new(),
+            ever: Vec::new(),
+            handed_on: BTreeMap::new(),
+            link: None,
+            shut: false,
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        // What the other side does shows before the machine hears of it.
+        match &event {
+            Event::Closed(stream, _) => drop(self.open.remove(stream)),
+            Event::Received(stream, message) => {
+                if let Some(seen) = self.open.get_mut(stream) {
+                    seen.hears(message);
+                }
+            }
+            _ => {}
+        }
+        let shutdown = matches!(event, Event::Shutdown);
+        let wall = Timestamp::from_second(1_800_000_000).unwrap();
+        let now = Now { monotonic: self.now, wall };
+        let random = &mut self.random;
+        let actions = self.session.handle(now, event, &mut || {
+            *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            *random
+        });
+        assert!(!self.shut || actions.is_empty(), "8: {actions:?}");
+        self.shut |= shutdown;
+        for action in actions {
+            self.check(action);
+        }
+        let unwelcomed = self.open.values().filter(|seen| !seen.welcomed).count();
+        assert!(self.open.len() <= 2 && unwelcomed <= 1, "1: {} open", self.open.len());
+        let connected = matches!(self.link, Some(Link::Connected { .. }));
+        if self.shut {
+            assert!(self.open.is_empty() && self.session.next_deadline().is_none(), "8");
+        } else {
+            assert!(self.session.next_deadline().is_some(), "3");
+            let live = self.open.values().any(|seen| seen.welcomed);
+            assert_eq!(connected, live, "7");
+        }
+    }
+
+    fn check(&mut self, action: Action) {
+        match action {
+            Action::Dial(stream) => {
+                self.ever.push(stream);
+                assert!(self.open.insert(stream, Seen::default()).is_none(), "1");
+            }
+            Action::Send(stream, message) => {
+                let body = message.body.expect("a body");
+                self.open.get_mut(&stream).expect("2: sent on an ended stream").says(&body);
+                if let Up::Hello(hello) = body {
+                    let held = hello
+                        .held
+                        .into_iter()
+                        .map(|held| (v1::Section::try_from(held.section).unwrap(), held.revision));
+                    assert_eq!(held.collect::<BTreeMap<_, _>>(), self.handed_on, "4");
+                }
+            }
+            Action::Close(stream, _) => {
+                assert!(self.open.remove(&stream).is_some(), "2: ended twice");
+            }
+            Action::Desired(update) => {
+                let (section, revision) = update.held();
+                self.handed_on.insert(section, revision);
+            }
+            Action::VoidConsent => {
+                self.handed_on.remove(&v1::Section::Tickets);
+                self.handed_on.remove(&v1::Section::Requests);
+            }
+            Action::Publish(link) => {
+                assert_ne!(self.link.as_ref(), Some(&link), "7");
+                self.link = Some(link);
+            }
+            Action::Lease(_) | Action::Note(_) => {}
+        }
+    }
+
+    fn pick(&self, at: usize) -> Option<StreamId> {
+        // The newest streams first, ended ones among them.
+        self.ever.iter().rev().nth(at).copied()
+    }
+
+    fn tick(&mut self) {
+        let due = self.session.next_deadline().expect("a deadline");
+        self.now = self.now.max(due);
+        self.step(Event::Tick);
+        let next = self.session.next_deadline().expect("3");
+        assert!(next > self.now, "3: the machine spins");
+    }
+
+    fn live(&mut self, happening: Happening) {
+        match happening {
+            Happening::Wait(seconds) => {
+                self.now += Duration::from_secs(seconds.into());
+                self.step(Event::Tick);
+            }
+            Happening::ToTheDeadline => self.tick(),
+            Happening::Dialled(at) => {
+                if let Some(stream) = self.pick(at) {
+                    self.step(Event::Dialled(stream));
+                }
+            }
+            Happening::Closed(at, refused) => {
+                if let Some(stream) = self.pick(at) {
+                    let schedule = if refused { Schedule::Refusal } else { Schedule::Outage };
+                    self.step(Event::Closed(stream, Failure { schedule, text: "x".into() }));
+                }
+            }
+            Happening::Down(at, body) => self.hear(at, *body),
+            Happening::AckReport(at, revision) => {
+                let section = v1::Section::Health.into();
+                self.hear(at, Some(Down::ReportAck(v1::ReportAck { section, revision })));
+            }
+            Happening::AckHeartbeat(at, sequence) => {
+                let ack = v1::HeartbeatAck { sequence, server_time: None };
+                self.hear(at, Some(Down::HeartbeatAck(ack)));
+            }
+            Happening::Report(section, state) => {
+                let (section, body) = report(section, state);
+                self.step(Event::Report(section, body));
+            }
+            Happening::LeaseRequest => {
+                self.step(Event::LeaseRequest(v1::LeaseRequest::default()));
+            }
+            Happening::NewIdentity => self.step(Event::NewIdentity),
+            Happening::Serve(at) => {
+                if let Some(stream) = self.pick(at) {
+                    self.serve(stream);
+                }
+            }
+        }
+    }
+
+    /// What a good server does next on a stream.
+    fn serve(&mut self, stream: StreamId) {
+        let Some(seen) = self.open.get(&stream) else { return };
+        let body = match seen {
+            Seen { hello: false, .. } => return self.step(Event::Dialled(stream)),
+            Seen { welcomed: false, .. } => {
+                Down::Welcome(v1::Welcome { protocol: 1, ..Default::default() })
+            }
+            Seen { heartbeats: sequence, .. } => {
+                Down::HeartbeatAck(v1::HeartbeatAck { sequence: *sequence, server_time: None })
+            }
+        };
+        self.step(Event::Received(stream, v1::ControlMessage { body: Some(body) }));
+    }
+
+    fn hear(&mut self, at: usize, body: Option<Down>) {
+        // A server speaks only on a stream whose Hello it got, or on none.
+        let Some(stream) = self.pick(at) else { return };
+        if self.open.get(&stream).is_none_or(|seen| seen.hello) {
+            self.step(Event::Received(stream, v1::ControlMessage { body }));
+        }
+    }
+}
+
+impl Seen {
+    fn says(&mut self, body: &Up) {
+        match body {
+            Up::Hello(_) => {
+                assert!(!self.hello, "2: a second Hello");
+                self.hello = true;
+                return;
+            }
+            Up::Heartbeat(heartbeat) => {
+                assert_eq!(heartbeat.sequence, self.heartbeats + 1, "6");
+                self.heartbeats += 1;
+                assert!(self.heartbeats - self.acknowledged <= 3, "6");
+            }
+            Up::Report(report) => {
+                let sent = (report.revision, self.heartbeats);
+                let earlier = self.unacknowledged.insert(report.section, sent);
+                assert_eq!(earlier, None, "5: two in flight");
+                let body = report.body.clone().expect("a body");
+                if let Some((last, _)) =
+                    self.reported.insert(report.section, (report.revision, body))
+                {
+                    assert!(last < report.revision, "5: sent again without a change");
+                }
+            }
+            Up::LeaseRequest(_) | Up::AuditCheckpoint(_) => {}
+        }
+        assert!(self.welcomed, "2: {body:?} before Welcome");
+    }
+
+    fn hears(&mut self, message: &v1::ControlMessage) {
+        match &message.body {
+            Some(Down::Welcome(welcome)) if welcome.protocol == 1 => self.welcomed |= self.hello,
+            Some(Down::HeartbeatAck(ack)) if ack.sequence <= self.heartbeats => {
+                self.acknowledged = self.acknowledged.max(ack.sequence);
+                self.unacknowledged.retain(|_, (_, before)| *before >= ack.sequence);
+            }
+            Some(Down::ReportAck(ack)) => {
+                let revision = ack.revision;
+                self.unacknowledged
+                    .retain(|section, sent| *section != ack.section || sent.0 != revision);
+            }
+            _ => {}
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn invariants_hold_in_every_order(
+        random: u64,
+        happenings in prop::collection::vec(happening(), 0..120),
+        shutdown: bool,
+    ) {
+        let mut world = World::new(random);
+        for happening in happenings {
+            world.live(happening);
+        }
+        if shutdown {
+            world.step(Event::Shutdown);
+            world.step(Event::NewIdentity);
+            world.step(Event::Report(v1::Section::Health, report(0, 9).1));
+        } else {
+            reconnects(world);
+        }
+    }
+}
+
+/// 9: from any state, with a server that does its part.
+fn reconnects(mut world: World) {
+    let (section, body) = report(0, 77);
+    world.step(Event::Report(section, body.clone()));
+    for _ in 0..200 {
+        let open: Vec<StreamId> = world.open.keys().copied().collect();
+        for stream in open {
+            // Its connection, its Welcome, its acknowledgement.
+            for _ in 0..3 {
+                world.serve(stream);
+            }
+        }
+        let told = world.open.values().any(|seen| {
+            let last = seen.reported.get(&v1::Section::Health.into());
+            seen.welcomed && last.is_some_and(|(_, last)| *last == body)
+        });
+        if told {
+            return;
+        }
+        world.tick();
+    }
+    panic!("9: never connected, or never told: {:?}", world.session);
+}

@@ -1,6 +1,6 @@
 //! Why a dial failed: the layer, the cause, and what to do about it.
 
-use std::{error::Error, fmt, io, net::SocketAddr};
+use std::{fmt, io, net::SocketAddr};
 
 use mendix_agent_core::session::{AddressRefused, Failure, Schedule};
 use rustls::{AlertDescription, CertificateError};
@@ -223,21 +223,6 @@ impl DialError {
             }
             Layer::Dns | Layer::Tcp | Layer::Tls | Layer::Stream => Schedule::Outage,
         };
-        Failure { schedule, text: describe(self) }
+        Failure { schedule, text: crate::errors::describe(self) }
     }
-}
-
-/// An error with its chain of causes on one line, each said once.
-pub fn describe(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !line.contains(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-        cause = error.source();
-    }
-    line
 }

@@ -52,14 +52,14 @@ pub(super) const TOKEN: &str = "one-time-token-of-this-cluster";
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A certificate authority.
-pub(super) struct Ca {
+pub(crate) struct Ca {
     issuer: Issuer<'static, KeyPair>,
-    pub(super) der: CertificateDer<'static>,
-    pub(super) pem: String,
+    pub(crate) der: CertificateDer<'static>,
+    pub(crate) pem: String,
 }
 
 impl Ca {
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -113,12 +113,12 @@ impl Ca {
 }
 
 /// How the server behaves.
-pub(super) struct Manner {
-    pub(super) alpn: Vec<Vec<u8>>,
-    pub(super) name: &'static str,
-    pub(super) version: &'static SupportedProtocolVersion,
+pub(crate) struct Manner {
+    pub(crate) alpn: Vec<Vec<u8>>,
+    pub(crate) name: &'static str,
+    pub(crate) version: &'static SupportedProtocolVersion,
     /// Signs the server's certificate instead of the CA.
-    pub(super) interceptor: Option<Ca>,
+    pub(crate) interceptor: Option<Ca>,
 }
 
 impl Default for Manner {
@@ -133,7 +133,7 @@ impl Default for Manner {
 }
 
 /// What the enrolment service knows and does.
-pub(super) struct Book {
+pub(crate) struct Book {
     /// Tokens, with the public key each was spent on.
     pub(super) tokens: HashMap<String, Option<Vec<u8>>>,
     /// Life of what it issues, from now.
@@ -152,15 +152,15 @@ pub(super) struct Book {
     pub(super) attestation: String,
 }
 
-pub(super) struct Plane {
-    pub(super) address: SocketAddr,
-    pub(super) ca: Arc<Ca>,
-    pub(super) book: Arc<Mutex<Book>>,
+pub(crate) struct Plane {
+    pub(crate) address: SocketAddr,
+    pub(crate) ca: Arc<Ca>,
+    pub(crate) book: Arc<Mutex<Book>>,
     /// TLS handshakes that resumed an earlier session.
-    pub(super) resumed: Arc<Mutex<Vec<bool>>>,
+    pub(crate) resumed: Arc<Mutex<Vec<bool>>>,
     peers: AsyncMutex<mpsc::Receiver<Peer>>,
     /// Breaks every connection, old and new.
-    pub(super) cut: CancellationToken,
+    pub(crate) cut: CancellationToken,
     _tasks: tokio::task::JoinSet<()>,
 }
 
@@ -361,11 +361,11 @@ impl EnrollmentService for Desk {
 }
 
 impl Plane {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(Manner::default()).await
     }
 
-    pub(super) async fn with(manner: Manner) -> Self {
+    pub(crate) async fn with(manner: Manner) -> Self {
         let ca = Arc::new(Ca::new("channel CA"));
         let config = server_config(&ca, manner);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

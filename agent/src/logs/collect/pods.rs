@@ -64,14 +64,14 @@ pub(super) async fn find(collector: &Collector) -> Result<Found, Closed> {
         if wanted.contains(&component.spec.component) {
             let inventory = component.status.iter().flat_map(|status| &status.inventory);
             for object in inventory {
-                found.uids.insert(object.uid.clone());
+                found.uids.extend(object.uid.clone());
                 found.namespaces.extend(object.namespace.clone());
             }
         }
     }
     for namespace in found.namespaces.clone() {
         if let Err(error) = in_namespace(collector, &namespace, &mut found).await {
-            let detail = crate::supervise::chain(&error);
+            let detail = crate::errors::describe(&error);
             collector.gap(&namespace, "NotListed", &detail).await?;
         }
     }

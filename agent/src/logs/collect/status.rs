@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::{Closed, Collector, Item, pods::Found};
 use crate::{
+    errors::describe,
     logs::objects::{call, list},
-    supervise::chain,
 };
 
 /// Events in one page of a list.
@@ -82,7 +82,7 @@ pub(super) async fn events(collector: &Collector, found: &Found) -> Result<(), C
             let page = match call("list events", api.list(&params)).await {
                 Ok(page) => page,
                 Err(error) => {
-                    collector.gap(namespace, "NotListed", &chain(&error)).await?;
+                    collector.gap(namespace, "NotListed", &describe(&error)).await?;
                     break;
                 }
             };
@@ -144,7 +144,7 @@ pub(super) async fn status(collector: &Collector, found: &Found) -> Result<(), C
     let nodes: Api<Node> = Api::all(collector.cluster.client.clone());
     match list(&nodes, "list nodes").await {
         Ok(nodes) => nodes.iter().for_each(|node| lines.push(node_line(node))),
-        Err(error) => collector.gap("nodes", "NotListed", &chain(&error)).await?,
+        Err(error) => collector.gap("nodes", "NotListed", &describe(&error)).await?,
     }
     lines.send(EntryPath::status()).await
 }

@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use super::{Closed, Collector, Item, pods::Target};
 use crate::{
     cluster::CALL_DEADLINE,
+    errors::describe,
     logs::records::{LeftOut, Records, Source},
-    supervise::chain,
 };
 
 /// Lines asked of each stream, counted from its end. More than the kubelet keeps by default; the
@@ -91,7 +91,7 @@ pub(super) async fn read(collector: Arc<Collector>, target: Target) -> Result<()
             None
         }
         Ok(Err(End::Closed)) => return Err(Closed),
-        Ok(Err(End::Cut(cut))) => Some((cut.code(), chain(&cut))),
+        Ok(Err(End::Cut(cut))) => Some((cut.code(), describe(&cut))),
         Err(_) => Some(("TooSlow", format!("not read within {} s", TOTAL.as_secs()))),
     };
     let (raw, mut counts) = (reader.raw, reader.names);

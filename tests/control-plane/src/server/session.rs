@@ -26,7 +26,7 @@ use super::{
     shared::{LiveSession, blocking},
 };
 use crate::{
-    portal,
+    crypto, portal,
     store::{Desired, IdentityConflict, ReportRecord},
 };
 
@@ -111,7 +111,10 @@ async fn run(
     let (worker, uid) = (shared.clone(), peer.uid().to_owned());
     let desired = blocking(move || worker.follow(&uid)).await?;
     let welcome = v1::Welcome {
-        session_id: format!("s-{}", live.number),
+        session_id: format!(
+            "s-{}",
+            hex::encode(crypto::random::<8>().map_err(|_| no_randomness())?)
+        ),
         server_time: Some(now()),
         protocol,
         heartbeat_interval: Some(duration(shared.options.heartbeat_interval)),
@@ -438,6 +441,10 @@ async fn send(out: &Outbound, body: v1::control_message::Body) -> Result<(), Sta
         Ok(Err(_)) => Err(Status::cancelled("the agent hung up")),
         Err(_) => Err(Status::deadline_exceeded("the agent does not read")),
     }
+}
+
+fn no_randomness() -> Status {
+    Status::internal("the system gives no randomness")
 }
 
 fn duration(duration: Duration) -> prost_types::Duration {

@@ -268,43 +268,56 @@ impl Shared {
 
 /// Follows the state folder and writes reports, until `stop`.
 pub(super) async fn upkeep(shared: Arc<Shared>, stop: CancellationToken) {
-    let mut poll = tokio::time::interval(POLL);
-    poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // Apart from each other: a push must not wait until thousands of reports are written.
+    tokio::join!(follow_state(&shared, &stop), write_reports(&shared, &stop));
+}
+
+async fn follow_state(shared: &Arc<Shared>, stop: &CancellationToken) {
     let mut seen = None;
     let mut reloaded = Instant::now();
-    let mut flushed = Instant::now();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = poll.tick() => {}
-        }
-        let now = Instant::now();
-        let due = now.duration_since(reloaded) >= FULL_RELOAD;
-        let flush = now.duration_since(flushed) >= FLUSH;
+    while wait(POLL, stop).await {
+        let due = reloaded.elapsed() >= FULL_RELOAD;
         let worker = shared.clone();
         let step = tokio::task::spawn_blocking(move || {
-            worker.uploads.expire(&worker.store, now);
             let change = worker.store.change()?;
-            if due || seen != Some(change) {
+            let stale = due || seen != Some(change);
+            if stale {
                 worker.reload();
             }
-            if flush {
-                worker.flush_agents()?;
-            }
-            Ok::<_, StoreError>(change)
+            Ok::<_, StoreError>((change, stale))
         });
-        match step.await {
-            Ok(Ok(change)) => {
-                if due || seen != Some(change) {
-                    reloaded = now;
-                }
-                seen = Some(change);
-                if flush {
-                    flushed = now;
-                }
+        if let Some((change, stale)) = logged(step.await) {
+            seen = Some(change);
+            if stale {
+                reloaded = Instant::now();
             }
-            Ok(Err(error)) => tracing::error!(%error, "the control plane's state"),
-            Err(error) => tracing::error!(%error, "the control plane's upkeep"),
         }
     }
+}
+
+async fn write_reports(shared: &Arc<Shared>, stop: &CancellationToken) {
+    let started = Instant::now();
+    while wait(FLUSH, stop).await {
+        let worker = shared.clone();
+        let step = tokio::task::spawn_blocking(move || {
+            worker.uploads.expire(&worker.store, started)?;
+            worker.flush_agents()
+        });
+        logged(step.await);
+    }
+}
+
+/// Waits; false when it is time to stop.
+async fn wait(pause: Duration, stop: &CancellationToken) -> bool {
+    tokio::time::timeout(pause, stop.cancelled()).await.is_err()
+}
+
+/// The result of file work that is tried again anyway; a failure is logged.
+fn logged<T>(step: Result<Result<T, StoreError>, tokio::task::JoinError>) -> Option<T> {
+    match step {
+        Ok(Ok(value)) => return Some(value),
+        Ok(Err(error)) => tracing::error!(%error, "the control plane's state"),
+        Err(error) => tracing::error!(%error, "the control plane's upkeep"),
+    }
+    None
 }

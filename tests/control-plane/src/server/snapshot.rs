@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -56,6 +56,8 @@ impl Snapshots {
 #[derive(Default)]
 pub(super) struct Uploads {
     open: Mutex<HashMap<String, Arc<Upload>>>,
+    /// What an earlier server left open has been looked at.
+    swept: AtomicBool,
 }
 
 /// One open upload.
@@ -127,21 +129,25 @@ impl Uploads {
         }
     }
 
-    /// Ends uploads that nobody resumed in time, as their agent has.
-    pub(super) fn expire(&self, store: &Store, now: Instant) {
-        let expired: Vec<_> = {
-            let mut open = locked(&self.open);
-            let stale = |upload: &Upload| {
-                upload.puts.load(Relaxed) == 0
-                    && now.saturating_duration_since(*locked(&upload.touched)) > KEPT
-            };
-            open.extract_if(|_, upload| stale(upload)).map(|(_, upload)| upload).collect()
+    /// Ends uploads that nobody resumed in time, as their agent has: those that are open here, and
+    /// those that were when an earlier server ended.
+    pub(super) fn expire(&self, store: &Store, started: Instant) -> Result<(), StoreError> {
+        let mut open = locked(&self.open);
+        let stale = |upload: &Upload| {
+            upload.puts.load(Relaxed) == 0 && locked(&upload.touched).elapsed() > KEPT
         };
-        for upload in expired {
-            if let Err(error) = store.abort_upload(upload.record.clone(), "NotResumed") {
-                tracing::error!(%error, "can't discard an upload");
-            }
+        let mut expired: Vec<_> =
+            open.extract_if(|_, upload| stale(upload)).map(|(_, u)| u.record.clone()).collect();
+        if started.elapsed() > KEPT && !self.swept.swap(true, Relaxed) {
+            expired.extend(store.uploads()?.into_iter().filter(|record| {
+                record.state == UploadState::Receiving && !open.contains_key(&record.snapshot_id)
+            }));
         }
+        drop(open);
+        for record in expired {
+            store.abort_upload(record, "NotResumed")?;
+        }
+        Ok(())
     }
 
     fn abort(&self, store: &Store, record: UploadRecord, reason: &str) -> Result<(), StoreError> {

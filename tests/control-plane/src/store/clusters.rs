@@ -138,8 +138,15 @@ pub struct DoneRequest {
 }
 
 /// A bootstrap token, shown once.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct BootstrapToken(pub String);
+
+/// Without the token: it must not end up in a log.
+impl std::fmt::Debug for BootstrapToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BootstrapToken(…)")
+    }
+}
 
 impl BootstrapToken {
     fn new() -> Result<(Self, String), StoreError> {

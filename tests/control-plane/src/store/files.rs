@@ -38,8 +38,26 @@ impl Access {
 
 static TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
+/// What a file has to survive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Durability {
+    /// A loss of power: synced before it is renamed.
+    Power,
+    /// The end of this process: left to the system's cache.
+    Process,
+}
+
 /// Replaces `path` with `bytes` so that a reader sees the old or the new content, never a part.
 pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), StoreError> {
+    replace(path, bytes, access, Durability::Power)
+}
+
+fn replace(
+    path: &Path,
+    bytes: &[u8],
+    access: Access,
+    durability: Durability,
+) -> Result<(), StoreError> {
     let parent = path.parent().unwrap_or(Path::new("."));
     create_dir(parent)?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -50,9 +68,14 @@ pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), Sto
             OpenOptions::new().write(true).create_new(true).mode(access.mode()).open(&temporary)?;
         file.set_permissions(Permissions::from_mode(access.mode()))?;
         file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        sync_dir(parent)
+        match durability {
+            Durability::Process => fs::rename(&temporary, path),
+            Durability::Power => {
+                file.sync_all()?;
+                fs::rename(&temporary, path)?;
+                sync_dir(parent)
+            }
+        }
     })();
     result.map_err(|source| {
         // The temporary file may not exist; what matters is the error that is reported.
@@ -63,10 +86,19 @@ pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), Sto
 
 /// [`write`] of `value` as indented JSON, readable by the owner only.
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), StoreError> {
+    write(path, &json(path, value)?, Access::Owner)
+}
+
+/// [`write_json`] for what is written often and is worth little: not synced.
+pub(crate) fn write_observation<T: Serialize>(path: &Path, value: &T) -> Result<(), StoreError> {
+    replace(path, &json(path, value)?, Access::Owner, Durability::Process)
+}
+
+fn json<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, StoreError> {
     let mut bytes = serde_json::to_vec_pretty(value)
         .map_err(|source| StoreError::Json { path: path.to_path_buf(), source })?;
     bytes.push(b'\n');
-    write(path, &bytes, Access::Owner)
+    Ok(bytes)
 }
 
 /// Reads a JSON file; `None` when there is none.

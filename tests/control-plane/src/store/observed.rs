@@ -106,7 +106,7 @@ impl Store {
     }
 
     pub(crate) fn write_agent(&self, uid: &str, record: &AgentRecord) -> Result<(), StoreError> {
-        files::write_json(&self.observed_path(uid), record)
+        files::write_observation(&self.observed_path(uid), record)
     }
 
     /// Clusters whose agent has connected at least once.

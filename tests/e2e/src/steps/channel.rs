@@ -23,7 +23,8 @@ pub async fn connects(stage: &Stage) -> Result<()> {
     })
     .await?;
     eventually(CONNECT, "the control plane sees the session", async || {
-        stage.agent().ok()??.last_heartbeat
+        let agent = stage.agent().ok()??;
+        (agent.sessions > 0 && agent.disconnected_at.is_none()).then_some(())
     })
     .await?;
     stage.look(&["-n", NAMESPACE, "get", "agentstatuses"]).await?;

@@ -2,4 +2,5 @@
 
 mod logs;
 mod manifests;
+mod patch;
 mod rights;

@@ -71,8 +71,26 @@ impl Record {
         file.write_all(text.as_bytes()).map_err(failed)
     }
 
+    /// A finished node that is to stay. A record without its etcd is one of the past, which whoever
+    /// holds the lock now has not yet overwritten.
+    fn is_kept(&self) -> bool {
+        let etcd = fs::read_to_string(self.state.join("etcd.pid")).unwrap_or_default();
+        self.detached && self.ready && process::runs(&etcd)
+    }
+
     fn starter_lives(&self) -> bool {
         process::runs(&self.starter)
+    }
+
+    /// Who uses it, for people.
+    fn holder(&self) -> String {
+        let pid = self.starter.split(' ').next().unwrap_or_default();
+        if !self.starter_lives() {
+            return format!("process {pid}, which has ended and is being cleaned up after");
+        }
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words).replace('\0', " ");
+        format!("process {pid} ({})", words.trim_end())
     }
 }
 
@@ -92,9 +110,7 @@ pub(super) fn kept() -> Result<Option<Record>, NodeError> {
     match file.try_lock() {
         // Nobody holds it: what the file says is of the past.
         Ok(()) => Ok(None),
-        Err(TryLockError::WouldBlock) => {
-            Ok(Record::read(&file).filter(|record| record.detached && record.ready))
-        }
+        Err(TryLockError::WouldBlock) => Ok(Record::read(&file).filter(Record::is_kept)),
         Err(TryLockError::Error(source)) => Err(NodeError::Machine { what: LOCK.into(), source }),
     }
 }
@@ -116,22 +132,25 @@ pub(super) async fn take(
             }
             Err(TryLockError::WouldBlock) => {}
         }
-        match Record::read(&file) {
-            Some(record) if record.detached && record.ready => {
+        let record = Record::read(&file);
+        let holder = record.as_ref().map(Record::holder);
+        match record {
+            Some(record) if record.is_kept() => {
                 return Err(NodeError::Kept { state: record.state });
             }
             // Killed while it started a node that was to be kept.
-            Some(record) if record.detached && !record.starter_lives() => {
+            Some(record) if record.detached && !record.ready && !record.starter_lives() => {
                 undo(record.state).await?;
             }
             _ => {}
         }
+        if !told {
+            let holder = holder.as_deref().unwrap_or("another process");
+            progress.say(format!("waiting for the test node, which is used by {holder}"));
+            told = true;
+        }
         if start.elapsed() >= wait {
             return Err(NodeError::Busy { waited: wait, lock: LOCK });
-        }
-        if !told {
-            progress.say("waiting for the test node, which another process uses");
-            told = true;
         }
         tokio::time::sleep(LOCK_POLL).await;
     }

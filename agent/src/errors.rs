@@ -1,0 +1,58 @@
+//! How errors are told: one line, the chain of causes in order, each said once.
+
+use std::error::Error;
+
+/// An error with its chain of causes on one line.
+pub fn describe(error: &(dyn Error + 'static)) -> String {
+    let mut line = own_text(error);
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = own_text(error);
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = error.source();
+    }
+    line
+}
+
+/// What an error says of itself. kube's own text for an answer of the API server repeats the message
+/// and ends in a dump of the whole status.
+fn own_text(error: &(dyn Error + 'static)) -> String {
+    match error.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Api(status)) => match status.reason.as_str() {
+            "" => format!("{} ({})", status.message, status.code),
+            reason => format!("{} ({} {reason})", status.message, status.code),
+        },
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use kube::core::Status;
+    use thiserror::Error;
+
+    use super::*;
+
+    #[derive(Debug, Error)]
+    #[error("write the ledger")]
+    struct Outer<E: Error + 'static>(#[source] E);
+
+    #[test]
+    fn causes_follow_in_order_and_none_is_said_twice() {
+        let inner = Outer(io::Error::other("disk full"));
+        assert_eq!(describe(&inner), "write the ledger: disk full");
+        assert_eq!(describe(&Outer(Outer(io::Error::other("x")))), "write the ledger: x");
+    }
+
+    #[test]
+    fn an_answer_of_the_api_server_is_its_message_and_code() {
+        let status = Status::failure("name must be provided", "BadRequest").with_code(400);
+        let error = Outer(kube::Error::Api(status.boxed()));
+        assert_eq!(describe(&error), "write the ledger: name must be provided (400 BadRequest)");
+    }
+}

@@ -1,0 +1,91 @@
+//! What is committed: every object that components own, as the release wants it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube::ResourceExt;
+use mendix_agent_core::bundle::object::ObjectId;
+use serde_json::Value;
+
+use super::super::{
+    contents::Contents,
+    failure::CallError,
+    records::Records,
+    steps::exceptions,
+    stored::{self, StoredError},
+};
+
+/// What is committed.
+#[derive(Debug, Default)]
+pub(super) struct Inventory {
+    /// The objects.
+    pub(super) objects: BTreeMap<ObjectId, Managed>,
+    /// The components.
+    pub(super) components: BTreeSet<String>,
+}
+
+/// One managed object.
+#[derive(Debug)]
+pub(super) struct Managed {
+    /// Its component.
+    pub(super) component: String,
+    /// The release that wants it so.
+    pub(super) release_id: String,
+    /// As that release wants it.
+    pub(super) body: Value,
+    /// Dotted paths that others may own.
+    pub(super) exceptions: Vec<String>,
+}
+
+/// Reads what is committed. A component whose release can't be read is left out and said in the
+/// log: the others are still looked after.
+///
+/// # Errors
+/// When the API server can't be reached.
+pub(super) async fn load(records: &Records, contents: &Contents) -> Result<Inventory, CallError> {
+    let mut inventory = Inventory::default();
+    for component in records.components().await? {
+        let name = component.name_any();
+        let Some(status) = component.status.filter(|status| status.sequence > 0) else { continue };
+        let (Some(release_id), Some(index_sha256)) = (status.release_id, status.index_sha256)
+        else {
+            continue;
+        };
+        let index = stored::index(contents, &release_id, &index_sha256).await;
+        let entry = match index {
+            Ok(index) => index.components.iter().find(|entry| entry.name == name).cloned(),
+            Err(StoredError::Call(error)) => return Err(error),
+            Err(StoredError::Unusable(why)) => {
+                tracing::error!(
+                    component = name,
+                    why,
+                    "drift can't be found: the stored release is unusable"
+                );
+                continue;
+            }
+        };
+        let Some(entry) = entry else { continue };
+        let objects = match stored::objects(contents, &entry).await {
+            Ok(objects) => objects,
+            Err(StoredError::Call(error)) => return Err(error),
+            Err(StoredError::Unusable(why)) => {
+                tracing::error!(
+                    component = name,
+                    why,
+                    "drift can't be found: the stored release is unusable"
+                );
+                continue;
+            }
+        };
+        inventory.components.insert(name.clone());
+        for object in objects.iter() {
+            let managed = Managed {
+                component: name.clone(),
+                release_id: release_id.clone(),
+                body: object.body.clone(),
+                exceptions: exceptions(&entry, &object.id).into_iter().map(str::to_owned).collect(),
+            };
+            inventory.objects.insert(object.id.clone(), managed);
+        }
+    }
+    Ok(inventory)
+}

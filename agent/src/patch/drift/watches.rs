@@ -1,0 +1,194 @@
+//! Metadata watches over the inventory: one per kind and namespace.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::StreamExt;
+use kube::{
+    Api, Client,
+    api::{DynamicObject, PartialObjectMeta},
+    discovery::Scope,
+    runtime::{
+        WatchStreamExt,
+        watcher::{Config, Event, watcher},
+    },
+};
+use mendix_agent_core::bundle::object::ObjectId;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::{
+    super::{contents::sha256_hex, failure::pauses, live::Live},
+    Notice,
+};
+
+/// The objects of one kind in one namespace.
+pub(super) struct Group {
+    /// Any of them: for the kind and the namespace.
+    sample: ObjectId,
+    /// By name.
+    objects: BTreeMap<String, ObjectId>,
+}
+
+/// The groups that a set of objects falls into.
+pub(super) fn groups<'a>(objects: impl Iterator<Item = &'a ObjectId>) -> Vec<Group> {
+    let mut groups: BTreeMap<(String, String, String, Option<String>), Group> = BTreeMap::new();
+    for id in objects {
+        let key = (id.group.clone(), id.version.clone(), id.kind.clone(), id.namespace.clone());
+        groups
+            .entry(key)
+            .or_insert_with(|| Group { sample: id.clone(), objects: BTreeMap::new() })
+            .objects
+            .insert(id.name.clone(), id.clone());
+    }
+    groups.into_values().collect()
+}
+
+impl Group {
+    /// Watches until nobody listens. A kind that is not served (any more) is waited for: its
+    /// definition may be put back meanwhile.
+    pub(super) async fn watch(self, live: Live, client: Client, notices: mpsc::Sender<Notice>) {
+        let mut pauses = pauses();
+        let (resource, scope) = loop {
+            match live.kind(&self.sample).await {
+                Ok(kind) => break kind,
+                Err(error) => {
+                    tracing::warn!(error = error.line(), "a managed kind can't be watched yet");
+                    live.forget_kinds();
+                }
+            }
+            tokio::time::sleep(pauses.next().unwrap_or_default()).await;
+        };
+        let api: Api<PartialObjectMeta<DynamicObject>> = match (&scope, &self.sample.namespace) {
+            (Scope::Namespaced, Some(namespace)) => {
+                Api::namespaced_with(client, namespace, &resource)
+            }
+            _ => Api::all_with(client, &resource),
+        };
+        let mut config = Config::default();
+        if self.objects.len() == 1 {
+            // One object needs no look at its neighbours.
+            config = config.fields(&format!("metadata.name={}", self.sample.name));
+        }
+        let mut events = watcher(api, config).default_backoff().boxed();
+        let mut seen: BTreeSet<String> = BTreeSet::new();
+        let mut prints: BTreeMap<String, String> = BTreeMap::new();
+        while let Some(event) = events.next().await {
+            let mut said = vec![];
+            match event {
+                Ok(Event::Init) => seen.clear(),
+                Ok(Event::InitApply(meta)) => {
+                    seen.extend(meta.metadata.name.clone());
+                    said.extend(self.notice(&meta, &mut prints));
+                }
+                Ok(Event::Apply(meta)) => said.extend(self.notice(&meta, &mut prints)),
+                Ok(Event::Delete(meta)) => {
+                    let name = meta.metadata.name.unwrap_or_default();
+                    prints.remove(&name);
+                    said.extend(self.objects.get(&name).cloned().map(Notice::Changed));
+                }
+                Ok(Event::InitDone) => {
+                    let missing = self.objects.iter().filter(|(name, _)| !seen.contains(*name));
+                    said.extend(missing.map(|(_, id)| Notice::Changed(id.clone())));
+                }
+                Err(error) => {
+                    tracing::debug!(%error, kind = self.sample.kind, "a watch is set up again");
+                }
+            }
+            for notice in said {
+                if notices.send(notice).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn notice(
+        &self,
+        meta: &PartialObjectMeta<DynamicObject>,
+        prints: &mut BTreeMap<String, String>,
+    ) -> Option<Notice> {
+        let name = meta.metadata.name.clone()?;
+        let id = self.objects.get(&name)?.clone();
+        let print = fingerprint(meta);
+        let changed = prints.insert(name, print.clone()) != Some(print);
+        Some(if changed { Notice::Changed(id) } else { Notice::Touched(id) })
+    }
+}
+
+/// What changes when anybody but a controller writing status changes the object: its UID and who
+/// owns which field since when.
+fn fingerprint(meta: &PartialObjectMeta<DynamicObject>) -> String {
+    let entries = meta.metadata.managed_fields.iter().flatten();
+    let entries = entries.filter(|entry| entry.subresource.as_deref().is_none_or(str::is_empty));
+    let entries: Vec<Value> = entries
+        .filter_map(|entry| {
+            let mut fields = entry.fields_v1.as_ref()?.0.clone();
+            // API servers before 1.22 don't tell the status from the object.
+            if let Some(map) = fields.as_object_mut() {
+                map.remove("f:status");
+                if map.is_empty() {
+                    return None;
+                }
+            }
+            Some(json!([entry.manager, entry.operation, entry.time, fields]))
+        })
+        .collect();
+    let print = json!([meta.metadata.uid, meta.metadata.deletion_timestamp, entries]);
+    sha256_hex(print.to_string().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(managed_fields: Value) -> PartialObjectMeta<DynamicObject> {
+        serde_json::from_value(json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+            "metadata": {"name": "web", "uid": "1", "managedFields": managed_fields}}))
+        .unwrap()
+    }
+
+    fn entry(manager: &str, time: &str, fields: Value, subresource: &str) -> Value {
+        json!({"manager": manager, "operation": "Update", "apiVersion": "v1", "time": time,
+               "fieldsType": "FieldsV1", "fieldsV1": fields, "subresource": subresource})
+    }
+
+    #[test]
+    fn a_status_update_is_no_change_and_a_write_of_the_same_field_is_one() {
+        let spec = json!({"f:spec": {"f:replicas": {}}});
+        let status = json!({"f:status": {"f:replicas": {}}});
+        let before =
+            fingerprint(&meta(json!([entry("a", "2026-11-01T00:00:00Z", spec.clone(), "")])));
+        let with_status = |subresource: &str| {
+            fingerprint(&meta(json!([
+                entry("a", "2026-11-01T00:00:00Z", spec.clone(), ""),
+                entry("kcm", "2026-11-01T00:00:09Z", status.clone(), subresource)
+            ])))
+        };
+        assert_eq!(before, with_status("status"));
+        assert_eq!(before, with_status(""), "an API server before 1.22");
+        let again =
+            fingerprint(&meta(json!([entry("a", "2026-11-01T00:00:05Z", spec.clone(), "")])));
+        assert_ne!(before, again);
+    }
+
+    #[test]
+    fn objects_are_watched_by_kind_and_namespace() {
+        let id = |kind: &str, namespace: &str, name: &str| ObjectId {
+            group: String::new(),
+            version: "v1".into(),
+            kind: kind.into(),
+            namespace: Some(namespace.into()),
+            name: name.into(),
+        };
+        let ids = [
+            id("Secret", "a", "1"),
+            id("Secret", "a", "2"),
+            id("Secret", "b", "1"),
+            id("Pod", "a", "1"),
+        ];
+        let sizes: Vec<usize> =
+            groups(ids.iter()).iter().map(|group| group.objects.len()).collect();
+        assert_eq!(sizes, [1, 2, 1]);
+    }
+}

@@ -1,0 +1,372 @@
+//! The steps of a run that touch objects: preview, pre-images, apply, gate, prune, restore. Each
+//! starts from live state and may be done again.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{
+    Api, Client,
+    runtime::wait::{await_condition, conditions::is_crd_established},
+};
+use mendix_agent_core::bundle::{
+    drift::is_applied_by,
+    index::ComponentEntry,
+    kind,
+    object::{Object, ObjectId},
+    plan::{Plan, PlannedComponent},
+    readiness::{Readiness, judge},
+};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    converge::{Adoption, Wanted, converge, may_take, noted},
+    failure::{CallCause, CallError, Meaning, StepError, patiently},
+    gate::{self, Baseline, Passage, Terms},
+    live::{Live, Mode, PARALLEL_CALLS, text},
+    preimage::{PreImage, Restored, restore, touched},
+};
+use crate::cluster::FIELD_MANAGER;
+
+/// How long a CRD may take to be served (measured: 14 ms, at most 107 ms).
+const ESTABLISHED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Told what a step waits for, and `None` when it goes on.
+pub type Paused<'a> = &'a (dyn Fn(Option<&CallError>) + Send + Sync);
+
+/// UIDs of what components own, from their inventories.
+pub type Owned = BTreeMap<ObjectId, String>;
+
+/// What the steps of one run need.
+pub struct Steps<'a> {
+    /// The cluster's objects.
+    pub live: &'a Live,
+    /// For watches of CRDs.
+    pub client: &'a Client,
+    /// Name of the run.
+    pub run: &'a str,
+    /// What the components own already.
+    pub owned: &'a Owned,
+    /// Ends the step when the agent stops.
+    pub cancel: &'a CancellationToken,
+    /// Told about pauses.
+    pub paused: Paused<'a>,
+}
+
+impl Steps<'_> {
+    /// Asks the server what it would say to each object, and returns everything it would refuse.
+    /// Objects whose namespace or kind comes with the release can't be asked for yet.
+    ///
+    /// # Errors
+    /// When the agent stops.
+    pub async fn preview(&self, plan: &Plan) -> Result<Vec<String>, StepError> {
+        let mut coming = vec![];
+        for object in plan.components().iter().flat_map(PlannedComponent::objects) {
+            if kind::stage(&object.id) == kind::Stage::Definitions {
+                let is_there = patiently(self.cancel, self.paused, async || {
+                    Ok(self.live.get(&object.id).await?.is_some())
+                });
+                if !is_there.await? {
+                    coming.push(object);
+                }
+            }
+        }
+        let comes_later = |id: &ObjectId| {
+            coming.iter().any(|new| match new.id.kind.as_str() {
+                "Namespace" => id.namespace.as_deref() == Some(&new.id.name),
+                _ => {
+                    text(&new.body, "/spec/group").as_deref() == Some(&id.group)
+                        && text(&new.body, "/spec/names/kind").as_deref() == Some(&id.kind)
+                }
+            })
+        };
+        let asked = plan.components().iter().flat_map(|component| {
+            component.objects().map(move |object| (component.entry(), object))
+        });
+        let asked = asked.filter(|(_, object)| !comes_later(&object.id));
+        let answers = stream::iter(asked.collect::<Vec<_>>())
+            .map(|(entry, object)| self.ask(entry, object))
+            .buffered(PARALLEL_CALLS);
+        let refusals: Vec<Option<String>> = answers.try_collect().await?;
+        Ok(refusals.into_iter().flatten().collect())
+    }
+
+    async fn ask(
+        &self,
+        entry: &ComponentEntry,
+        object: &Object,
+    ) -> Result<Option<String>, StepError> {
+        let exceptions = exceptions(entry, &object.id);
+        let wanted = self.wanted(entry, object, &exceptions);
+        let answer = patiently(self.cancel, self.paused, async || {
+            if let Some(current) = self.live.get(&object.id).await? {
+                may_take(&wanted, &current)?;
+            }
+            let body = noted(&object.body, self.run);
+            self.live.apply(&object.id, &body, FIELD_MANAGER, true, Mode::DryRun).await
+        });
+        match answer.await {
+            Ok(_) => Ok(None),
+            Err(StepError::Stopped) => Err(StepError::Stopped),
+            Err(StepError::Call(error)) if error.meaning == Meaning::Immutable => {
+                let replaceable = super::converge::is_replaceable(&object.id);
+                Ok((!replaceable).then(|| refusal(entry, "Immutable", &error)))
+            }
+            Err(StepError::Call(error)) if refuses_dry_run(&error) => {
+                tracing::warn!(object = %object.id, error = error.line(), "a webhook can't be asked beforehand");
+                Ok(None)
+            }
+            Err(StepError::Call(error)) => {
+                let code = match &error.cause {
+                    CallCause::NotOurs(_) => "NotAdopted",
+                    CallCause::NoSuchKind(_) => "NoSuchKind",
+                    _ => "ServerRefused",
+                };
+                Ok(Some(refusal(entry, code, &error)))
+            }
+        }
+    }
+
+    fn wanted<'b>(
+        &'b self,
+        entry: &'b ComponentEntry,
+        object: &'b Object,
+        exceptions: &'b [&'b str],
+    ) -> Wanted<'b> {
+        let adoption = match entry.adopt {
+            true => Adoption::Any,
+            false => Adoption::Ours(self.owned.get(&object.id).map(String::as_str)),
+        };
+        Wanted {
+            id: &object.id,
+            body: &object.body,
+            component: &entry.name,
+            run: self.run,
+            exceptions,
+            adoption,
+        }
+    }
+
+    /// Reads every object that the plan touches.
+    ///
+    /// # Errors
+    /// When the agent stops or an object can't be read.
+    pub async fn pre_images(&self, plan: &Plan) -> Result<Vec<PreImage>, StepError> {
+        stream::iter(touched(plan))
+            .map(|(place, id)| async move {
+                let live = patiently(self.cancel, self.paused, async || self.live.get(&id).await);
+                let live = live.await?;
+                Ok(PreImage { place, id, live })
+            })
+            .buffered(PARALLEL_CALLS)
+            .try_collect()
+            .await
+    }
+
+    /// Applies a component, stage by stage. CRDs are served and Jobs are done before what comes after
+    /// them begins; within the stage of workloads Jobs come first.
+    ///
+    /// # Errors
+    /// The first failure that stays.
+    pub async fn apply(&self, component: &PlannedComponent) -> Result<(), StepError> {
+        for (stage, objects) in component.stages() {
+            let is_job = |object: &&Object| object.id.group == "batch" && object.id.kind == "Job";
+            let (jobs, others): (Vec<&Object>, Vec<&Object>) = objects.iter().partition(is_job);
+            self.apply_all(component.entry(), &jobs).await?;
+            self.await_jobs(component.entry(), &jobs).await?;
+            self.apply_all(component.entry(), &others).await?;
+            if *stage == kind::Stage::Definitions {
+                self.await_definitions(objects).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply_all(
+        &self,
+        entry: &ComponentEntry,
+        objects: &[&Object],
+    ) -> Result<(), StepError> {
+        stream::iter(objects.iter().copied())
+            .map(|object| async move {
+                let exceptions = exceptions(entry, &object.id);
+                let wanted = self.wanted(entry, object, &exceptions);
+                let call =
+                    patiently(self.cancel, self.paused, async || converge(self.live, wanted).await);
+                call.await.map(drop)
+            })
+            .buffer_unordered(PARALLEL_CALLS)
+            .try_collect::<()>()
+            .await
+    }
+
+    async fn await_jobs(&self, entry: &ComponentEntry, jobs: &[&Object]) -> Result<(), StepError> {
+        let ids: Vec<ObjectId> = jobs.iter().map(|job| job.id.clone()).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let terms = Terms { hold: Duration::ZERO, limit: timeout(entry), wait_for_sick: true };
+        let none = Baseline::new();
+        match gate::pass(self.live, &ids, &none, terms, self.cancel, self.paused).await? {
+            Passage::Passed(_) => Ok(()),
+            Passage::Failed(why) => {
+                let what = format!("Jobs of {}", entry.name);
+                Err(CallError::about("wait for", what, CallCause::Answer(why.join("; "))).into())
+            }
+        }
+    }
+
+    async fn await_definitions(&self, objects: &[Object]) -> Result<(), StepError> {
+        let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        for object in objects.iter().filter(|o| o.id.kind == "CustomResourceDefinition") {
+            let served = patiently(self.cancel, self.paused, async || {
+                let served =
+                    await_condition(definitions.clone(), &object.id.name, is_crd_established());
+                match tokio::time::timeout(ESTABLISHED_WITHIN, served).await {
+                    Ok(Ok(_)) => Ok(()),
+                    Ok(Err(error)) => {
+                        let why = CallCause::Answer(error.to_string());
+                        let mut error = CallError::new("wait for", &object.id, why);
+                        error.meaning = Meaning::Blocked;
+                        Err(error)
+                    }
+                    Err(_) => {
+                        let why = "it is not established".to_owned();
+                        Err(CallError::new("wait for", &object.id, CallCause::Answer(why)))
+                    }
+                }
+            });
+            served.await?;
+        }
+        self.live.forget_kinds();
+        Ok(())
+    }
+
+    /// Waits until a component is ready.
+    ///
+    /// # Errors
+    /// When the agent stops or an object can't be read.
+    pub async fn gate(
+        &self,
+        component: &PlannedComponent,
+        baseline: &Baseline,
+    ) -> Result<Passage, StepError> {
+        let entry = component.entry();
+        let terms = Terms { hold: Duration::ZERO, limit: timeout(entry), wait_for_sick: true };
+        gate::pass(self.live, &ids(component), baseline, terms, self.cancel, self.paused).await
+    }
+
+    /// Watches that a component stays ready. A break starts the soak again, within the gate's timeout.
+    ///
+    /// # Errors
+    /// When the agent stops or an object can't be read.
+    pub async fn soak(
+        &self,
+        component: &PlannedComponent,
+        baseline: &Baseline,
+    ) -> Result<Passage, StepError> {
+        let hold = Duration::from_secs(component.entry().gates.soak_seconds.into());
+        let limit = hold + timeout(component.entry());
+        let terms = Terms { hold, limit, wait_for_sick: false };
+        gate::pass(self.live, &ids(component), baseline, terms, self.cancel, self.paused).await
+    }
+
+    /// Deletes what no component names any more. What the server refuses to delete stays, and is
+    /// returned; it is no reason to go back.
+    ///
+    /// # Errors
+    /// When the agent stops.
+    pub async fn prune(&self, plan: &Plan) -> Result<Vec<String>, StepError> {
+        let mut stay = vec![];
+        for id in plan.components().iter().flat_map(PlannedComponent::prune) {
+            let deleted = patiently(self.cancel, self.paused, async || {
+                let Some(current) = self.live.get(id).await? else { return Ok(()) };
+                if !self.is_ours(id, &current) {
+                    return Ok(());
+                }
+                self.live.delete(id, &current).await
+            });
+            match deleted.await {
+                Err(StepError::Call(error)) => stay.push(error.line()),
+                result => result?,
+            }
+        }
+        Ok(stay)
+    }
+
+    /// An object of the same name that somebody else made since is not the one that was owned.
+    fn is_ours(&self, id: &ObjectId, current: &Value) -> bool {
+        match self.owned.get(id).filter(|uid| !uid.is_empty()) {
+            Some(uid) => text(current, "/metadata/uid").as_deref() == Some(uid),
+            None => is_applied_by(current, FIELD_MANAGER),
+        }
+    }
+
+    /// Puts back all objects of one component, in the reverse order. Returns what the run created
+    /// and what stays, because deleting it could lose data.
+    ///
+    /// # Errors
+    /// The failures that stay, as one.
+    pub async fn restore(&self, images: &[PreImage]) -> Result<Vec<String>, StepError> {
+        let mut reversed: Vec<&PreImage> = images.iter().collect();
+        reversed.reverse();
+        let (mut stay, mut stuck) = (vec![], vec![]);
+        // What was applied together is put back together.
+        for group in reversed.chunk_by(|a, b| kind::stage(&a.id) == kind::stage(&b.id)) {
+            let mut restored = stream::iter(group.iter().copied())
+                .map(|image| async move {
+                    let call = patiently(self.cancel, self.paused, async || {
+                        restore(self.live, image, self.run).await
+                    });
+                    (image, call.await)
+                })
+                .buffer_unordered(PARALLEL_CALLS);
+            while let Some((image, result)) = restored.next().await {
+                match result {
+                    Ok(Restored::AsBefore) => {}
+                    Ok(Restored::LeftInPlace) => stay.push(image.id.to_string()),
+                    Err(StepError::Call(error)) => stuck.push(error.line()),
+                    Err(StepError::Stopped) => return Err(StepError::Stopped),
+                }
+            }
+        }
+        if stuck.is_empty() {
+            return Ok(stay);
+        }
+        let why = CallCause::Answer(stuck.join("; "));
+        Err(CallError::about("put back", "component".into(), why).into())
+    }
+}
+
+/// Health of the objects before the run.
+pub fn baseline(images: &[PreImage]) -> Baseline {
+    images
+        .iter()
+        .filter_map(|image| Some((image.id.clone(), judge(image.live.as_ref()?))))
+        .collect::<BTreeMap<ObjectId, Readiness>>()
+}
+
+/// Fields of an object that others may own.
+pub fn exceptions<'a>(entry: &'a ComponentEntry, id: &ObjectId) -> Vec<&'a str> {
+    let of_object = entry.exceptions.iter().filter(|exception| exception.object == *id);
+    of_object.map(|exception| exception.path.as_str()).collect()
+}
+
+fn ids(component: &PlannedComponent) -> Vec<ObjectId> {
+    component.objects().map(|object| object.id.clone()).collect()
+}
+
+fn timeout(entry: &ComponentEntry) -> Duration {
+    Duration::from_secs(entry.gates.timeout_seconds.into())
+}
+
+fn refusal(entry: &ComponentEntry, code: &str, error: &CallError) -> String {
+    format!("{code}: {}: {}", entry.name, error.line())
+}
+
+/// A webhook with side effects that doesn't take part in dry runs: the server says so with 400.
+fn refuses_dry_run(error: &CallError) -> bool {
+    matches!(&error.cause, CallCause::Api(kube::Error::Api(status))
+        if status.code == 400 && status.message.contains("dry run"))
+}

@@ -1,0 +1,376 @@
+//! What the agent may do in the cluster, as data: preflight asks the API server for each of these
+//! rights, and a test holds the table against `packaging/manifests/20-rbac.yaml`, both ways.
+
+use std::fmt;
+
+/// Where a right holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// In the agent's own namespace.
+    Own,
+    /// In each of [`MANAGED_NAMESPACES`].
+    Managed,
+    /// In the whole cluster, or on cluster-scoped objects.
+    Cluster,
+}
+
+/// Some verbs on some resources of one group.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    /// Where.
+    pub scope: Scope,
+    /// API group; empty for the core group.
+    pub group: &'static str,
+    /// Resources, with subresources as `pods/log`.
+    pub resources: &'static [&'static str],
+    /// Objects by name; empty for all.
+    pub names: &'static [&'static str],
+    /// Verbs.
+    pub verbs: &'static [&'static str],
+}
+
+/// Namespaces whose objects releases may own.
+pub const MANAGED_NAMESPACES: &[&str] = &["mendix-operator", "mendix-monitoring"];
+
+const READ: &[&str] = &["get", "list", "watch"];
+const OWN: &[&str] = &["get", "list", "watch", "create", "patch", "update", "delete"];
+const MANAGE: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
+const RBAC: &[&str] = &["get", "list", "watch", "create", "patch", "delete", "escalate", "bind"];
+
+/// Every right the agent needs.
+pub const REQUIRED: &[Access] = &[
+    // Identity, trust state, bundles and pre-images; its custom resources; events about them.
+    Access {
+        scope: Scope::Own,
+        group: "",
+        resources: &["secrets"],
+        names: &[],
+        verbs: &["get", "list", "create", "patch", "update", "delete"],
+    },
+    Access {
+        scope: Scope::Own,
+        group: "agent.mendix.com",
+        resources: &[
+            "agentstatuses",
+            "patchbundles",
+            "managedcomponents",
+            "supporttickets",
+            "logsnapshots",
+        ],
+        names: &[],
+        verbs: OWN,
+    },
+    Access {
+        scope: Scope::Own,
+        group: "agent.mendix.com",
+        resources: &[
+            "agentstatuses/status",
+            "patchbundles/status",
+            "managedcomponents/status",
+            "supporttickets/status",
+            "logsnapshots/status",
+        ],
+        names: &[],
+        verbs: &["get", "patch", "update"],
+    },
+    Access {
+        scope: Scope::Own,
+        group: "agent.mendix.com",
+        resources: &["logsharingpolicies"],
+        names: &[],
+        verbs: READ,
+    },
+    Access {
+        scope: Scope::Own,
+        group: "events.k8s.io",
+        resources: &["events"],
+        names: &[],
+        verbs: &["create", "patch"],
+    },
+    // What components own, and what a consented snapshot reads.
+    Access {
+        scope: Scope::Managed,
+        group: "",
+        resources: &["configmaps", "services", "serviceaccounts", "persistentvolumeclaims"],
+        names: &[],
+        verbs: MANAGE,
+    },
+    Access {
+        scope: Scope::Managed,
+        group: "apps",
+        resources: &["deployments", "statefulsets", "daemonsets"],
+        names: &[],
+        verbs: MANAGE,
+    },
+    Access {
+        scope: Scope::Managed,
+        group: "batch",
+        resources: &["jobs"],
+        names: &[],
+        verbs: MANAGE,
+    },
+    Access {
+        scope: Scope::Managed,
+        group: "policy",
+        resources: &["poddisruptionbudgets"],
+        names: &[],
+        verbs: MANAGE,
+    },
+    Access {
+        scope: Scope::Managed,
+        group: "networking.k8s.io",
+        resources: &["networkpolicies"],
+        names: &[],
+        verbs: MANAGE,
+    },
+    Access {
+        scope: Scope::Managed,
+        group: "rbac.authorization.k8s.io",
+        resources: &["roles", "rolebindings"],
+        names: &[],
+        verbs: RBAC,
+    },
+    Access {
+        scope: Scope::Managed,
+        group: "privatecloud.mendix.com",
+        resources: &["operatorconfigurations"],
+        names: &[],
+        verbs: MANAGE,
+    },
+    Access {
+        scope: Scope::Managed,
+        group: "apps",
+        resources: &["replicasets"],
+        names: &[],
+        verbs: &["get", "list"],
+    },
+    Access {
+        scope: Scope::Managed,
+        group: "",
+        resources: &["pods", "events"],
+        names: &[],
+        verbs: &["get", "list"],
+    },
+    Access {
+        scope: Scope::Managed,
+        group: "",
+        resources: &["pods/log"],
+        names: &[],
+        verbs: &["get"],
+    },
+    // Cluster-scoped objects: named ones for writing, lists for watching.
+    Access {
+        scope: Scope::Cluster,
+        group: "",
+        resources: &["namespaces"],
+        names: &["kube-system"],
+        verbs: &["get"],
+    },
+    Access {
+        scope: Scope::Cluster,
+        group: "",
+        resources: &["namespaces"],
+        names: MANAGED_NAMESPACES,
+        verbs: &["get", "create", "patch", "delete"],
+    },
+    Access {
+        scope: Scope::Cluster,
+        group: "",
+        resources: &["namespaces", "nodes"],
+        names: &[],
+        verbs: &["list", "watch"],
+    },
+    Access {
+        scope: Scope::Cluster,
+        group: "apiextensions.k8s.io",
+        resources: &["customresourcedefinitions"],
+        names: &[],
+        verbs: READ,
+    },
+    Access {
+        scope: Scope::Cluster,
+        group: "apiextensions.k8s.io",
+        resources: &["customresourcedefinitions"],
+        names: &[
+            "mendixapps.privatecloud.mendix.com",
+            "builds.privatecloud.mendix.com",
+            "endpoints.privatecloud.mendix.com",
+            "runtimes.privatecloud.mendix.com",
+            "storageinstances.privatecloud.mendix.com",
+            "storageplans.privatecloud.mendix.com",
+            "operatorconfigurations.privatecloud.mendix.com",
+            "operatorversions.privatecloud.mendix.com",
+        ],
+        verbs: &["create", "patch", "delete"],
+    },
+    Access {
+        scope: Scope::Cluster,
+        group: "rbac.authorization.k8s.io",
+        resources: &["clusterroles", "clusterrolebindings"],
+        names: &[],
+        verbs: &["list", "watch"],
+    },
+    Access {
+        scope: Scope::Cluster,
+        group: "rbac.authorization.k8s.io",
+        resources: &["clusterroles", "clusterrolebindings"],
+        names: &["mendix-operator", "mendix-monitoring"],
+        verbs: &["get", "create", "patch", "delete", "escalate", "bind"],
+    },
+];
+
+/// One verb on one resource in one place: what the API server is asked about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Right {
+    /// Namespace; `None` for the whole cluster.
+    pub namespace: Option<String>,
+    /// API group; empty for the core group.
+    pub group: &'static str,
+    /// Resource, with its subresource as `pods/log`.
+    pub resource: &'static str,
+    /// Object; `None` for all.
+    pub name: Option<&'static str>,
+    /// Verb.
+    pub verb: &'static str,
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.verb, self.resource)?;
+        if !self.group.is_empty() {
+            write!(f, ".{}", self.group)?;
+        }
+        if let Some(name) = self.name {
+            write!(f, " {name}")?;
+        }
+        match &self.namespace {
+            Some(namespace) => write!(f, " in {namespace}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// [`REQUIRED`], one right at a time, for an agent in namespace `own`.
+pub fn rights(own: &str) -> Vec<Right> {
+    let mut rights = Vec::new();
+    for access in REQUIRED {
+        let namespaces: Vec<Option<String>> = match access.scope {
+            Scope::Own => vec![Some(own.to_owned())],
+            Scope::Managed => MANAGED_NAMESPACES.iter().map(|it| Some((*it).into())).collect(),
+            Scope::Cluster => vec![None],
+        };
+        let names: Vec<Option<&str>> = match access.names {
+            [] => vec![None],
+            names => names.iter().copied().map(Some).collect(),
+        };
+        for namespace in &namespaces {
+            for resource in access.resources {
+                for name in &names {
+                    rights.extend(access.verbs.iter().map(|verb| Right {
+                        namespace: namespace.clone(),
+                        group: access.group,
+                        resource,
+                        name: *name,
+                        verb,
+                    }));
+                }
+            }
+        }
+    }
+    rights
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use k8s_openapi::api::rbac::v1::PolicyRule;
+    use serde::Deserialize;
+
+    use super::*;
+
+    const MANIFEST: &str = include_str!("../../../packaging/manifests/20-rbac.yaml");
+
+    #[derive(Deserialize)]
+    struct Document {
+        kind: String,
+        metadata: Metadata,
+        #[serde(default)]
+        rules: Vec<PolicyRule>,
+    }
+
+    #[derive(Deserialize)]
+    struct Metadata {
+        name: String,
+    }
+
+    type Flat = (Scope, String, String, String, String);
+
+    fn flatten(
+        scope: Scope,
+        groups: &[String],
+        resources: &[String],
+        names: &[String],
+        verbs: &[String],
+        all: &mut BTreeSet<Flat>,
+    ) {
+        let any = [String::new()];
+        let names = if names.is_empty() { &any } else { names };
+        for group in groups {
+            for resource in resources {
+                for name in names {
+                    for verb in verbs {
+                        all.insert((
+                            scope,
+                            group.clone(),
+                            resource.clone(),
+                            name.clone(),
+                            verb.clone(),
+                        ));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_and_the_manifest_grant_the_same() {
+        let mut granted = BTreeSet::new();
+        for text in MANIFEST.split("\n---\n") {
+            let document: Document = serde_saphyr::from_str(text).unwrap();
+            let scope = match (document.kind.as_str(), document.metadata.name.as_str()) {
+                ("Role", "mendix-agent") => Scope::Own,
+                ("ClusterRole", "mendix-agent-managed-namespace") => Scope::Managed,
+                ("ClusterRole", "mendix-agent") => Scope::Cluster,
+                ("ServiceAccount" | "RoleBinding" | "ClusterRoleBinding", _) => continue,
+                (kind, name) => panic!("{kind} {name} is in the manifest and not in this test"),
+            };
+            for rule in document.rules {
+                let or_none = Option::unwrap_or_default;
+                let (groups, names) = (or_none(rule.api_groups), or_none(rule.resource_names));
+                let resources = or_none(rule.resources);
+                flatten(scope, &groups, &resources, &names, &rule.verbs, &mut granted);
+            }
+        }
+        let mut required = BTreeSet::new();
+        let owned = |list: &[&str]| list.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+        for access in REQUIRED {
+            let (group, resources) = ([access.group.to_owned()], owned(access.resources));
+            let (names, verbs) = (owned(access.names), owned(access.verbs));
+            flatten(access.scope, &group, &resources, &names, &verbs, &mut required);
+        }
+        let ungranted: Vec<_> = required.difference(&granted).collect();
+        let unlisted: Vec<_> = granted.difference(&required).collect();
+        assert!(ungranted.is_empty(), "in REQUIRED and not in the manifest: {ungranted:#?}");
+        assert!(unlisted.is_empty(), "in the manifest and not in REQUIRED: {unlisted:#?}");
+    }
+
+    #[test]
+    fn a_right_reads_like_kubectl() {
+        let rights = rights("mendix-agent");
+        let shown: Vec<String> = rights.iter().map(ToString::to_string).collect();
+        assert!(shown.contains(&"create secrets in mendix-agent".to_owned()));
+        assert!(shown.contains(&"get pods/log in mendix-monitoring".to_owned()));
+        assert!(shown.contains(&"get namespaces kube-system".to_owned()));
+    }
+}

@@ -1,0 +1,40 @@
+//! The report for people and for machines.
+
+use comfy_table::{ContentArrangement, Table, presets};
+
+use super::Report;
+
+/// Columns of the table; wide enough for a remedy, narrow enough for most terminals.
+const WIDTH: u16 = 120;
+
+impl Report {
+    /// A table for a terminal, with a list of remedies below it.
+    pub fn table(&self) -> String {
+        let mut table = Table::new();
+        table
+            .load_style(presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(WIDTH)
+            .set_header(["CHECK", "RESULT", "DETAIL"]);
+        for check in &self.checks {
+            table.add_row([check.name, check.result.as_str(), &check.detail]);
+        }
+        let mut text = table.trim_fmt();
+        for check in self.checks.iter().filter(|check| !check.remedy.is_empty()) {
+            text.push_str(&format!(
+                "\n\n{} ({}):\n  {}",
+                check.name,
+                check.result.as_str(),
+                check.remedy
+            ));
+        }
+        text.push('\n');
+        text
+    }
+
+    /// One JSON object: `{"result": "Passed", "checks": [{"name", "result", "detail", "remedy"}]}`.
+    pub fn json(&self) -> String {
+        let body = serde_json::json!({ "result": self.to_proto().result, "checks": self.checks });
+        format!("{body:#}\n")
+    }
+}

@@ -1,0 +1,398 @@
+//! A cluster of its own for each test, as far as the patch path can tell: an agent's namespace and a
+//! component's namespace on the shared API server, a release repository in memory, and a stand-in for
+//! the Deployment controller that reports pods ready, or not for images called `bad`.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use k8s_openapi::{
+    api::apps::v1::Deployment,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+    runtime::{WatchStreamExt, wait, watcher},
+};
+use mendix_agent::{
+    channel::Reports,
+    cluster::Cluster,
+    crd::{managed_component::ManagedComponent, patch_bundle::PatchBundle},
+    patch::{
+        driver::{Driver, Identity},
+        report::Reporter,
+        supply::{Supply, SupplyError},
+        take,
+    },
+};
+use mendix_agent_core::bundle::{
+    Authentic,
+    admission::HighWater,
+    blob,
+    index::{ComponentEntry, Gates, ReleaseClass, ReleaseIndex, Scope},
+    object::Object,
+};
+use mendix_test_kit::{apiserver::ApiServer, wait::eventually};
+use serde_json::{Value, json};
+use tokio::{sync::OnceCell, task::AbortHandle};
+use tokio_util::sync::CancellationToken;
+
+pub(super) const LONG: Duration = Duration::from_secs(60);
+pub(super) const COMPONENT: &str = "operator";
+
+/// Installs the agent's CRDs once.
+static DEFINITIONS: OnceCell<()> = OnceCell::const_new();
+
+pub(super) struct World {
+    pub(super) client: Client,
+    pub(super) cluster: Cluster,
+    /// Namespace of the component.
+    pub(super) target: String,
+    pub(super) supply: Shelf,
+    pub(super) reports: Reports,
+    controller: AbortHandle,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.controller.abort();
+    }
+}
+
+/// A release repository in memory.
+#[derive(Clone, Default)]
+pub(super) struct Shelf {
+    targets: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
+    accepted: Arc<Mutex<Option<HighWater>>>,
+}
+
+#[async_trait]
+impl Supply for Shelf {
+    async fn fetch(&self, target: &str) -> Result<Authentic, SupplyError> {
+        let bytes = self.targets.lock().unwrap().get(target).cloned();
+        bytes.map(|bytes| vouched(target, bytes)).ok_or_else(|| SupplyError {
+            is_transient: false,
+            message: format!("no target {target}"),
+        })
+    }
+
+    async fn high_water(&self) -> Option<HighWater> {
+        *self.accepted.lock().unwrap()
+    }
+
+    async fn accept(&self, release: HighWater) -> Result<(), SupplyError> {
+        *self.accepted.lock().unwrap() = Some(release);
+        Ok(())
+    }
+}
+
+fn vouched(target: &str, bytes: Vec<u8>) -> Authentic {
+    let digest = mendix_agent::patch::contents::sha256_hex(&bytes);
+    let mut sha256 = [0; 32];
+    hex::decode_to_slice(digest, &mut sha256).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "this test plays the release root")]
+    Authentic::vouched_by_release_root(target.to_owned(), sha256, bytes)
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        let server = ApiServer::shared().await.unwrap();
+        let client = server.client().await.unwrap();
+        DEFINITIONS.get_or_init(|| install_definitions(client.clone())).await;
+        let agent = server.namespace("agent").await.unwrap();
+        let target = server.namespace("target").await.unwrap();
+        let controller = tokio::spawn(play_controller(client.clone(), target.clone()));
+        Self {
+            cluster: Cluster::connect(client.clone(), agent).await.unwrap(),
+            client,
+            target,
+            supply: Shelf::default(),
+            reports: Reports::default(),
+            controller: controller.abort_handle(),
+        }
+    }
+
+    /// A driver as a freshly started process has it.
+    pub(super) fn driver(&self) -> Driver {
+        let reporter = Reporter::new(self.cluster.clone(), self.reports.clone());
+        let identity = Identity { agent_version: "1.0.0".into(), ring: Arc::new(String::new) };
+        Driver::new(self.cluster.clone(), reporter, identity)
+    }
+
+    /// Puts a release into the repository.
+    pub(super) fn publish(&self, sequence: u64, objects: &[Value]) -> Authentic {
+        self.publish_with(sequence, objects, |_| {})
+    }
+
+    pub(super) fn publish_with(
+        &self,
+        sequence: u64,
+        objects: &[Value],
+        change: impl FnOnce(&mut ReleaseIndex),
+    ) -> Authentic {
+        let objects: Vec<Object> =
+            objects.iter().map(|body| Object::from_body(body.clone()).unwrap()).collect();
+        let blob = blob::encode(&objects).unwrap();
+        let mut kinds: Vec<String> = objects.iter().map(|object| object.id.group_kind()).collect();
+        kinds.sort();
+        kinds.dedup();
+        let mut images: Vec<String> = objects.iter().flat_map(|o| images(&o.body)).collect();
+        images.sort();
+        images.dedup();
+        let mut index = ReleaseIndex {
+            schema: 1,
+            release_id: format!("r{sequence}"),
+            sequence,
+            class: ReleaseClass::Critical,
+            not_before: None,
+            apply_by: None,
+            audience: vec![],
+            agent_versions: Default::default(),
+            kubernetes_versions: Default::default(),
+            from: vec![],
+            blocked_from: vec![],
+            components: vec![ComponentEntry {
+                name: COMPONENT.into(),
+                version: format!("1.{sequence}"),
+                phase: 1,
+                blob: blob.reference.clone(),
+                images,
+                scope: Scope { namespaces: vec![self.target.clone()], kinds },
+                gates: Gates { timeout_seconds: 30, soak_seconds: 0 },
+                adopt: false,
+                exceptions: vec![],
+            }],
+            deletes: vec![],
+        };
+        change(&mut index);
+        let mut targets = self.supply.targets.lock().unwrap();
+        targets.insert(blob.reference.target, blob.bytes);
+        let target = ReleaseIndex::target_name(&index.release_id);
+        vouched(&target, index.canonical_bytes())
+    }
+
+    /// Carries a release to its end.
+    pub(super) async fn take(&self, index: Authentic) -> PatchBundle {
+        let token = CancellationToken::new();
+        let driver = self.driver();
+        let work = take(&driver, index, &self.supply, &token, &token);
+        tokio::time::timeout(LONG, work).await.expect("the run ends").expect("the run is driven")
+    }
+
+    pub(super) async fn get(&self, kind: &str, name: &str) -> Option<Value> {
+        let path = match kind {
+            "Deployment" => "apis/apps/v1/namespaces/NS/deployments",
+            "ConfigMap" => "api/v1/namespaces/NS/configmaps",
+            "Secret" => "api/v1/namespaces/NS/secrets",
+            "Role" => "apis/rbac.authorization.k8s.io/v1/namespaces/NS/roles",
+            "RoleBinding" => "apis/rbac.authorization.k8s.io/v1/namespaces/NS/rolebindings",
+            "PersistentVolumeClaim" => "api/v1/namespaces/NS/persistentvolumeclaims",
+            other => panic!("kind {other}"),
+        };
+        let path = format!("/{}/{name}", path.replace("NS", &self.target));
+        let request = http::Request::get(path).body(vec![]).unwrap();
+        match self.client.request::<Value>(request).await {
+            Ok(object) => Some(object),
+            Err(kube::Error::Api(status)) if status.code == 404 => None,
+            Err(error) => panic!("{kind} {name}: {error}"),
+        }
+    }
+
+    /// What a rollback has to bring back: everything of the component's objects but the server's
+    /// bookkeeping.
+    pub(super) async fn contents(&self) -> BTreeMap<String, Value> {
+        let mut all = BTreeMap::new();
+        for (kind, path) in [
+            ("Deployment", "apis/apps/v1/namespaces/NS/deployments"),
+            ("ConfigMap", "api/v1/namespaces/NS/configmaps"),
+            ("Secret", "api/v1/namespaces/NS/secrets"),
+            ("Role", "apis/rbac.authorization.k8s.io/v1/namespaces/NS/roles"),
+            ("RoleBinding", "apis/rbac.authorization.k8s.io/v1/namespaces/NS/rolebindings"),
+            ("PersistentVolumeClaim", "api/v1/namespaces/NS/persistentvolumeclaims"),
+        ] {
+            let path = format!("/{}", path.replace("NS", &self.target));
+            let list: Value =
+                self.client.request(http::Request::get(path).body(vec![]).unwrap()).await.unwrap();
+            for item in list["items"].as_array().unwrap() {
+                let name = item["metadata"]["name"].as_str().unwrap().to_owned();
+                all.insert(format!("{kind}/{name}"), comparable(item));
+            }
+        }
+        all
+    }
+
+    pub(super) async fn component(&self) -> Option<ManagedComponent> {
+        let api: Api<ManagedComponent> = self.cluster.own();
+        api.get_opt(COMPONENT).await.unwrap()
+    }
+
+    pub(super) async fn bundle(&self, release_id: &str) -> Option<PatchBundle> {
+        let api: Api<PatchBundle> = self.cluster.own();
+        let all = api.list(&ListParams::default()).await.unwrap();
+        all.items.into_iter().find(|bundle| bundle.spec.release_id == release_id)
+    }
+
+    /// Somebody else changes an object.
+    pub(super) async fn meddle(&self, kind: &str, name: &str, patch: Value) {
+        let (api_version, plural) = match kind {
+            "Deployment" => ("apis/apps/v1", "deployments"),
+            "ConfigMap" => ("api/v1", "configmaps"),
+            other => panic!("kind {other}"),
+        };
+        let target = &self.target;
+        let path =
+            format!("/{api_version}/namespaces/{target}/{plural}/{name}?fieldManager=kubectl-edit");
+        let request = http::Request::patch(path)
+            .header("content-type", "application/strategic-merge-patch+json")
+            .body(serde_json::to_vec(&patch).unwrap())
+            .unwrap();
+        self.client.request::<Value>(request).await.unwrap();
+    }
+}
+
+pub(super) fn state(bundle: &PatchBundle) -> &str {
+    bundle.status.as_ref().map(|status| status.state.as_str()).unwrap_or_default()
+}
+
+pub(super) fn message(bundle: &PatchBundle) -> &str {
+    bundle.status.as_ref().and_then(|status| status.message.as_deref()).unwrap_or_default()
+}
+
+fn comparable(object: &Value) -> Value {
+    let mut object = object.clone();
+    object.as_object_mut().unwrap().remove("status");
+    let metadata = object["metadata"].as_object_mut().unwrap();
+    for key in ["resourceVersion", "generation", "managedFields", "selfLink"] {
+        metadata.remove(key);
+    }
+    object
+}
+
+fn images(value: &Value) -> Vec<String> {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .flat_map(|(key, value)| match (key.as_str(), value) {
+                ("image", Value::String(image)) => vec![image.clone()],
+                _ => images(value),
+            })
+            .collect(),
+        Value::Array(items) => items.iter().flat_map(images).collect(),
+        _ => vec![],
+    }
+}
+
+async fn install_definitions(client: Client) {
+    let api: Api<CustomResourceDefinition> = Api::all(client);
+    for crd in mendix_agent::crd::all() {
+        let name = crd.name_any();
+        api.patch(&name, &PatchParams::apply("install").force(), &Patch::Apply(&crd))
+            .await
+            .unwrap();
+        let established = wait::conditions::is_crd_established();
+        let established = wait::await_condition(api.clone(), &name, established);
+        tokio::time::timeout(LONG, established).await.unwrap().unwrap();
+    }
+}
+
+/// Says of every Deployment that its pods are ready, or that they will not get there.
+async fn play_controller(client: Client, namespace: String) {
+    let api: Api<Deployment> = Api::namespaced(client, &namespace);
+    let mut changes = watcher::watcher(api.clone(), watcher::Config::default())
+        .default_backoff()
+        .applied_objects()
+        .boxed();
+    while let Some(change) = changes.next().await {
+        let Ok(deployment) = change else { continue };
+        let generation = deployment.metadata.generation;
+        let seen = deployment.status.as_ref().and_then(|status| status.observed_generation);
+        if seen == generation {
+            continue;
+        }
+        let value = serde_json::to_value(&deployment).unwrap();
+        let bad = images(&value["spec"]["template"]).iter().any(|image| image.contains("bad"));
+        let wanted = deployment.spec.replicas.unwrap_or(1);
+        let status = if bad {
+            json!({"observedGeneration": generation, "replicas": wanted, "updatedReplicas": wanted,
+                   "availableReplicas": 0, "readyReplicas": 0, "conditions": [
+                {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded",
+                 "message": "has timed out progressing"}]})
+        } else {
+            json!({"observedGeneration": generation, "replicas": wanted, "updatedReplicas": wanted,
+                   "availableReplicas": wanted, "readyReplicas": wanted, "conditions": [
+                {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable", "message": ""},
+                {"type": "Available", "status": "True", "reason": "MinimumReplicasAvailable", "message": ""}]})
+        };
+        let name = deployment.metadata.name.unwrap_or_default();
+        let patch = Patch::Merge(json!({"status": status}));
+        let _gone_meanwhile = api.patch_status(&name, &PatchParams::default(), &patch).await;
+    }
+}
+
+/// Objects of a component as a release names them.
+pub(super) struct Parts<'a>(pub(super) &'a World);
+
+impl Parts<'_> {
+    fn meta(&self, name: &str) -> Value {
+        json!({"name": name, "namespace": self.0.target})
+    }
+
+    pub(super) fn config(&self, name: &str, data: Value) -> Value {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": self.meta(name), "data": data})
+    }
+
+    pub(super) fn claim(&self, name: &str) -> Value {
+        json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": self.meta(name), "spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}})
+    }
+
+    pub(super) fn binding(&self, role: &str) -> Value {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": self.meta("operator"),
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role},
+            "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": self.0.target}]})
+    }
+
+    pub(super) fn deployment(&self, image: &str, replicas: Option<u32>) -> Value {
+        let mut deployment = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "operator", "namespace": self.0.target, "labels": {"app": "operator"}},
+            "spec": {"selector": {"matchLabels": {"app": "operator"}}, "template": {
+                "metadata": {"labels": {"app": "operator"}},
+                "spec": {"containers": [{
+                    "name": "operator", "image": image_ref(image),
+                    "env": [{"name": "MODE", "value": "prod"}],
+                    "resources": {"requests": {"cpu": "1000m"}}}]}}}});
+        if let Some(replicas) = replicas {
+            deployment["spec"]["replicas"] = replicas.into();
+        }
+        deployment
+    }
+}
+
+/// An image by digest.
+pub(super) fn image_ref(name: &str) -> String {
+    format!("registry.example/{name}@sha256:{}", "ab".repeat(32))
+}
+
+/// Waits until `look` says yes.
+pub(super) async fn until(what: &str, mut look: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + LONG;
+    while !look().await {
+        assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(mendix_test_kit::wait::POLL).await;
+    }
+}
+
+/// Waits until the record of a release is in a state.
+pub(super) async fn until_state(world: &World, release_id: &str, wanted: &str) {
+    let reached = eventually(LONG, format!("{release_id} is {wanted}"), || async {
+        let bundle = world.bundle(release_id).await?;
+        (state(&bundle) == wanted).then_some(())
+    });
+    reached.await.unwrap();
+}
