@@ -232,7 +232,11 @@ fn item(items: &[Value], step: &str) -> Option<usize> {
     let (key, wanted) = step.strip_prefix('[')?.strip_suffix(']')?.split_once('=')?;
     items.iter().position(|item| match item.get(key) {
         Some(Value::String(text)) => text == wanted,
-        Some(other) => *other == wanted,
+        // A number or a boolean: the step holds its JSON text.
+        Some(other) => {
+            let text = other.to_string();
+            text == wanted
+        }
         None => false,
     })
 }
