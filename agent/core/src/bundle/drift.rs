@@ -232,11 +232,7 @@ fn item(items: &[Value], step: &str) -> Option<usize> {
     let (key, wanted) = step.strip_prefix('[')?.strip_suffix(']')?.split_once('=')?;
     items.iter().position(|item| match item.get(key) {
         Some(Value::String(text)) => text == wanted,
-        // A number or a boolean: the step holds its JSON text.
-        Some(other) => {
-            let text = other.to_string();
-            text == wanted
-        }
+        Some(other) => serde_json::from_str::<Value>(wanted).is_ok_and(|wanted| *other == wanted),
         None => false,
     })
 }
