@@ -565,7 +565,8 @@ mod tests {
     #[expect(dead_code, reason = "compiling it is the test")]
     fn the_path_can_be_supervised(cluster: Cluster, handles: Handles, outcomes: RequestOutcomes) {
         fn supervised(_: impl Future + Send) {}
-        let identity = Identity { agent_version: String::new(), ring: std::sync::Arc::new(String::new) };
+        let identity =
+            Identity { agent_version: String::new(), ring: std::sync::Arc::new(String::new) };
         let cancel = CancellationToken::new();
         supervised(run(cluster, PathBuf::new(), identity, handles, outcomes, cancel));
     }
