@@ -22,9 +22,9 @@ const SECRETS: [&str; 3] =
 
 /// A component with one pod whose log holds secrets, and a customer's pod that wears its label.
 async fn noisy_world() -> World {
-    let world = World::new().await;
-    world.pod("noisy-1-abc", true, json!({})).await;
-    world.pod("shop-1-xyz", false, json!({})).await;
+    let world = Box::pin(World::new()).await;
+    Box::pin(world.pod("noisy-1-abc", true, json!({}))).await;
+    Box::pin(world.pod("shop-1-xyz", false, json!({}))).await;
     let text = lines(
         minutes_ago(10),
         &[

@@ -1,4 +1,5 @@
 //! Integration tests of the agent: one binary, so that they share one API server and one link step.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 mod channel;
 mod logs;
