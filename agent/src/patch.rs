@@ -99,7 +99,7 @@ pub async fn run(
     let driver = Driver::new(cluster.clone(), reporter.clone(), identity);
     let drift = drift::Drift::new(&driver);
     let controller = Controller { cluster, trust_dir, driver, drift, handles, outcomes };
-    match controller.run(&cancel).await {
+    match Box::pin(controller.run(&cancel)).await {
         Err(PatchError::Drive(DriveError::Stopped)) => Ok(()),
         result => result,
     }
@@ -199,14 +199,7 @@ impl Controller {
                 () = watcher => work.await,
             };
             given_up.cancel();
-            match result {
-                Ok(()) => {}
-                Err(PatchError::Drive(error @ DriveError::Record { .. })) => {
-                    // Somebody else carries on, or the record can't be written: look at it anew.
-                    return Err(error.into());
-                }
-                Err(error) => return Err(error),
-            }
+            result?;
         }
     }
 

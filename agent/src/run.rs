@@ -149,8 +149,7 @@ fn start(
     let path = (cluster.clone(), config.trust_dir.clone(), handles.clone(), outcomes.clone());
     supervisor.spawn("patch", move |token| {
         let (cluster, trust_dir, handles, outcomes) = path.clone();
-        let identity = identity.clone();
-        on_own_thread(move || patch::run(cluster, trust_dir, identity, handles, outcomes, token))
+        patch::run(cluster, trust_dir, identity.clone(), handles, outcomes, token)
     });
     let path = (cluster.clone(), config.trust_dir.clone(), handles.clone(), outcomes);
     supervisor.spawn("logs", move |token| {
@@ -172,24 +171,6 @@ fn start(
             token,
         )
     });
-}
-
-/// Runs a future on a thread of its own. The patch path compares and hashes whole releases between its
-/// awaits, which must not hold up a heartbeat; and its futures borrow too much to move between threads.
-async fn on_own_thread<F, Fut>(start: F) -> Fut::Output
-where
-    F: FnOnce() -> Fut + Send + 'static,
-    Fut: Future<Output: Send + 'static>,
-{
-    let runtime = tokio::runtime::Handle::current();
-    match tokio::task::spawn_blocking(move || runtime.block_on(start())).await {
-        Ok(ended) => ended,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // Only a runtime that goes down cancels a blocking task, and drops this future next.
-            Err(_) => std::future::pending().await,
-        },
-    }
 }
 
 async fn connect(client: Client, namespace: String) -> Result<Cluster, ClusterError> {

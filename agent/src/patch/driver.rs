@@ -65,7 +65,7 @@ pub enum DriveError {
         release: String,
         /// The cause.
         #[source]
-        source: CallError,
+        source: Box<CallError>,
     },
     /// The record holds a state that this build does not know.
     #[error("the record of release {release} is in state {state:?}, which this agent doesn't know")]
@@ -231,7 +231,9 @@ impl Driver {
         let bundle = match saved.await {
             Ok(bundle) => bundle,
             Err(StepError::Stopped) => return Err(DriveError::Stopped),
-            Err(StepError::Call(source)) => return Err(DriveError::Record { release, source }),
+            Err(StepError::Call(source)) => {
+                return Err(DriveError::Record { release, source: Box::new(source) });
+            }
         };
         tracing::info!(release, state = %to, message, "release run");
         if to == State::Committed {

@@ -6,9 +6,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use mendix_test_kit::{agent_image, progress::Progress as KitProgress};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::Command,
+    task::spawn_blocking,
 };
 
 use crate::ui::Progress;
@@ -30,18 +32,12 @@ pub async fn build(progress: &Progress) -> Result<Binaries> {
     progress.say("building mendix-control-plane");
     // Both packages, so that cargo gives their dependencies the same features as in the demo's own
     // build, and builds none of them twice.
-    let packages = ["--package", "mendix-control-plane", "--package", "mendix-agent"];
-    cargo(progress, &[&["build"][..], &packages[..]].concat()).await?;
-    progress.say("building mendix-agent, statically linked");
-    // The flag reaches only the last step, the link: everything else is shared with other builds.
-    let link = ["--", "-C", "target-feature=+crt-static"];
-    let rustc = ["rustc", "--package", "mendix-agent", "--bin", "mendix-agent"];
-    cargo(progress, &[&rustc[..], &link[..]].concat()).await?;
-    let folder = target_folder().await?.join("debug");
-    Ok(Binaries {
-        agent: folder.join("mendix-agent"),
-        control_plane: folder.join("mendix-control-plane"),
-    })
+    cargo(progress, &["build", "--package", "mendix-control-plane", "--package", "mendix-agent"])
+        .await?;
+    let control_plane = target_folder().await?.join("debug/mendix-control-plane");
+    let say = KitProgress::to(progress.sayer());
+    let agent = spawn_blocking(move || agent_image::build(agent_image::AGENT, &say)).await??;
+    Ok(Binaries { agent, control_plane })
 }
 
 /// Root of the workspace.

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use kube::Client;
 use mendix_control_plane::{Store, store::AgentRecord};
 use mendix_test_kit::{
+    agent_image,
     apiserver::AuditLog,
     image::Image,
     node::{Node, NodeOptions},
@@ -106,7 +107,9 @@ impl Stage {
         };
         let node = Node::start(options).await?;
         progress.say("importing the images");
-        let agent = agent_image(&binaries, &folder)?;
+        let agent = agent_image::image(&binaries.agent, "demo")
+            .write(&folder.join("mendix-agent.tar"))
+            .context("write the agent's image")?;
         node.import_image(&agent.path).await?;
         let workload = workload_image(&node, &folder)?;
         node.import_image(&workload.path).await?;
@@ -329,17 +332,6 @@ impl Stage {
         }
         Ok(self.ui)
     }
-}
-
-fn agent_image(binaries: &Binaries, folder: &Path) -> Result<mendix_test_kit::image::Archive> {
-    let image = Image::new("localhost/mendix-agent", "demo")
-        .bytes("etc/passwd", 0o644, "agent:x:65532:65532:agent:/:/none\n")
-        .bytes("etc/group", 0o644, "agent:x:65532:\n")
-        .folder("tmp", 0o1777)
-        .file("mendix-agent", 0o755, &binaries.agent)
-        .entrypoint(&["/mendix-agent"])
-        .user("65532:65532");
-    image.write(&folder.join("mendix-agent.tar")).context("write the agent's image")
 }
 
 fn workload_image(node: &Node, folder: &Path) -> Result<mendix_test_kit::image::Archive> {

@@ -232,7 +232,7 @@ fn item(items: &[Value], step: &str) -> Option<usize> {
     let (key, wanted) = step.strip_prefix('[')?.strip_suffix(']')?.split_once('=')?;
     items.iter().position(|item| match item.get(key) {
         Some(Value::String(text)) => text == wanted,
-        Some(other) => other.to_string() == wanted,
+        Some(other) => serde_json::from_str::<Value>(wanted).is_ok_and(|wanted| *other == wanted),
         None => false,
     })
 }

@@ -43,7 +43,7 @@ pub async fn connects(stage: &Stage) -> Result<()> {
 /// # Errors
 /// When a check fails.
 pub async fn preflight(stage: &Stage) -> Result<()> {
-    let exec = ["-n", NAMESPACE, "exec", "deploy/mendix-agent", "--", "/mendix-agent", "preflight"];
+    let exec = ["-n", NAMESPACE, "exec", "deploy/mendix-agent", "--", "mendix-agent", "preflight"];
     stage.look(&exec).await
 }
 
@@ -86,7 +86,9 @@ pub async fn confined(stage: &Stage) -> Result<()> {
 fn agent_process() -> Result<Option<PathBuf>> {
     for entry in std::fs::read_dir("/proc").context("read /proc")? {
         let path = entry.context("read /proc")?.path();
-        if std::fs::read(path.join("cmdline")).is_ok_and(|line| line == b"/mendix-agent\0run\0") {
+        if std::fs::read(path.join("cmdline"))
+            .is_ok_and(|line| line == b"/usr/bin/mendix-agent\0run\0")
+        {
             return Ok(Some(path));
         }
     }

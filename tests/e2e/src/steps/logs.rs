@@ -102,7 +102,7 @@ pub async fn refused_once_solved(stage: &Stage) -> Result<()> {
 /// When it can't be shown.
 pub async fn record(stage: &Stage) -> Result<()> {
     stage.look(&["get", "mendix", "-A"]).await?;
-    let status = ["-n", NAMESPACE, "exec", "deploy/mendix-agent", "--", "/mendix-agent", "status"];
+    let status = ["-n", NAMESPACE, "exec", "deploy/mendix-agent", "--", "mendix-agent", "status"];
     stage.look(&status).await
 }
 

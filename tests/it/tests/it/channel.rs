@@ -1,5 +1,7 @@
 //! The channel end to end: the agent's own code, the reference control plane, a real API server.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 use std::{
     path::Path,
     sync::atomic::{AtomicU32, Ordering},

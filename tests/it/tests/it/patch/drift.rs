@@ -3,8 +3,13 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Event;
-use kube::{Api, api::ListParams};
-use mendix_agent::{channel::section_of, patch::drift::Drift};
+use kube::{
+    Api,
+    api::{ListParams, Patch, PatchParams},
+};
+use mendix_agent::{
+    channel::section_of, crd::managed_component::ManagedComponent, patch::drift::Drift,
+};
 use mendix_agent_proto::v1::{Section, report::Body};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -185,4 +190,21 @@ async fn what_a_request_to_recover_finds_is_put_back() {
     assert_eq!((recovery.objects, recovery.corrected), (2, 1));
     assert_eq!(recovery.failures, Vec::<String>::new());
     assert_eq!(world.contents().await, guarded.before);
+}
+
+#[tokio::test]
+async fn objects_of_a_run_that_is_not_over_are_left_to_it() {
+    let guarded = Guarded::new().await;
+    let world = &guarded.world;
+    let components: Api<ManagedComponent> = world.cluster.own();
+    let announced = json!({"status": {"run": {"bundle": "r2", "version": "1.2", "objects": 2}}});
+    components
+        .patch_status(COMPONENT, &PatchParams::default(), &Patch::Merge(&announced))
+        .await
+        .unwrap();
+    world.meddle("ConfigMap", "settings", json!({"data": {"a": "of the run"}})).await;
+    let recovery = guarded.drift.recover(&CancellationToken::new()).await.unwrap();
+    assert_eq!((recovery.corrected, recovery.failures.len()), (0, 2), "{:?}", recovery.failures);
+    let settings = world.get("ConfigMap", "settings").await.unwrap();
+    assert_eq!(settings["data"]["a"], "of the run");
 }
