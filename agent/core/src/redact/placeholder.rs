@@ -13,7 +13,7 @@ use super::{Class, SnapshotKey};
 pub(super) const LONGEST: usize = 26;
 
 /// Remembered values; a power of two.
-const REMEMBERED: usize = 256;
+const REMEMBERED: usize = 1024;
 /// Longest remembered value, bytes.
 const REMEMBERED_LEN: usize = 47;
 
