@@ -225,7 +225,9 @@ impl Lines {
         }
         let text = if unclean { self.cleaned.text.as_slice() } else { line };
         let body = timestamp_prefix(text);
-        let plain_lines = memchr::memmem::find(text, b"\\n").is_none();
+        // A search for one byte first: building one for two costs more than most lines.
+        let plain_lines =
+            memchr::memchr(b'\\', text).is_none() || memchr::memmem::find(text, b"\\n").is_none();
 
         let mut scan = Scan::new(text, body, &mut self.spans);
         if self.follow.waits() {

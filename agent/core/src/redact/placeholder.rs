@@ -134,7 +134,9 @@ pub(super) fn end_at(text: &[u8], at: usize) -> Option<usize> {
 /// The placeholder that `at` lies inside of, not at its edges.
 pub(super) fn around(text: &[u8], at: usize) -> Option<(usize, usize)> {
     let from = at.saturating_sub(LONGEST - 1);
-    let start = from + memchr::memmem::rfind(text.get(from..(at + 2).min(text.len()))?, b"[R:")?;
-    let end = end_at(text, start)?;
-    (start < at && at < end).then_some((start, end))
+    memchr::memrchr_iter(b'[', text.get(from..at)?).find_map(|bracket| {
+        let start = from + bracket;
+        let end = end_at(text, start)?;
+        (at < end).then_some((start, end))
+    })
 }
