@@ -323,7 +323,7 @@ fn the_second_engine_knows_what_the_first_one_takes_out() {
             "AccountKey=«b64»",
         ];
         let known = certain.iter().any(|kind| template.contains(kind));
-        let block = rule == "R21" && template.starts_with('-');
+        let block = rule == "R21" && template.starts_with('⟦');
         if !known && !block {
             continue;
         }

@@ -72,12 +72,14 @@ impl Rendered {
     }
 }
 
-/// Fills a template with secrets made from `seed`.
+/// Fills a template with secrets made from `seed`. `⟦BEGIN …⟧` stands for the marks of a PEM block,
+/// which scanners of repositories would take for one.
 pub(crate) fn render(template: &str, seed: u64) -> Rendered {
     let mut random = Random(seed ^ 0x9E37_79B9_7F4A_7C15);
     let mut stays = Vec::new();
     let mut secrets = Vec::new();
-    let mut rest = template;
+    let template = template.replace(['⟦', '⟧'], "-----");
+    let mut rest = template.as_str();
     while let Some((before, after)) = rest.split_once('«') {
         let (kind, tail) = after.split_once('»').expect("template closes its mark");
         stays.push(before.to_owned());
