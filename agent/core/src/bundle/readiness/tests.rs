@@ -52,7 +52,8 @@ fn failed(live: &Value, why: &str) {
 #[test]
 fn a_deployment_is_ready_when_only_new_pods_are_left_and_available() {
     let status = json!({
-        "observedGeneration": 2, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 3,
+        "observedGeneration": 2, "replicas": 3, "updatedReplicas": 3, "readyReplicas": 3,
+        "availableReplicas": 3,
         "conditions": [condition("Available", "True", "", "")],
     });
     let deployment =
@@ -61,8 +62,16 @@ fn a_deployment_is_ready_when_only_new_pods_are_left_and_available() {
     progressing(&deployment(json!({"observedGeneration": 1})), "generation 1 of 2");
     progressing(&deployment(json!({"observedGeneration": null})), "generation 0 of 2");
     progressing(&deployment(json!({"updatedReplicas": 2})), "2 of 3 pods are updated");
-    progressing(&deployment(json!({"replicas": 4})), "1 old pods are left");
-    progressing(&deployment(json!({"availableReplicas": 2})), "2 of 3 pods are available");
+    let surge = json!({"replicas": 4, "readyReplicas": 4, "availableReplicas": 4});
+    progressing(&deployment(surge), "1 old pods are left");
+    progressing(&deployment(json!({"availableReplicas": 2})), "2 of 3 updated pods are available");
+    let not_ready = json!({"readyReplicas": 2, "availableReplicas": 2});
+    progressing(&deployment(not_ready), "2 of 3 updated pods are ready");
+    // A pod too many on the way to fewer replicas is nobody's failure.
+    let more = json!({
+        "replicas": 4, "updatedReplicas": 4, "readyReplicas": 3, "availableReplicas": 3,
+    });
+    ready(&deployment(more));
     let paused =
         live("apps/v1", "Deployment", json!({"replicas": 3, "paused": true}), status.clone());
     progressing(&paused, "paused");
@@ -74,6 +83,29 @@ fn a_deployment_is_ready_when_only_new_pods_are_left_and_available() {
     let none =
         live("apps/v1", "Deployment", json!({"replicas": 0}), json!({"observedGeneration": 2}));
     ready(&none);
+}
+
+#[test]
+fn an_updated_pod_that_is_not_ready_is_named_before_the_old_ones_it_keeps_alive() {
+    let rollout = |wanted: i64, updated: i64, old: i64, available: i64| {
+        let status = json!({
+            "observedGeneration": 2, "replicas": updated + old, "updatedReplicas": updated,
+            "readyReplicas": available, "availableReplicas": available,
+        });
+        live("apps/v1", "Deployment", json!({"replicas": wanted}), status)
+    };
+    progressing(&rollout(1, 1, 1, 1), "0 of 1 updated pods are ready");
+    // The old one is sick, too.
+    progressing(&rollout(1, 1, 1, 0), "0 of 1 updated pods are ready");
+    progressing(&rollout(3, 1, 3, 3), "0 of 1 updated pods are ready");
+    progressing(&rollout(3, 2, 2, 3), "1 of 2 updated pods are ready");
+    progressing(&rollout(3, 2, 2, 4), "2 of 3 pods are updated");
+    progressing(&rollout(3, 3, 1, 4), "1 old pods are left");
+    let set = json!({
+        "observedGeneration": 2, "desiredNumberScheduled": 3, "currentNumberScheduled": 3,
+        "updatedNumberScheduled": 1, "numberAvailable": 2, "numberReady": 2,
+    });
+    progressing(&live("apps/v1", "DaemonSet", json!({}), set), "2 of 3 pods are ready");
 }
 
 #[test]
@@ -196,6 +228,48 @@ fn pods_are_judged_by_phase_conditions_and_what_their_containers_wait_for() {
         failed(&waits("InvalidImageName"), "main");
         progressing(&waits("ImagePullBackOff"), "ImagePullBackOff");
     }
+}
+
+#[test]
+fn a_pod_says_what_its_container_is_up_to() {
+    let pod = |phase: &str, list: &str, container: Value| {
+        let mut status = json!({
+            "phase": phase, "conditions": [condition("Ready", "False", "ContainersNotReady", "")],
+        });
+        status[list] = json!([with(&json!({"name": "main", "ready": false}), container)]);
+        live("v1", "Pod", json!({}), status)
+    };
+    let main = |container| pod("Running", "containerStatuses", container);
+    let running = json!({"running": {}});
+    progressing(
+        &main(json!({"state": running, "started": true})),
+        "container main runs; its readiness probe fails",
+    );
+    progressing(
+        &main(json!({"state": running, "started": false})),
+        "container main runs; its startup probe fails",
+    );
+    progressing(
+        &pod("Pending", "initContainerStatuses", json!({"state": running, "started": true})),
+        "init container main is not done",
+    );
+    let ended =
+        json!({"terminated": {"reason": "OOMKilled", "exitCode": 137, "message": "secret"}});
+    progressing(&main(json!({"state": ended})), "main ended with OOMKilled, exit code 137");
+    failed(
+        &pod("Failed", "containerStatuses", json!({"state": ended})),
+        "it has failed: container main ended with OOMKilled, exit code 137",
+    );
+    let crashing =
+        json!({"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": ended});
+    assert_eq!(
+        judge(&main(crashing)).reason(),
+        "container main waits: CrashLoopBackOff (ended with OOMKilled, exit code 137)",
+    );
+    // What is well says nothing; the pod's own condition is left.
+    let done = json!({"state": {"terminated": {"reason": "Completed", "exitCode": 0}}});
+    progressing(&main(done), "ContainersNotReady");
+    progressing(&main(json!({"state": running, "ready": true})), "ContainersNotReady");
 }
 
 #[test]

@@ -24,16 +24,25 @@ pub(super) fn deployment(live: Live<'_>) -> Readiness {
     }
     let wanted = live.number("/spec/replicas").unwrap_or(1);
     let updated = live.count("/status/updatedReplicas");
-    let total = live.count("/status/replicas");
+    let old = (live.count("/status/replicas") - updated).max(0);
     let available = live.count("/status/availableReplicas");
+    let ready = live.count("/status/readyReplicas").max(available);
+    // The counts are over old and updated pods alike. An old pod that is not ready goes before one
+    // that is, so those that are left count as ready.
+    let due = updated.min(wanted);
+    let of_updated = |count: i64| (count - old).clamp(0, due);
+    // What keeps a rollout from going on comes first: an updated pod that doesn't get ready is why
+    // others are not updated yet and why old ones are left.
+    for (count, what) in [(of_updated(ready), "ready"), (of_updated(available), "available")] {
+        if count < due {
+            return Readiness::progressing(format!("{count} of {due} updated pods are {what}"));
+        }
+    }
     if updated < wanted {
         return Readiness::progressing(format!("{updated} of {wanted} pods are updated"));
     }
-    if total > updated {
-        return Readiness::progressing(format!("{} old pods are left", total - updated));
-    }
-    if available < wanted {
-        return Readiness::progressing(format!("{available} of {wanted} pods are available"));
+    if old > 0 {
+        return Readiness::progressing(format!("{old} old pods are left"));
     }
     match live.condition("Available") {
         Some(condition) if !condition.is("True") => Readiness::progressing(condition.says()),
@@ -123,9 +132,10 @@ pub(super) fn daemon_set(live: Live<'_>) -> Readiness {
     };
     for (field, what) in [
         ("/status/currentNumberScheduled", "scheduled"),
-        ("/status/updatedNumberScheduled", "updated"),
-        ("/status/numberAvailable", "available"),
+        // Before "updated": a pod that doesn't get ready is why the others are not updated yet.
         ("/status/numberReady", "ready"),
+        ("/status/numberAvailable", "available"),
+        ("/status/updatedNumberScheduled", "updated"),
     ] {
         let count = live.count(field);
         if count < wanted {
@@ -153,40 +163,84 @@ pub(super) fn job(live: Live<'_>) -> Readiness {
 }
 
 pub(super) fn pod(live: Live<'_>) -> Readiness {
-    match live.text("/status/phase") {
-        "Succeeded" => return Readiness::Ready,
-        "Failed" => {
-            let says = [live.text("/status/reason"), live.text("/status/message")].join(" ");
-            return Readiness::failed(format!("it has failed {says}").trim_end());
-        }
-        _ => {}
+    if live.text("/status/phase") == "Succeeded" {
+        return Readiness::Ready;
     }
-    let mut waiting = None;
-    for list in ["/status/initContainerStatuses", "/status/containerStatuses"] {
+    let mut trouble = None;
+    for (list, role) in
+        [("/status/initContainerStatuses", Role::Init), ("/status/containerStatuses", Role::Main)]
+    {
         for container in live.list(list) {
-            let text = |pointer: &str| {
-                container.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+            let container = Live(container);
+            let Some(says) = container_trouble(container, role) else { continue };
+            let says = match role {
+                Role::Init => format!("init container {} {says}", container.text("/name")),
+                Role::Main => format!("container {} {says}", container.text("/name")),
             };
-            let reason = text("/state/waiting/reason");
-            let says = format!("container {} waits: {reason}", text("/name"));
-            if HOPELESS.contains(&reason) {
+            if HOPELESS.contains(&container.text("/state/waiting/reason")) {
                 return Readiness::failed(says);
             }
-            if !reason.is_empty() {
-                waiting.get_or_insert(says);
-            }
+            trouble.get_or_insert(says);
         }
+    }
+    if live.text("/status/phase") == "Failed" {
+        let says = [live.text("/status/reason"), live.text("/status/message")].join(" ");
+        let says = match (says.trim(), trouble) {
+            ("", Some(trouble)) => trouble,
+            (says, _) => says.to_owned(),
+        };
+        return Readiness::failed(format!("it has failed: {says}").trim_end_matches([' ', ':']));
     }
     match live.condition("Ready") {
         Some(ready) if ready.is("True") => Readiness::Ready,
         ready => {
             let unscheduled =
                 live.condition("PodScheduled").filter(|scheduled| scheduled.is("False"));
-            let says = waiting
+            let says = trouble
                 .or_else(|| unscheduled.map(|scheduled| scheduled.says()))
                 .or_else(|| ready.map(|ready| ready.says()))
                 .unwrap_or_else(|| "it has not started yet".into());
             Readiness::progressing(says)
         }
     }
+}
+
+/// What a container of a pod is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// It prepares the pod, or starts before the others and stays.
+    Init,
+    /// It does the pod's work.
+    Main,
+}
+
+/// What keeps a container from being ready, or done, to be said after its name; none when nothing
+/// does, or when its kubelet has not told yet.
+fn container_trouble(container: Live<'_>, role: Role) -> Option<String> {
+    let state = |name: &str| container.0.get("state").and_then(|state| state.get(name));
+    let waits = container.text("/state/waiting/reason");
+    if !waits.is_empty() {
+        let last = container.0.pointer("/lastState/terminated");
+        let last = last.map(|ended| format!(" ({})", how_it_ended(Live(ended))));
+        return Some(format!("waits: {waits}{}", last.unwrap_or_default()));
+    }
+    if let Some(ended) = state("terminated").map(Live).filter(|ended| ended.count("/exitCode") != 0)
+    {
+        return Some(how_it_ended(ended));
+    }
+    if state("running").is_none() || container.0.get("ready") != Some(&Value::Bool(false)) {
+        return None;
+    }
+    // A running container is ready as soon as its probes succeed.
+    Some(match (role, container.0.get("started")) {
+        (Role::Init, _) => "is not done".into(),
+        (Role::Main, Some(Value::Bool(false))) => "runs; its startup probe fails".into(),
+        (Role::Main, _) => "runs; its readiness probe fails".into(),
+    })
+}
+
+/// `ended with OOMKilled, exit code 137`. The message is left out: it is text of the program that ran.
+fn how_it_ended(terminated: Live<'_>) -> String {
+    let (reason, code) = (terminated.text("/reason"), terminated.count("/exitCode"));
+    format!("ended with {reason}, exit code {code}")
 }

@@ -1,0 +1,219 @@
+//! What single objects of a release, and their images, are refused for.
+
+use super::*;
+
+#[test]
+fn objects_stay_in_the_namespaces_and_kinds_of_their_component() {
+    let elsewhere = object("v1", "ConfigMap", Some("other"), "a");
+    assert_eq!(
+        refusals(one(vec![elsewhere]), &facts()),
+        only(Reason::NamespaceOutOfScope, "metadata.namespace")
+    );
+    let namespace = object("v1", "Namespace", None, "other");
+    assert_eq!(
+        refusals(one(vec![namespace]), &facts()),
+        only(Reason::NamespaceOutOfScope, "metadata.name")
+    );
+    let draft = one(vec![config_map("a")])
+        .change(|index| index.components[0].scope.kinds = vec!["apps/ConfigMap".into()]);
+    assert_eq!(refusals(draft, &facts()), only(Reason::KindOutOfScope, "kind"));
+}
+
+#[test]
+fn namespaces_of_kubernetes_and_of_the_agent_are_denied_also_when_in_scope() {
+    for namespace in ["kube-system", "kube-public", "kube-node-lease", "mendix-agent"] {
+        for (body, field) in [
+            (object("v1", "ConfigMap", Some(namespace), "a"), "metadata.namespace"),
+            (object("v1", "Namespace", None, namespace), "metadata.name"),
+        ] {
+            let draft = one(vec![body]).change(|index| {
+                index.components[0].scope.namespaces = vec![namespace.into()];
+            });
+            assert_eq!(
+                refusals(draft, &facts()),
+                only(Reason::NamespaceDenied, field),
+                "{namespace}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_agents_component_may_be_in_its_namespace_and_not_touch_its_state() {
+    let agent = |bodies| {
+        Draft::new(5).component("mendix-agent", 9, bodies).change(|index| {
+            index.components[0].scope.namespaces =
+                vec!["mendix-agent".into(), "kube-system".into()];
+        })
+    };
+    let own = Some("mendix-agent");
+    agent(vec![object("v1", "ConfigMap", own, "a")]).admit(&facts()).unwrap();
+    let secret = object("v1", "Secret", own, "mendix-agent-tuf");
+    assert_eq!(refusals(agent(vec![secret]), &facts()), only(Reason::AgentState, "kind"));
+    let policy = object("agent.mendix.com/v1alpha1", "LogSharingPolicy", own, "default");
+    assert_eq!(refusals(agent(vec![policy]), &facts()), only(Reason::AgentState, "apiVersion"));
+    let kube_system = object("v1", "ConfigMap", Some("kube-system"), "a");
+    assert_eq!(
+        refusals(agent(vec![kube_system]), &facts()),
+        only(Reason::NamespaceDenied, "metadata.namespace")
+    );
+}
+
+fn crd(group: &str, kind: &str, scope: &str) -> Value {
+    let name = format!("{}s.{group}", kind.to_lowercase());
+    let mut body = object("apiextensions.k8s.io/v1", "CustomResourceDefinition", None, &name);
+    body["spec"] = json!({"group": group, "names": {"kind": kind}, "scope": scope});
+    body
+}
+
+#[test]
+fn only_the_agents_component_defines_its_kinds() {
+    let body = crd("agent.mendix.com", "AgentStatus", "Namespaced");
+    assert_eq!(refusals(one(vec![body.clone()]), &facts()), only(Reason::AgentState, "spec.group"));
+    // The name alone says it too.
+    let renamed = with(body.clone(), "/spec/group", json!("example.com"));
+    assert_eq!(refusals(one(vec![renamed]), &facts()), only(Reason::AgentState, "spec.group"));
+    Draft::new(5).component("mendix-agent", 9, vec![body]).admit(&facts()).unwrap();
+}
+
+#[test]
+fn namespaced_kinds_have_a_namespace_and_others_have_none() {
+    let without = object("v1", "ConfigMap", None, "a");
+    assert_eq!(
+        refusals(one(vec![without]), &facts()),
+        only(Reason::NamespaceMissing, "metadata.namespace")
+    );
+    let role = object("rbac.authorization.k8s.io/v1", "ClusterRole", Some("mendix"), "a");
+    assert_eq!(
+        refusals(one(vec![role]), &facts()),
+        only(Reason::NamespaceUnexpected, "metadata.namespace")
+    );
+    // A custom kind, by its CRD in the release, by discovery, and unknown.
+    let build = object("privatecloud.mendix.com/v1alpha1", "Build", None, "a");
+    let definition = crd("privatecloud.mendix.com", "Build", "Namespaced");
+    assert_eq!(
+        refusals(one(vec![definition, build.clone()]), &facts()),
+        only(Reason::NamespaceMissing, "metadata.namespace")
+    );
+    let discovered = ClusterFacts {
+        custom_kinds: BTreeMap::from([(
+            "privatecloud.mendix.com/Build".into(),
+            KindScope::Namespaced,
+        )]),
+        ..facts()
+    };
+    assert_eq!(
+        refusals(one(vec![build.clone()]), &discovered),
+        only(Reason::NamespaceMissing, "metadata.namespace")
+    );
+    one(vec![build]).admit(&facts()).unwrap();
+}
+
+#[test]
+fn fields_of_servers_and_controllers_are_refused() {
+    for field in [
+        "generateName",
+        "ownerReferences",
+        "finalizers",
+        "managedFields",
+        "resourceVersion",
+        "uid",
+        "selfLink",
+        "generation",
+        "creationTimestamp",
+        "deletionTimestamp",
+    ] {
+        for value in [json!("x"), json!([]), Value::Null] {
+            let body = with(config_map("a"), &format!("/metadata/{field}"), value);
+            assert_eq!(
+                refusals(one(vec![body]), &facts()),
+                only(Reason::FieldForbidden, &format!("metadata.{field}"))
+            );
+        }
+    }
+    let status = with(config_map("a"), "/status", json!({}));
+    assert_eq!(refusals(one(vec![status]), &facts()), only(Reason::FieldForbidden, "status"));
+    let namespace = object("v1", "Namespace", None, "mendix");
+    let namespace = with(namespace, "/spec", json!({"finalizers": []}));
+    assert_eq!(
+        refusals(one(vec![namespace]), &facts()),
+        only(Reason::FieldForbidden, "spec.finalizers")
+    );
+}
+
+#[test]
+fn lists_are_refused() {
+    let list = with(object("v1", "List", Some("mendix"), "a"), "/items", json!([config_map("b")]));
+    assert!(refusals(one(vec![list]), &facts()).contains(&(Reason::ListForbidden, "kind".into())));
+    let list = with(object("v1", "ConfigMapList", Some("mendix"), "a"), "/items", json!([]));
+    assert!(refusals(one(vec![list]), &facts()).contains(&(Reason::ListForbidden, "kind".into())));
+}
+
+#[test]
+fn every_container_is_pinned_by_digest() {
+    let pod_spec = "spec.template.spec";
+    for (list, place) in
+        [("containers", "containers[0].image"), ("initContainers", "initContainers[0].image")]
+    {
+        for image in ["operator:latest", "operator", ""] {
+            let spec = json!({"template": {"spec": {list: [{"name": "a", "image": image}]}}});
+            let body = with(deployment(IMAGE), "/spec", spec);
+            let draft = one(vec![body]).change(|index| index.components[0].images.clear());
+            assert_eq!(
+                refusals(draft, &facts()),
+                only(Reason::ImageNotPinned, &format!("{pod_spec}.{place}"))
+            );
+        }
+    }
+    let without = with(deployment(IMAGE), "/spec/template/spec/containers", json!([{"name": "a"}]));
+    assert_eq!(
+        refusals(one(vec![without]), &facts()),
+        only(Reason::ImageNotPinned, "spec.template.spec.containers[0].image")
+    );
+    let volume = json!([{"name": "v", "image": {"reference": "data:latest"}}]);
+    let body = with(deployment(IMAGE), "/spec/template/spec/volumes", volume);
+    assert_eq!(
+        refusals(one(vec![body]), &facts()),
+        only(Reason::ImageNotPinned, "spec.template.spec.volumes[0].image.reference")
+    );
+}
+
+#[test]
+fn pod_templates_are_found_wherever_they_are() {
+    let tag = json!([{"name": "a", "image": "operator:1"}]);
+    let mut cron = object("batch/v1", "CronJob", Some("mendix"), "a");
+    cron["spec"] = json!({"jobTemplate": {"spec": {"template": {"spec": {"containers": tag}}}}});
+    let mut custom = object("example.com/v1", "Runner", Some("mendix"), "a");
+    custom["spec"] = json!({"pods": [{"template": {"spec": {"containers": tag}}}]});
+    for body in [cron, custom] {
+        let draft = one(vec![body]).change(|index| index.components[0].images.clear());
+        assert_eq!(refusals(draft, &facts())[0].0, Reason::ImageNotPinned);
+    }
+    // In a schema, `containers` is a property and not a container.
+    let schema =
+        json!([{"schema": {"openAPIV3Schema": {"properties": {"containers": {"type": "array"}}}}}]);
+    let definition = with(crd("example.com", "Runner", "Namespaced"), "/spec/versions", schema);
+    one(vec![definition]).admit(&facts()).unwrap();
+}
+
+#[test]
+fn ephemeral_containers_are_refused() {
+    let body =
+        with(deployment(IMAGE), "/spec/template/spec/ephemeralContainers", json!([{"name": "x"}]));
+    assert_eq!(
+        refusals(one(vec![body]), &facts()),
+        only(Reason::EphemeralContainers, "spec.template.spec.ephemeralContainers")
+    );
+}
+
+#[test]
+fn the_images_are_exactly_those_that_the_index_lists() {
+    let unlisted = one(vec![deployment(IMAGE)]).change(|index| index.components[0].images.clear());
+    assert_eq!(
+        refusals(unlisted, &facts()),
+        only(Reason::ImageNotListed, "spec.template.spec.containers[0].image")
+    );
+    let unused =
+        one(vec![config_map("a")]).change(|index| index.components[0].images.push(IMAGE.into()));
+    assert_eq!(refusals(unused, &facts()), only(Reason::ImageNotUsed, "images[0]"));
+}

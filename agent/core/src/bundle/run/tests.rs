@@ -1,0 +1,214 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const EVENTS: [Event; 14] = [
+    Event::Started,
+    Event::Received,
+    Event::PreflightPassed,
+    Event::Timed,
+    Event::PreImagesStored,
+    Event::Begun,
+    Event::Applied,
+    Event::Ready,
+    Event::Soaked,
+    Event::Restored,
+    Event::Failed,
+    Event::Stuck,
+    Event::Refused,
+    Event::Offered,
+];
+
+fn states(components: u32) -> Vec<State> {
+    use State as S;
+    let mut all = vec![
+        S::Offered,
+        S::Receiving,
+        S::Verified,
+        S::Preflighted,
+        S::Scheduled,
+        S::Snapshotted,
+        S::Committed,
+        S::RolledBack,
+        S::Held,
+        S::Refused,
+    ];
+    for k in 0..components {
+        all.extend([S::Applying(k), S::Gating(k), S::Soaking(k), S::RollingBack(k)]);
+    }
+    all
+}
+
+/// What the edge may report for a step: the good outcome first.
+fn outcomes(step: Step) -> &'static [Event] {
+    match step {
+        Step::Start => &[Event::Started, Event::Refused],
+        Step::Receive => &[Event::Received, Event::Refused],
+        Step::Preflight => &[Event::PreflightPassed, Event::Refused],
+        Step::Time => &[Event::Timed, Event::Refused],
+        Step::Snapshot => &[Event::PreImagesStored, Event::Refused],
+        Step::Begin => &[Event::Begun, Event::Failed],
+        Step::Apply(_) => &[Event::Applied, Event::Failed],
+        Step::Gate(_) => &[Event::Ready, Event::Failed],
+        Step::Soak { .. } => &[Event::Soaked, Event::Failed],
+        Step::Restore(_) => &[Event::Restored, Event::Stuck],
+        Step::None => &[],
+    }
+}
+
+#[test]
+fn every_outcome_of_every_step_is_legal_and_everything_else_is_not() {
+    for components in 1..4 {
+        for state in states(components) {
+            let legal = outcomes(state.step(components));
+            for event in EVENTS {
+                let reoffered = state == State::Refused && event == Event::Offered;
+                assert_eq!(
+                    next(&state, components, event).is_ok(),
+                    legal.contains(&event) || reoffered,
+                    "{state} {event:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_good_way_goes_through_every_component_once_and_commits() {
+    let mut state = State::Offered;
+    let mut seen = vec![];
+    while !state.ended() {
+        seen.push(state.to_string());
+        state = next(&state, 2, outcomes(state.step(2))[0]).unwrap().to;
+    }
+    assert_eq!(state, State::Committed);
+    insta::assert_snapshot!(seen.join(" "), @"Offered Receiving Verified Preflighted Scheduled Snapshotted Applying(0) Gating(0) Soaking(0) Applying(1) Gating(1) Soaking(1)");
+}
+
+#[test]
+fn a_component_index_outside_the_plan_is_refused() {
+    for state in [State::Applying(2), State::Gating(2), State::Soaking(9), State::RollingBack(2)] {
+        for event in EVENTS {
+            assert!(next(&state, 2, event).is_err(), "{state} {event:?}");
+        }
+    }
+    assert!(next(&State::Soaking(u32::MAX), 2, Event::Soaked).is_err());
+}
+
+#[test]
+fn names_and_states_are_one_to_one() {
+    for state in states(3) {
+        assert_eq!(State::parse(state.name(), state.component()), Some(state));
+    }
+    assert_eq!(State::parse("Applying", None), None);
+    assert_eq!(State::parse("Committed", Some(0)), None);
+    assert_eq!(State::parse("", None), None);
+}
+
+#[test]
+fn only_failed_runs_quarantine_their_digest() {
+    let barred: Vec<String> = states(2)
+        .into_iter()
+        .filter(|state| offer(Some(state)) == Offer::Quarantined)
+        .map(|state| state.to_string())
+        .collect();
+    assert_eq!(barred, ["RolledBack", "Held"]);
+    assert_eq!(offer(None), Offer::New);
+    assert_eq!(offer(Some(&State::Committed)), Offer::Done);
+    assert_eq!(offer(Some(&State::Refused)), Offer::Resume);
+}
+
+fn index(class: ReleaseClass, not_before: Option<&str>, apply_by: Option<&str>) -> ReleaseIndex {
+    ReleaseIndex {
+        schema: 1,
+        release_id: "1".into(),
+        sequence: 1,
+        class,
+        not_before: not_before.map(|at| at.parse().unwrap()),
+        apply_by: apply_by.map(|at| at.parse().unwrap()),
+        audience: vec![],
+        agent_versions: Default::default(),
+        kubernetes_versions: Default::default(),
+        from: vec![],
+        blocked_from: vec![],
+        components: vec![],
+        deletes: vec![],
+    }
+}
+
+#[test]
+fn critical_releases_and_those_without_a_date_start_at_once() {
+    let now: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
+    let later = Some("2026-12-01T00:00:00Z");
+    assert_eq!(due(&index(ReleaseClass::Critical, later, None), 7, now), now);
+    assert_eq!(due(&index(ReleaseClass::Weekly, None, None), 7, now), now);
+}
+
+#[test]
+fn past_apply_by_the_spread_is_ignored() {
+    let now: Timestamp = "2026-11-10T00:00:00Z".parse().unwrap();
+    let overdue =
+        index(ReleaseClass::Quarterly, Some("2026-11-01T00:00:00Z"), Some("2026-11-02T00:00:00Z"));
+    assert!(due(&overdue, 12_345, now) <= now);
+}
+
+proptest! {
+    #[test]
+    fn the_spread_never_starts_early_and_never_reaches_apply_by(seed: u64, hours in 1i64..1000) {
+        let not_before: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
+        let apply_by = not_before + SignedDuration::from_hours(hours);
+        let index = index(
+            ReleaseClass::Quarterly,
+            Some(&not_before.to_string()),
+            Some(&apply_by.to_string()),
+        );
+        let due = due(&index, seed, not_before);
+        prop_assert!(due >= not_before && due < apply_by);
+        prop_assert!(due.duration_since(not_before) <= MAX_SPREAD);
+    }
+
+    /// A process is killed at any moment: before its step, after it, or after the new state was
+    /// persisted. Whatever the outcomes, the run ends, and nothing is applied before the
+    /// pre-images are stored.
+    #[test]
+    fn a_run_that_is_killed_at_any_instant_ends(
+        components in 1u32..5,
+        script in prop::collection::vec((0usize..2, any::<bool>(), any::<bool>()), 0..60),
+    ) {
+        let mut script = script.into_iter();
+        let mut persisted = State::Offered;
+        let mut pre_images = false;
+        let mut applied = vec![0u32; components as usize];
+        let mut steps = 0;
+        while !persisted.ended() {
+            steps += 1;
+            prop_assert!(steps < 200, "does not end");
+            let (pick, die_before, die_after) = script.next().unwrap_or((0, false, false));
+            if die_before {
+                continue;
+            }
+            let step = persisted.step(components);
+            match step {
+                Step::Snapshot => pre_images = true,
+                Step::Apply(k) => {
+                    prop_assert!(pre_images);
+                    applied[k as usize] += 1;
+                }
+                Step::Restore(k) => applied[k as usize] = 0,
+                _ => {}
+            }
+            if die_after {
+                continue;
+            }
+            let event = outcomes(step)[pick];
+            persisted = next(&persisted, components, event).unwrap().to;
+        }
+        match persisted {
+            State::Committed => prop_assert!(applied.iter().all(|n| *n > 0)),
+            State::RolledBack => prop_assert!(applied.iter().all(|n| *n == 0)),
+            State::Refused => prop_assert!(applied.iter().all(|n| *n == 0)),
+            State::Held => prop_assert!(pre_images),
+            other => prop_assert!(false, "ended in {other}"),
+        }
+    }
+}

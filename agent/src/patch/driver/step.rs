@@ -1,0 +1,177 @@
+//! What is done in each state of a run, and which event comes of it.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use mendix_agent_core::bundle::{
+    admission::HighWater,
+    plan::Plan,
+    run::{Event, Step, due},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    super::{
+        failure::{CallCause, CallError, StepError, patiently},
+        gate::Passage,
+        preimage::{self, PreImage},
+        report::summary,
+        steps::{Steps, baseline},
+        supply::Supply,
+    },
+    Done, Driver,
+    plan::NoPlan,
+};
+use crate::crd::patch_bundle::PatchBundle;
+
+impl Driver {
+    pub(super) async fn step(
+        &self,
+        bundle: &PatchBundle,
+        step: Step,
+        supply: &dyn Supply,
+        paused: &(dyn Fn(Option<&CallError>) + Send + Sync),
+        cancel: &CancellationToken,
+    ) -> Result<Done, StepError> {
+        let run = bundle.name_any();
+        let (owned, inventory) = self.inventories(paused, cancel).await?;
+        let steps = Steps {
+            live: &self.live,
+            client: &self.cluster.client,
+            run: &run,
+            owned: &owned,
+            cancel,
+            paused,
+        };
+        match step {
+            Step::Start => Ok(Done::on(Event::Started)),
+            Step::Receive => self.receive(bundle, supply, paused, cancel).await,
+            Step::Preflight => {
+                let plan = match self.plan(bundle, &inventory, supply, paused, cancel).await {
+                    Ok(plan) => plan,
+                    Err(NoPlan::Stopped) => return Err(StepError::Stopped),
+                    Err(NoPlan::Refused(why)) => return Ok(Done::refused(why)),
+                };
+                let refusals = steps.preview(&plan).await?;
+                if !refusals.is_empty() {
+                    return Ok(Done::refused(refusals));
+                }
+                let mark = HighWater {
+                    sequence: plan.release().sequence,
+                    index_sha256: *plan.index_sha256(),
+                };
+                let accepted =
+                    self.supplied(bundle, cancel, || async { supply.accept(mark).await });
+                match accepted.await? {
+                    Ok(()) => Ok(Done::on(Event::PreflightPassed)),
+                    Err(error) => Ok(Done::refused(vec![format!("NotAccepted: {error}")])),
+                }
+            }
+            Step::Time => {
+                let index = self.index(bundle, paused, cancel).await?;
+                let seed = self.seed(&index.release_id);
+                let due_at = due(&index, seed, Timestamp::now());
+                let mut done = Done::on(Event::Timed);
+                done.note.due_at = Some(due_at);
+                Ok(done)
+            }
+            Step::Snapshot => {
+                self.wait_until_due(bundle, cancel).await?;
+                let plan = match self.plan(bundle, &inventory, supply, paused, cancel).await {
+                    Ok(plan) => plan,
+                    Err(NoPlan::Stopped) => return Err(StepError::Stopped),
+                    Err(NoPlan::Refused(why)) => return Ok(Done::refused(why)),
+                };
+                let images = steps.pre_images(&plan).await?;
+                let bytes = preimage::encode(&images).map_err(|error| {
+                    let cause = CallCause::Answer(error.to_string());
+                    CallError::about("write", "pre-images".into(), cause)
+                })?;
+                let stored =
+                    patiently(cancel, paused, || async { self.contents.put(&bytes).await });
+                let mut done = Done::on(Event::PreImagesStored);
+                done.note.pre_images = Some(stored.await?);
+                Ok(done)
+            }
+            Step::Begin => {
+                let plan = match self.plan(bundle, &inventory, supply, paused, cancel).await {
+                    Ok(plan) => plan,
+                    Err(NoPlan::Stopped) => return Err(StepError::Stopped),
+                    Err(NoPlan::Refused(why)) => {
+                        return Ok(Done::because(Event::Failed, "NoPlan", summary(&why)));
+                    }
+                };
+                self.announce(&plan, &run, paused, cancel).await?;
+                Ok(Done::on(Event::Begun))
+            }
+            Step::Apply(_) | Step::Gate(_) | Step::Soak { .. } => {
+                let plan = match self.plan(bundle, &inventory, supply, paused, cancel).await {
+                    Ok(plan) => plan,
+                    Err(NoPlan::Stopped) => return Err(StepError::Stopped),
+                    Err(NoPlan::Refused(why)) => {
+                        return Ok(Done::because(Event::Failed, "NoPlan", summary(&why)));
+                    }
+                };
+                self.advance(bundle, &plan, step, &steps).await
+            }
+            Step::Restore(place) => {
+                let images = self.images(bundle, paused, cancel).await?;
+                let of_component: Vec<PreImage> =
+                    images.into_iter().filter(|image| image.place == place).collect();
+                let left = steps.restore(&of_component).await?;
+                if place == 0 {
+                    for component in &bundle.spec.components {
+                        self.withdraw(&component.name, paused, cancel).await?;
+                    }
+                }
+                let mut done = Done::on(Event::Restored);
+                if !left.is_empty() {
+                    done.note.message = Some(format!("left in place: {}", summary(&left)));
+                }
+                Ok(done)
+            }
+            Step::None => Err(StepError::Stopped),
+        }
+    }
+
+    async fn advance(
+        &self,
+        bundle: &PatchBundle,
+        plan: &Plan,
+        step: Step,
+        steps: &Steps<'_>,
+    ) -> Result<Done, StepError> {
+        let (Step::Apply(place) | Step::Gate(place) | Step::Soak { component: place, .. }) = step
+        else {
+            return Err(StepError::Stopped);
+        };
+        let component = usize::try_from(place).ok().and_then(|at| plan.components().get(at));
+        let Some(component) = component else {
+            let why = format!("the plan has no component {place}");
+            return Ok(Done::because(Event::Failed, "NoPlan", why));
+        };
+        if let Step::Apply(_) = step {
+            steps.apply(component).await?;
+            return Ok(Done::on(Event::Applied));
+        }
+        let images = self.images(bundle, steps.paused, steps.cancel).await?;
+        let baseline = baseline(&images);
+        let (passage, event) = match step {
+            Step::Gate(_) => (steps.gate(component, &baseline).await?, Event::Ready),
+            _ => (steps.soak(component, &baseline).await?, Event::Soaked),
+        };
+        let mut notes = match passage {
+            Passage::Passed(tolerated) => tolerated,
+            Passage::Failed(why) => {
+                return Ok(Done::because(Event::Failed, "NotReady", summary(&why)));
+            }
+        };
+        if let Step::Soak { last: true, .. } = step {
+            notes.extend(steps.prune(plan).await?);
+        }
+        let mut done = Done::on(event);
+        if !notes.is_empty() {
+            done.note.message = Some(summary(&notes));
+        }
+        Ok(done)
+    }
+}
