@@ -3,5 +3,7 @@
 //! read. One binary, so that the scenarios that need pods share one node.
 
 mod agent;
+mod consent;
 mod plane;
 mod release;
+mod site;
