@@ -7,3 +7,4 @@ mod consent;
 mod plane;
 mod release;
 mod site;
+mod snapshot;
