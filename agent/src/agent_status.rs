@@ -221,6 +221,22 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_that_never_connected_has_all_that_its_definition_requires() {
+        let mut status = AgentStatusStatus::default();
+        describe_link(&mut status, &Link::WaitingForConnection { last_failure: None });
+        let written = json!(status);
+        let definition = json!(<AgentStatus as kube::CustomResourceExt>::crd());
+        let schema = definition
+            .pointer("/spec/versions/0/schema/openAPIV3Schema/properties/status/required")
+            .and_then(serde_json::Value::as_array)
+            .expect("the status has required fields");
+        for field in schema {
+            let field = field.as_str().expect("a name");
+            assert!(written.get(field).is_some(), "{field} is required and not written");
+        }
+    }
+
+    #[test]
     fn a_healthy_connected_agent_has_no_problem() {
         let mut status = AgentStatusStatus::default();
         let link = Link::Connected {

@@ -140,6 +140,7 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
         Command::Run => {
             let config = sources()?.resolve()?;
             start_logging(&config);
+            tell_panics_by_place();
             block_on(run::run(config))
         }
         Command::Preflight { output } => block_on(run::preflight(sources()?.resolve()?, output)),
@@ -167,6 +168,15 @@ fn start_logging(config: &Config) {
         LogFormat::Json => builder.json().flatten_event(true).init(),
         LogFormat::Text => builder.init(),
     }
+}
+
+/// The text of a panic could quote what was being worked on, such as a customer's log line. Only its
+/// place is told.
+fn tell_panics_by_place() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(place, "panic");
+    }));
 }
 
 #[cfg(test)]

@@ -19,6 +19,9 @@ use url::Url;
 
 /// Where the configuration file is looked for when no flag names one. It may be absent.
 pub const DEFAULT_FILE: &str = "/etc/mendix-agent/config.yaml";
+/// kube-rs reports every answer that is not a success as an error, also the 404 that says that an object
+/// is to be created; the callers tell those that matter.
+const DEFAULT_LOG_FILTER: &str = "info,kube_client=off";
 /// Largest configuration file that is read.
 const MAX_FILE: u64 = 64 * 1024;
 
@@ -307,7 +310,7 @@ impl<'a> Sources<'a> {
             listen: self.parsed(&LISTEN, Some("0.0.0.0:9090"), |text| {
                 text.parse().map_err(|_| "expected ADDRESS:PORT, such as 0.0.0.0:9090".to_owned())
             })?,
-            log_filter: self.parsed(&LOG_FILTER, Some("info"), log_filter)?,
+            log_filter: self.parsed(&LOG_FILTER, Some(DEFAULT_LOG_FILTER), log_filter)?,
             log_format: self.parsed(&LOG_FORMAT, Some("json"), |text| match text {
                 "json" => Ok(LogFormat::Json),
                 "text" => Ok(LogFormat::Text),

@@ -5,16 +5,24 @@ use std::error::Error;
 /// An error with its chain of causes on one line.
 pub fn describe(error: &(dyn Error + 'static)) -> String {
     let mut line = own_text(error);
-    let mut cause = error.source();
+    let mut cause = source(error);
     while let Some(error) = cause {
         let text = own_text(error);
         if !line.contains(&text) {
             line.push_str(": ");
             line.push_str(&text);
         }
-        cause = error.source();
+        cause = source(error);
     }
     line
+}
+
+/// The next cause. The one behind an answer of the API server is that answer again.
+fn source<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Api(_)) => None,
+        _ => error.source(),
+    }
 }
 
 /// What an error says of itself. kube's own text for an answer of the API server repeats the message

@@ -64,9 +64,10 @@ pub const POLICY_VERSION: u32 = 1;
 pub const MAX_LINE: usize = 256 * 1024;
 
 /// Upper bound, in bytes, of what one [`Redactor`] keeps between and during calls: an unfinished
-/// line, its two shadows with their maps back (four bytes a byte), and the spans found in it.
-/// Output is the caller's.
-pub const MEMORY_BOUND: usize = 24 * MAX_LINE;
+/// line (up to 2 × [`MAX_LINE`], as buffers grow), its two shadows with their maps back (9 × each),
+/// a third for the value being hashed (9 ×), and the spans found in it (under 8 ×). Output is the
+/// caller's. Ordinary streams keep a few hundred KiB.
+pub const MEMORY_BOUND: usize = 40 * MAX_LINE;
 
 /// Key of the placeholders of one snapshot: made for it, thrown away with it.
 ///

@@ -38,17 +38,17 @@ pub struct AgentStatusStatus {
     /// or Deregistered.
     pub link: String,
     /// When the link last changed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::date_time")]
     pub link_since: Option<Timestamp>,
     /// Id of the session, while connected.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
     /// Control plane's clock minus the agent's, milliseconds, measured when the session began.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_skew_millis: Option<i64>,
     /// Layer and cause of the last failure to connect.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
     /// Endpoint of the control plane.
     pub endpoint: String,
@@ -59,14 +59,14 @@ pub struct AgentStatusStatus {
     /// Version of the Kubernetes API server.
     pub kubernetes_version: String,
     /// Last committed release.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
     /// Healthy, Degraded, Progressing or Unknown: the worst of the managed components.
     pub health: String,
     /// Result of the last preflight: Passed, Warned or Failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preflight: Option<String>,
     /// The first thing that needs attention; absent when nothing does.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }

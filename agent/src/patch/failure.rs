@@ -270,6 +270,7 @@ mod tests {
         let none = ("", "");
         for (meaning, status) in [
             (Meaning::Outage, status(503, "apiserver is shutting down", none)),
+            (Meaning::Outage, status(504, "the server was unable to return a response", none)),
             (Meaning::Outage, status(429, "too many requests", none)),
             (Meaning::Outage, status(403, "pods \"x\" is forbidden: exceeded quota: q", none)),
             (Meaning::Outage, status(500, "etcdserver: mvcc: database space exceeded", none)),

@@ -89,7 +89,10 @@ fn site_objects(site: &Site<'_>) -> Result<[Value; 3]> {
             std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         trust.insert(file, text);
     }
-    let config = format!("endpoint: {}\nlogFilter: info,mendix_agent=debug\n", site.endpoint);
+    let config = format!(
+        "endpoint: {}\nlogFilter: info,kube_client=off,mendix_agent=debug\n",
+        site.endpoint
+    );
     let object = |kind: &str, name: &str, content: (&str, Value)| {
         let mut object = json!({
             "apiVersion": "v1",

@@ -38,7 +38,7 @@ pub struct ReleaseIndex {
     /// Not to be started before; absent: at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
-    /// To be applied by; past it the spread is ignored and OVERDUE reported.
+    /// To be applied by; past it the spread over clusters is ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apply_by: Option<Timestamp>,
     /// Rings this release is for; empty: all.

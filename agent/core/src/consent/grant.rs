@@ -254,6 +254,14 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn verifying_alone_finds_keys_that_cannot_be_used() {
+        let unpinned = Grant { status_key_id: consent_key().keyid(), ..grant() };
+        assert_eq!(verify(&signed(&unpinned), &trust()).unwrap_err().code(), "StatusKeyNotPinned");
+        let keyless = Grant { recipient_public_key: "a2V5".into(), ..grant() };
+        assert_eq!(verify(&signed(&keyless), &trust()).unwrap_err().code(), "RecipientKey");
+    }
+
+    #[test]
     fn component_names_are_exact() {
         for name in ["*", "mendix-*", "Mendix", "a.b", "-a", "a-", "", "a/b", &"a".repeat(64)] {
             let bad = Grant { components: vec![name.into()], ..grant() };

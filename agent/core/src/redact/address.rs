@@ -20,6 +20,9 @@ pub(super) fn scan(scan: &mut Scan<'_>) {
         if at < done {
             continue;
         }
+        if scan.spent() {
+            return;
+        }
         let next = match text.get(at) {
             Some(b'.') => ipv4(scan, at),
             Some(b':') => ipv6(scan, at),

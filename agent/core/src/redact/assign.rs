@@ -26,11 +26,29 @@ pub(super) fn at_stem(scan: &mut Scan<'_>, rule: Rule, start: usize, end: usize)
         }
         return;
     }
+    if !may_have_value(scan, rule, end) {
+        return;
+    }
     let Some(key) = key::around(scan, rule, start, end) else { return };
     if in_placeholder(scan, key.start) {
         return;
     }
     after_key(scan, key);
+}
+
+/// A cheap look at what follows the key: most stems in running text and class names end here.
+fn may_have_value(scan: &Scan<'_>, rule: Rule, end: usize) -> bool {
+    let is_key = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    let len = scan.rest(end).iter().take(128).take_while(is_key).count();
+    match scan.at(end + len) {
+        None | Some(b'=' | b':' | b'"' | b'\'' | b'\\' | b'>' | b']' | b',' | b'`') => true,
+        Some(b' ' | b'\t') => {
+            let prose = !matches!(rule, Rule::Weak | Rule::Session | Rule::Signature);
+            let next = scan.at(skip_space(scan, end + len));
+            prose || matches!(next, None | Some(b'=' | b':' | b'"' | b'\'' | b'\\' | b'v' | b'V'))
+        }
+        Some(_) => false,
+    }
 }
 
 /// Whether the word at `start` is the value of `kind`.
@@ -310,12 +328,10 @@ fn list(scan: &mut Scan<'_>, key: &Key, open: usize) {
 }
 
 /// Position of the bracket that closes the one at `open`.
-fn matching(scan: &mut Scan<'_>, open: usize, up: u8, down: u8) -> Option<usize> {
+fn matching(scan: &Scan<'_>, open: usize, up: u8, down: u8) -> Option<usize> {
     let mut level = 0_u32;
     let reach = scan.slice(open, open + LONGEST_LIST).len();
-    if !scan.spend(reach / 8) {
-        return None;
-    }
+    scan.spend(reach / 8);
     for at in memchr::memchr2_iter(up, down, scan.slice(open, open + LONGEST_LIST)) {
         if scan.at(open + at) == Some(up) {
             level += 1;
@@ -333,6 +349,7 @@ fn matching(scan: &mut Scan<'_>, open: usize, up: u8, down: u8) -> Option<usize>
 /// members have names that speak for themselves.
 pub(super) fn object(scan: &mut Scan<'_>, class: Class, open: usize, only_values: bool) {
     let end = matching(scan, open, b'{', b'}').unwrap_or(scan.text.len()).min(open + LONGEST_LIST);
+    scan.spend(end - open.min(end));
     let mut at = open + 1;
     while at < end {
         // A member: its name, a colon, its value.
@@ -383,6 +400,7 @@ fn element(scan: &Scan<'_>, key: &Key) -> Option<usize> {
 fn xml_content(scan: &mut Scan<'_>, key: &Key, close: usize) {
     let start = close + 1;
     let end = memchr::memchr(b'<', scan.rest(start)).map_or(scan.text.len(), |len| start + len);
+    scan.spend(end - start.min(end));
     if is_value(scan, key, scan.slice(start, end)) {
         accept(scan, key, Value { start, end, next: end, quoted: false });
     }

@@ -134,6 +134,7 @@ pub(super) fn at_scheme(scan: &mut Scan<'_>, start: usize, end: usize) {
     }
     let from = if scan.at(from) == Some(b'+') { from + 1 } else { from };
     let len = scan.rest(from).iter().take_while(|&&b| is_token68(b)).count();
+    scan.spend(len);
     let mut value_end = from + len;
     while matches!(scan.before(value_end), Some(b'.' | b',')) && value_end > from {
         value_end -= 1;
@@ -213,6 +214,7 @@ pub(super) fn at_cookie(scan: &mut Scan<'_>, start: usize, end: usize) {
             Value { start: at, end, next: end, quoted: false }
         }
     };
+    scan.spend(range.end - range.start.min(range.end));
     let mut from = range.start;
     let mut pairs = 0;
     while from < range.end {

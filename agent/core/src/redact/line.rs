@@ -1,5 +1,7 @@
 //! One line: prefix, shadows, scanners, and the merged result.
 
+use std::cell::Cell;
+
 use super::follow::{Cues, Follow};
 use super::placeholder::{Pieces, Placeholders};
 use super::shadow::{self, Shadow};
@@ -10,6 +12,8 @@ use super::{
 
 /// Capacity, in spans, above which the list gives its memory back after the line.
 const KEPT_SPANS: usize = 4096;
+/// Most spans of a line; one with more is replaced whole.
+const MOST_SPANS: usize = 32 * 1024;
 
 /// Bytes that rules may look at in a short line, see [`Scan::spend`].
 const BUDGET_FLOOR: usize = 64 * 1024;
@@ -38,7 +42,7 @@ pub(super) struct Scan<'a> {
     /// Members of a one-line Secret manifest were looked for.
     pub(super) manifest_read: bool,
     /// Bytes that rules may still look at beyond their own match; keeps time linear.
-    budget: usize,
+    budget: Cell<usize>,
 }
 
 impl<'a> Scan<'a> {
@@ -52,22 +56,29 @@ impl<'a> Scan<'a> {
             done: 0,
             string_end: None,
             manifest_read: false,
-            budget: 16 * text.len() + BUDGET_FLOOR,
+            budget: Cell::new(16 * text.len().saturating_sub(body) + BUDGET_FLOOR),
         }
     }
 
-    /// Pays for a look at `bytes` bytes to the left or right of a match. When the line has used up
-    /// what it may, all of it goes: only a line made for this gets there.
-    pub(super) fn spend(&mut self, bytes: usize) -> bool {
-        if let Some(left) = self.budget.checked_sub(bytes) {
-            self.budget = left;
-            return true;
+    /// Pays for a look at `bytes` bytes beyond a match. A rule that reads on and then takes nothing
+    /// may be made to read the same bytes again by the next match; once the line has used up what it
+    /// may, no rule reads on, and [`Scan::finish`] takes all of it. Only a line made for this gets
+    /// there: ordinary values end after a few dozen bytes.
+    pub(super) fn spend(&self, bytes: usize) {
+        self.budget.set(self.budget.get().saturating_sub(bytes));
+    }
+
+    /// Whether reading on is over.
+    pub(super) fn spent(&self) -> bool {
+        self.budget.get() == 0
+    }
+
+    /// Ends the scan.
+    fn finish(self) -> Cues {
+        if self.spent() && self.body < self.text.len() {
+            self.spans.push(Span { start: self.body, end: self.text.len(), class: Class::Line });
         }
-        if self.done < self.text.len() {
-            self.done = self.text.len();
-            self.add(self.body, self.text.len(), Class::Line);
-        }
-        false
+        self.cues
     }
 
     /// Notes a span; empty ones and placeholders of ours are left alone.
@@ -79,7 +90,10 @@ impl<'a> Scan<'a> {
         if let Some((_, inside)) = placeholder::around(self.text, end) {
             end = inside;
         }
-        if start < end && placeholder::end_at(self.text, start) != Some(end) {
+        if start < end
+            && self.spans.len() <= MOST_SPANS
+            && placeholder::end_at(self.text, start) != Some(end)
+        {
             self.spans.push(Span { start, end, class });
         }
     }
@@ -126,6 +140,9 @@ impl<'a> Scan<'a> {
     }
 
     fn stem(&mut self, rule: Rule, start: usize, end: usize) {
+        if self.spent() {
+            return;
+        }
         match rule {
             Rule::Pass
             | Rule::Pwd
@@ -208,7 +225,9 @@ impl Lines {
         }
         let text = if unclean { self.cleaned.text.as_slice() } else { line };
         let body = timestamp_prefix(text);
-        let plain_lines = memchr::memmem::find(text, b"\\n").is_none();
+        // A search for one byte first: building one for two costs more than most lines.
+        let plain_lines =
+            memchr::memchr(b'\\', text).is_none() || memchr::memmem::find(text, b"\\n").is_none();
 
         let mut scan = Scan::new(text, body, &mut self.spans);
         if self.follow.waits() {
@@ -219,7 +238,7 @@ impl Lines {
             prefixed::entra(&mut scan);
         }
         let escapes = scan.escapes;
-        let cues = std::mem::take(&mut scan.cues);
+        let cues = scan.finish();
         self.follow.update(text, body, cues);
         if !plain_lines {
             inner_lines(text, body, &mut self.spans);
@@ -231,6 +250,7 @@ impl Lines {
             let mut scan = Scan::new(&self.decoded.text, body, &mut self.spans);
             scan.run();
             prefixed::entra(&mut scan);
+            scan.finish();
             let mut index = found;
             while let Some(span) = self.spans.get_mut(index) {
                 if let Some((start, end)) = self.decoded.source(span.start, span.end) {
@@ -263,6 +283,11 @@ impl Lines {
         if self.spans.is_empty() {
             out.extend_from_slice(line);
             return;
+        }
+        if self.spans.len() > MOST_SPANS {
+            let start = timestamp_prefix(line);
+            self.spans.clear();
+            self.spans.push(Span { start, end: line.len(), class: Class::Line });
         }
         self.spans.sort_unstable_by_key(|s| (s.start, std::cmp::Reverse(s.end), s.class));
         let mut written = 0;
@@ -326,7 +351,7 @@ fn inner_line(text: &[u8], start: usize, end: usize, follow: &mut Follow, spans:
         follow.apply(&mut scan);
     }
     scan.run_stems();
-    let cues = std::mem::take(&mut scan.cues);
+    let cues = scan.finish();
     follow.update(text, start, cues);
 }
 

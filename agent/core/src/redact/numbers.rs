@@ -101,6 +101,9 @@ const IBAN_LENGTHS: &[(&[u8; 2], usize)] = &[
 /// Reads the digits around `at`; returns where to look for the next.
 pub(super) fn at_digits(scan: &mut Scan<'_>, at: usize) -> usize {
     let text = scan.text;
+    if scan.spent() {
+        return text.len();
+    }
     let digit = |b: &&u8| b.is_ascii_digit();
     let left = scan
         .slice(at.saturating_sub(40).max(scan.body.min(at)), at)

@@ -13,7 +13,7 @@ use super::{Class, SnapshotKey};
 pub(super) const LONGEST: usize = 26;
 
 /// Remembered values; a power of two.
-const REMEMBERED: usize = 256;
+const REMEMBERED: usize = 1024;
 /// Longest remembered value, bytes.
 const REMEMBERED_LEN: usize = 47;
 
@@ -134,7 +134,9 @@ pub(super) fn end_at(text: &[u8], at: usize) -> Option<usize> {
 /// The placeholder that `at` lies inside of, not at its edges.
 pub(super) fn around(text: &[u8], at: usize) -> Option<(usize, usize)> {
     let from = at.saturating_sub(LONGEST - 1);
-    let start = from + memchr::memmem::rfind(text.get(from..(at + 2).min(text.len()))?, b"[R:")?;
-    let end = end_at(text, start)?;
-    (start < at && at < end).then_some((start, end))
+    memchr::memrchr_iter(b'[', text.get(from..at)?).find_map(|bracket| {
+        let start = from + bracket;
+        let end = end_at(text, start)?;
+        (at < end).then_some((start, end))
+    })
 }

@@ -117,8 +117,10 @@ pub(super) fn at_vendor(scan: &mut Scan<'_>, index: u8, start: usize, end: usize
         return;
     }
     let len = scan.rest(end).iter().take_while(|&&b| in_set(vendor.set, b)).count();
+    scan.spend(len);
     let tail = scan.slice(end, end + len);
-    let telling = len >= 24
+    let telling = vendor.set == Set::Upper
+        || len >= 24
         || tail.iter().any(u8::is_ascii_digit)
         || tail.iter().any(u8::is_ascii_uppercase) && tail.iter().any(u8::is_ascii_lowercase);
     if len >= vendor.min && telling {
@@ -152,6 +154,7 @@ pub(super) fn at_jwt(scan: &mut Scan<'_>, start: usize) {
     if scan.before(end) == Some(b'.') {
         end -= 1;
     }
+    scan.spend(end - start);
     if end - start < 16 {
         return;
     }
@@ -207,6 +210,7 @@ pub(super) fn at_blob(scan: &mut Scan<'_>, start: usize, end: usize) {
             break;
         }
     }
+    scan.spend(len);
     if len >= least {
         scan.add(start, start + len, class);
         scan.done = scan.done.max(start + len);
@@ -215,11 +219,15 @@ pub(super) fn at_blob(scan: &mut Scan<'_>, start: usize, end: usize) {
 
 /// R21: `-----BEGIN … -----`, with its body on this line or on the next ones.
 pub(super) fn at_pem(scan: &mut Scan<'_>, start: usize, end: usize) {
+    if start < scan.done {
+        return;
+    }
     // The label is a few words.
     let label = scan.slice(end, end + 64);
     let Some(close) = memchr::memmem::find(label, b"-----") else { return };
     let body = end + close + 5;
     let rest = scan.rest(body);
+    scan.spend(rest.len() / 8);
     if let Some(mark) = memchr::memmem::find(rest, b"-----END") {
         add_pem(scan, body, body + mark);
         scan.done = scan.done.max(body + mark);
@@ -238,6 +246,7 @@ pub(super) fn at_pem(scan: &mut Scan<'_>, start: usize, end: usize) {
         }
         len += 1;
     }
+    scan.spend(len);
     let blank = !add_pem(scan, body, body + len);
     scan.done = scan.done.max(body + len);
     if body + len >= scan.text.len() || blank && !rest.contains(&b'{') {

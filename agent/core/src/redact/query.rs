@@ -31,7 +31,10 @@ fn query_value_end(scan: &Scan<'_>, start: usize) -> usize {
                 | b','
         )
     };
-    scan.rest(start).iter().position(stop).map_or(scan.text.len(), |len| start + len)
+    let rest = scan.rest(start);
+    let len = rest.iter().position(stop).unwrap_or(rest.len());
+    scan.spend(len);
+    start + len
 }
 
 /// R15: `sig=…` of a SAS URL; `"sig":"…"`.
@@ -132,6 +135,7 @@ pub(super) fn at_assertion(scan: &mut Scan<'_>, start: usize, end: usize) {
     if !opens || !matches!(scan.at(end), Some(b' ' | b'>' | b'\t' | b'\r') | None) {
         return;
     }
+    scan.spend(scan.rest(end).len() / 8);
     match follow::find_close(scan.rest(end)) {
         Some(len) => {
             scan.add(end, end + len, Class::Saml);
@@ -169,9 +173,7 @@ pub(super) fn user_info(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
     let floor = at.saturating_sub(USER_INFO).max(scan.body);
     let before = scan.slice(floor, at);
     // A vector search: sixteen bytes cost about as much as one elsewhere.
-    if !scan.spend(1 + before.len() / 16) {
-        return None;
-    }
+    scan.spend(1 + before.len() / 16);
     let is_end = |b: &u8| matches!(b, b' ' | b'\t' | b'"' | b'\'' | b'<' | b'>' | b'`');
     let start = floor + memchr::memmem::rfind(before, b"://")? + 3;
     // Scheme and `@` stand in the same word.
@@ -187,6 +189,7 @@ pub(super) fn user_info(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
         .take(USER_INFO)
         .position(|b| is_end(b) || matches!(b, b'\\' | b'\r'))
         .unwrap_or(rest.len().min(USER_INFO));
+    scan.spend(word_len);
     let word = rest.get(..word_len).unwrap_or_default();
     let colon = memchr::memchr(b':', word);
     let first_at = memchr::memchr(b'@', word)?;

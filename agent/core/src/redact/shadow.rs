@@ -36,6 +36,13 @@ impl Shadow {
         self.from.clear();
     }
 
+    /// Empties the shadow and takes the room that a line of this length can need, no more.
+    fn make_room(&mut self, len: usize) {
+        self.clear();
+        self.text.reserve_exact(len);
+        self.from.reserve_exact(len);
+    }
+
     fn push(&mut self, byte: u8, start: usize, end: usize) {
         self.text.push(byte);
         // Lines are at most 256 KiB long.
@@ -44,7 +51,7 @@ impl Shadow {
 
     /// Fills the shadow with the cleaned text of `line`.
     pub(super) fn clean(&mut self, line: &[u8]) {
-        self.clear();
+        self.make_room(line.len());
         let mut at = 0;
         while let Some(&byte) = line.get(at) {
             let rest = line.get(at..).unwrap_or_default();
@@ -65,7 +72,7 @@ impl Shadow {
 
     /// Fills the shadow with the decoded text of `line`; false when there was nothing to decode.
     pub(super) fn decode(&mut self, line: &[u8]) -> bool {
-        self.clear();
+        self.make_room(line.len());
         let mut changed = false;
         let mut at = 0;
         while let Some(&byte) = line.get(at) {

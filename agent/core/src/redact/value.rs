@@ -61,6 +61,12 @@ pub(super) fn quoted(scan: &Scan<'_>, at: usize, slashes: usize, quote: u8) -> V
 
 /// Reads the value at `at`, quoted or not.
 pub(super) fn read(scan: &Scan<'_>, at: usize, reach: Reach) -> Value {
+    let value = read_freely(scan, at, reach);
+    scan.spend(value.next - at.min(value.next));
+    value
+}
+
+fn read_freely(scan: &Scan<'_>, at: usize, reach: Reach) -> Value {
     if let Some((slashes, quote)) = quote_at(scan, at) {
         let value = quoted(scan, at, slashes, quote);
         if closes_string_around(scan, &value) {

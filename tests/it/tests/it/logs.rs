@@ -9,7 +9,10 @@ use mendix_control_plane::{
     snapshots::{UploadState, open},
     store::TicketStatus,
 };
-use mendix_test_kit::wait::eventually;
+use mendix_test_kit::{
+    proxy::{Direction, Rule},
+    wait::eventually,
+};
 use serde_json::json;
 
 use self::{
@@ -180,6 +183,53 @@ async fn an_agent_killed_midway_fails_that_snapshot_and_takes_another() {
     assert_eq!(done.outcome, "Succeeded", "{}: {}", done.reason, done.message);
     assert_ne!(done.snapshot_id, first);
     assert_ended(&world, &first, "Failed", "AgentRestarted").await;
+    world.stop_agent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_goes_on_after_its_connection_was_cut() {
+    const LINES: usize = 60_000;
+    let mut world = noisy_world().await;
+    // Numbers that compress badly, so that there is something to cut.
+    let mut state = 1u64;
+    let texts: Vec<String> = (0..LINES)
+        .map(|n| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            format!("INFO request {n} took {} ms, {} rows", state >> 44, (state >> 20) & 0xfffff)
+        })
+        .collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let mut text = lines(minutes_ago(10), &[]);
+    for chunk in texts.chunks(500) {
+        text.push_str(&lines(minutes_ago(10), chunk));
+    }
+    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", Log::Whole(text.clone()));
+    // So much gets through before everything stands still, the session included.
+    world.proxy.set(Direction::Up, Rule::StallAfter(400_000));
+    world.start_agent().await;
+    let (_, request) = world.open_ticket_with_request(Some(consent()));
+    eventually(PATIENCE, "some of it has arrived", async || {
+        (world.plane.counters().snapshot_bytes > 200_000).then_some(())
+    })
+    .await
+    .unwrap();
+    let before = world.plane.counters();
+    world.proxy.cut();
+    world.proxy.set(Direction::Up, Rule::Pass);
+    let done = world.outcome(&request.unwrap()).await;
+    assert_eq!(done.outcome, "Succeeded", "{}: {}", done.reason, done.message);
+    let out = world.dir.path().join("opened");
+    let summary = open(world.plane.store(), &done.snapshot_id, &out).unwrap();
+    let after = world.plane.counters();
+    assert_eq!(after.snapshot_begins, 1, "the same upload went on");
+    assert!(before.snapshot_bytes < summary.sealed_size, "it was cut midway");
+    assert_eq!(after.snapshot_bytes, summary.sealed_size, "no byte was stored twice");
+    let mut parts: Vec<_> =
+        walk(&out).into_iter().filter(|path| path.to_string_lossy().contains("abc")).collect();
+    parts.sort();
+    assert!(parts.len() > 1, "{parts:?}");
+    let all: String = parts.iter().map(|path| read(path)).collect();
+    assert_eq!(all, text);
     world.stop_agent().await;
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 mod channel;
+mod failure_modes;
 mod logs;
 mod manifests;
 mod patch;

@@ -454,6 +454,34 @@ fn an_old_lease_replayed_proves_nothing() {
 }
 
 #[test]
+fn a_lease_of_another_grant_of_the_same_ticket_does_not_count() {
+    let (trust, situation) = (trust(), Situation::default());
+    let considered = |grant: &Grant| {
+        let ticket = Ticket { grant_envelope: signed(grant), ..situation.ticket() };
+        let facts = Facts {
+            cluster_uid: &situation.cluster_uid,
+            trust: &trust,
+            managed: &situation.managed,
+            redaction_policy: 1,
+        };
+        let told = Told { ticket: Some(&ticket), deregistered: false };
+        let wish = Wish { ticket_id: "MX-1001", components: &[] };
+        consider(facts, told, wish, &situation.ledger, situation.now.wall).unwrap()
+    };
+    let other = considered(&Grant { grant_id: "another".into(), ..grant() });
+    let mut clock = other.lease_clock();
+    clock.ask(NONCE, boot(1000));
+    let answer = lease(&clock, 1, NONCE, "OPEN");
+    clock.hear(&answer).unwrap();
+    let mut policy = PolicyView::default();
+    policy.observe(boot(1000), situation.policy.clone());
+    let refused =
+        considered(&grant()).admit(&clock, &policy, &situation.ledger, situation.now).unwrap_err();
+    assert_eq!(refused.code(), "LeaseInvalid");
+    assert!(other.admit(&clock, &policy, &situation.ledger, situation.now).is_ok());
+}
+
+#[test]
 fn a_nonce_of_an_earlier_process_is_unknown_to_a_new_clock() {
     let mut before = clock();
     before.ask([1; 16], boot(100));

@@ -33,6 +33,7 @@ use mendix_control_plane::{
 };
 use mendix_test_kit::{
     apiserver::{ApiServer, ApiServerOptions},
+    proxy::FaultProxy,
     wait::eventually,
 };
 use serde::de::DeserializeOwned;
@@ -60,6 +61,7 @@ pub(crate) struct World {
     pub(crate) plane: Running,
     pub(crate) uid: String,
     pub(crate) dir: TempDir,
+    pub(crate) proxy: FaultProxy,
     replica_set: ReplicaSet,
     agent: Option<Agent>,
 }
@@ -162,6 +164,7 @@ impl World {
                 .await
                 .unwrap();
         let plane = ControlPlane::start(store, Options::default()).await.unwrap();
+        let proxy = FaultProxy::start(plane.address()).await.unwrap();
         let uid = Cluster::connect(admin.clone(), agent_namespace.clone()).await.unwrap().uid;
         let token = plane.store().register_cluster(&uid, "stable").unwrap();
         std::fs::write(dir.path().join("token"), token.0).unwrap();
@@ -174,6 +177,7 @@ impl World {
             plane,
             uid,
             dir,
+            proxy,
             replica_set,
             agent: None,
         };
@@ -186,7 +190,7 @@ impl World {
         let client = self.server.client_for(&self.agent_namespace, ACCOUNT).await.unwrap();
         let cluster = Cluster::connect(client, self.agent_namespace.clone()).await.unwrap();
         let config = Config {
-            endpoint: format!("https://{}", self.plane.address()).parse().unwrap(),
+            endpoint: format!("https://{}", self.proxy.address()).parse().unwrap(),
             allow_public_endpoint: false,
             allow_loopback_endpoint: true,
             trust_dir: self.plane.store().trust_dir(),

@@ -73,29 +73,26 @@ pub(crate) const POSITIVES: &[Positive] = &[
     // R21
     (
         "R21",
-        "-----BEGIN RSA PRIVATE KEY-----\n«pemline»\n«pemline»\n«pemlast»\n-----END RSA PRIVATE KEY-----\nnext line",
+        "⟦BEGIN RSA PRIVATE KEY⟧\n«pemline»\n«pemline»\n«pemlast»\n⟦END RSA PRIVATE KEY⟧\nnext line",
     ),
-    ("R21", "-----BEGIN PRIVATE KEY-----\n«pemline»\n«pemline»\n«pemlast»"),
+    ("R21", "⟦BEGIN PRIVATE KEY⟧\n«pemline»\n«pemline»\n«pemlast»"),
     (
         "R21",
-        "key:\n  -----BEGIN EC PRIVATE KEY-----\n  «pemline»\n  «pemlast»\n  -----END EC PRIVATE KEY-----\nname: x",
-    ),
-    (
-        "R21",
-        "-----BEGIN PRIVATE KEY-----\n«pemline»\n«pemline»\nERROR something else happened\n«pemline»\n«pemlast»\n-----END PRIVATE KEY-----",
-    ),
-    ("R21", "-----BEGIN PRIVATE KEY----- «pemflat» -----END PRIVATE KEY----- done"),
-    (
-        "R21",
-        "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n«pemline»\n«pemlast»\n-----END RSA PRIVATE KEY-----",
+        "key:\n  ⟦BEGIN EC PRIVATE KEY⟧\n  «pemline»\n  «pemlast»\n  ⟦END EC PRIVATE KEY⟧\nname: x",
     ),
     (
         "R21",
-        "-----BEGIN OPENSSH PRIVATE KEY-----\n«pemline»\n«pemline»\n-----END OPENSSH PRIVATE KEY-----",
+        "⟦BEGIN PRIVATE KEY⟧\n«pemline»\n«pemline»\nERROR something else happened\n«pemline»\n«pemlast»\n⟦END PRIVATE KEY⟧",
     ),
+    ("R21", "⟦BEGIN PRIVATE KEY⟧ «pemflat» ⟦END PRIVATE KEY⟧ done"),
     (
         "R21",
-        "INFO -----BEGIN PRIVATE KEY-----\nINFO «pemline»\nINFO «pemline»\nINFO «pemlast»\nINFO -----END PRIVATE KEY-----\nINFO done",
+        "⟦BEGIN RSA PRIVATE KEY⟧\nProc-Type: 4,ENCRYPTED\n«pemline»\n«pemlast»\n⟦END RSA PRIVATE KEY⟧",
+    ),
+    ("R21", "⟦BEGIN OPENSSH PRIVATE KEY⟧\n«pemline»\n«pemline»\n⟦END OPENSSH PRIVATE KEY⟧"),
+    (
+        "R21",
+        "INFO ⟦BEGIN PRIVATE KEY⟧\nINFO «pemline»\nINFO «pemline»\nINFO «pemlast»\nINFO ⟦END PRIVATE KEY⟧\nINFO done",
     ),
     // R22
     ("R22", "keystore=«der»"),

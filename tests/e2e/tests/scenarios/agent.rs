@@ -1,0 +1,111 @@
+//! The agent as a process of this machine, with its own service account's rights, that can be killed.
+
+use std::{
+    fs::{self, OpenOptions},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use anyhow::{Context, Result};
+use mendix_test_kit::{agent_image, progress::Progress};
+use tokio::{
+    process::{Child, Command},
+    sync::OnceCell,
+    task::spawn_blocking,
+};
+
+/// Lines of the agent's log that a failed scenario shows.
+const LAST_LINES: usize = 60;
+
+/// How the agent is started.
+pub(crate) struct Launcher {
+    program: PathBuf,
+    kubeconfig: PathBuf,
+    endpoint: SocketAddr,
+    trust: PathBuf,
+    token: PathBuf,
+    log: PathBuf,
+}
+
+/// A running agent. It dies with this.
+pub(crate) struct Agent {
+    child: Child,
+}
+
+impl Launcher {
+    /// `folder` takes the bootstrap token and the log of all processes that are started.
+    pub(crate) async fn new(
+        kubeconfig: PathBuf,
+        endpoint: SocketAddr,
+        trust: PathBuf,
+        token: &str,
+        folder: &Path,
+    ) -> Result<Self> {
+        let token_file = folder.join("token");
+        fs::write(&token_file, token).context("write the token")?;
+        Ok(Self {
+            program: program().await?,
+            kubeconfig,
+            endpoint,
+            trust,
+            token: token_file,
+            log: folder.join("agent.log"),
+        })
+    }
+
+    /// Starts another process.
+    pub(crate) fn start(&self) -> Result<Agent> {
+        let log = OpenOptions::new().create(true).append(true).open(&self.log);
+        let log = log.context("open the agent's log")?;
+        // Ends the agent also when this process is killed; it replaces itself by the agent.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(&self.program)
+            .arg("run")
+            .arg("--endpoint")
+            .arg(format!("https://{}", self.endpoint))
+            .args(["--allow-loopback-endpoint", "true", "--listen", "127.0.0.1:0"])
+            .args(["--log-format", "json", "--log-filter", "info,mendix_agent=debug"])
+            .arg("--trust-dir")
+            .arg(&self.trust)
+            .arg("--bootstrap-token-file")
+            .arg(&self.token)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("share the agent's log")?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .context("start the agent")?;
+        Ok(Agent { child })
+    }
+
+    /// Passes a scenario's result on; shows the end of the agent's log when it failed.
+    pub(crate) fn explained<T>(&self, result: Result<T>) -> Result<T> {
+        if result.is_err() {
+            let log = fs::read_to_string(&self.log).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+            eprintln!("the agent's log ends with:\n{}", last.join("\n"));
+        }
+        result
+    }
+}
+
+impl Agent {
+    /// SIGKILL, and waits until the process is gone.
+    pub(crate) async fn kill(mut self) -> Result<()> {
+        self.child.kill().await.context("kill the agent")
+    }
+}
+
+/// The agent's program, built once per test process; the same file as in the demo's image.
+async fn program() -> Result<PathBuf> {
+    static PROGRAM: OnceCell<PathBuf> = OnceCell::const_new();
+    let build = async || -> Result<PathBuf> {
+        let build = || agent_image::build(agent_image::AGENT, &Progress::silent());
+        Ok(spawn_blocking(build).await??)
+    };
+    PROGRAM.get_or_try_init(build).await.cloned()
+}
