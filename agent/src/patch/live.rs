@@ -73,6 +73,11 @@ impl Live {
         }
     }
 
+    /// For calls about objects of known kinds.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// How the API server serves the kind of `id`. Asks for one group version only, so that an
     /// aggregated API that is down elsewhere does no harm.
     ///
