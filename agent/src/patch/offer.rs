@@ -106,7 +106,8 @@ async fn finish(
 }
 
 /// Goes on where the last process left off, with what is stored: runs whose objects may have been
-/// touched are carried to their end, and the last committed one is settled.
+/// touched are carried to their end, the last committed one is settled, and what nothing needs any more
+/// is cleared away.
 ///
 /// # Errors
 /// When the cluster refuses what can't be done without.
@@ -129,6 +130,11 @@ pub async fn resume(driver: &Driver, cancel: &CancellationToken) -> Result<(), P
             tracing::info!(release = bundle.spec.release_id, %state, "an interrupted run goes on");
             finish(driver, bundle.clone(), &StoredOnly, &CancellationToken::new(), cancel).await?;
         }
+    }
+    // The last process may have ended between the end of a run and this. What a run that is still to
+    // begin has received is not named by its record yet: its end clears away.
+    if all.iter().filter_map(state_of).all(|state| state.ended() || !state.untouched()) {
+        clear_away(driver, cancel).await?;
     }
     let components =
         failure::patiently(cancel, &|_| {}, || async { driver.records.components().await });

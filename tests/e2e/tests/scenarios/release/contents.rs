@@ -75,11 +75,6 @@ fn operator(content: Content) -> Vec<Value> {
     vec![
         definition(content),
         json!({
-            "apiVersion": "privatecloud.mendix.com/v1alpha1", "kind": "OperatorConfiguration",
-            "metadata": { "name": OPERATOR, "namespace": OPERATOR },
-            "spec": { "runtimeLogLevel": "INFO", "reconcileSeconds": 30 * content.number() },
-        }),
-        json!({
             "apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": { "name": OPERATOR, "namespace": OPERATOR, "labels": { "variant": letter } },
         }),

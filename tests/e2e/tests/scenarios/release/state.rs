@@ -137,6 +137,10 @@ fn plain(mut object: Value) -> Value {
         remove(&mut object, "/metadata", field);
     }
     remove(&mut object, "/metadata/annotations", "deployment.kubernetes.io/revision");
+    // Names the release that made the object.
+    if let Some(maker) = object.pointer_mut("/metadata/annotations/agent.mendix.com~1created-by") {
+        *maker = json!("a release");
+    }
     let nothing_else = |annotations: &Value| annotations == &json!({});
     if object.pointer("/metadata/annotations").is_some_and(nothing_else) {
         remove(&mut object, "/metadata", "annotations");
