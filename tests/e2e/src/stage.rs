@@ -334,7 +334,11 @@ impl Stage {
     }
 }
 
-fn workload_image(node: &Node, folder: &Path) -> Result<mendix_test_kit::image::Archive> {
+/// The image of the managed components: a shell and what their scripts call.
+///
+/// # Errors
+/// When it can't be written.
+pub fn workload_image(node: &Node, folder: &Path) -> Result<mendix_test_kit::image::Archive> {
     let busybox = node.programs_folder().join("busybox");
     let tools = ["sh", "echo", "sleep", "true", "false", "cat"];
     let image = Image::new("localhost/demo-workload", "1").folder("tmp", 0o1777).file(

@@ -3,5 +3,8 @@
 //! read. One binary, so that the scenarios that need pods share one node.
 
 mod agent;
+mod consent;
 mod plane;
 mod release;
+mod site;
+mod snapshot;
