@@ -164,7 +164,10 @@ pub async fn look(live: &Live, ids: &[ObjectId]) -> Result<Vec<(ObjectId, Readin
     let looks = ids.iter().map(|id| {
         async move {
             let health = match live.get(id).await? {
-                Some(object) => judge(&object),
+                Some(object) => match judge(&object) {
+                    Readiness::Unknown { .. } if !live.has_status(id).await? => Readiness::Ready,
+                    readiness => readiness,
+                },
                 None if !is_recreated(id) => Readiness::Ready,
                 None => Readiness::Progressing { reason: "does not exist".into() },
             };
