@@ -15,6 +15,7 @@ mod clock;
 mod collect;
 mod ledger;
 mod live;
+mod news;
 mod objects;
 mod policy;
 mod records;

@@ -6,6 +6,7 @@ pub mod limits;
 
 /// Version 1 of the protocol, generated from `mendix/agent/v1/*.proto`.
 pub mod v1 {
-    #![allow(missing_docs, clippy::all, unreachable_pub)]
+    // Comments are written for .proto files, where <angle brackets> are no HTML.
+    #![allow(missing_docs, clippy::all, unreachable_pub, rustdoc::invalid_html_tags)]
     include!(concat!(env!("OUT_DIR"), "/mendix.agent.v1.rs"));
 }

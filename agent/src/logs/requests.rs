@@ -25,6 +25,7 @@ use super::{
     Logs, clock,
     ledger::Budget,
     live::{self, Live},
+    news::News,
     objects::{Receipts, RecordError, STARTED, call, reference},
     snapshot::{self, Ending, Snapshot, Tally},
     upload::{self, Settled, UploadError},
@@ -59,8 +60,7 @@ pub(super) async fn follow(logs: &Arc<Logs>, shutdown: &CancellationToken) {
             }
         }
     };
-    let mut wanted = logs.wanted.clone();
-    let mut link = logs.sources.link.clone();
+    let mut news = News::of(logs);
     loop {
         settle_orphans(logs, &receipts, &mut orphans).await;
         if let Some((id, request)) = next(logs) {
@@ -78,12 +78,9 @@ pub(super) async fn follow(logs: &Arc<Logs>, shutdown: &CancellationToken) {
             }
             continue;
         }
-        let mut tickets = logs.sources.tickets.clone();
         tokio::select! {
             () = shutdown.cancelled() => return,
-            changed = wanted.changed() => if changed.is_err() { return },
-            Ok(()) = tickets.changed() => {}
-            Ok(()) = link.changed() => {}
+            woken = news.next() => if woken.is_err() { return },
         }
     }
 }

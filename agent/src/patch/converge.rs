@@ -153,7 +153,7 @@ pub async fn converge(live: &Live, wanted: Wanted<'_>) -> Result<Outcome, CallEr
         }
     }
     let why = "somebody else keeps writing to it".to_owned();
-    let mut error = CallError::new("apply", wanted.id, CallCause::Answer(why));
+    let mut error = CallError::new("apply", wanted.id, CallCause::Found(why));
     error.meaning = Meaning::Blocked;
     Err(error)
 }

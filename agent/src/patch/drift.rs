@@ -6,6 +6,7 @@
 //! `mendix_agent_core::bundle::drift` and done by [`super::converge`]. Two writers that fight over an
 //! object are slowed down and reported, never looped with.
 
+mod health;
 mod inventory;
 mod watches;
 
@@ -22,7 +23,6 @@ use mendix_agent_core::bundle::{
     drift::{Fight, changed_paths, is_recreated},
     kind::{Stage, stage},
     object::ObjectId,
-    readiness::Readiness,
 };
 use tokio::{
     sync::{Mutex, Notify, mpsc},
@@ -347,7 +347,7 @@ impl Drift {
                 format!("{id} was changed by somebody else {} times lately", fight.corrections())
             })
         };
-        let (health, reason) = worst(&healths);
+        let (health, reason) = health::worst(&healths);
         let message = fight.or(reason).map(|message| cut(&message));
         let before = self.driver.records.component(component).await?;
         let changed = before.and_then(|c: ManagedComponent| c.status).is_some_and(|status| {
@@ -374,26 +374,6 @@ enum Checked {
     Corrected,
     /// A run has its hands on this component.
     InRun(String),
-}
-
-/// The health of a component: that of its worst object, with the reason.
-fn worst(healths: &[(ObjectId, Readiness)]) -> (&'static str, Option<String>) {
-    let rank = |health: &Readiness| match health {
-        Readiness::Failed { .. } => 3,
-        Readiness::Progressing { .. } => 2,
-        Readiness::Unknown { .. } => 1,
-        Readiness::Ready => 0,
-    };
-    let Some((id, health)) = healths.iter().max_by_key(|(_, health)| rank(health)) else {
-        return ("Ready", None);
-    };
-    let name = match health {
-        Readiness::Failed { .. } => "Degraded",
-        Readiness::Progressing { .. } => "Progressing",
-        Readiness::Unknown { .. } => "Unknown",
-        Readiness::Ready => return ("Ready", None),
-    };
-    (name, Some(format!("{id}: {}", health.reason())))
 }
 
 async fn sleep_until(at: Option<Timestamp>) {

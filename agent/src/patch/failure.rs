@@ -67,6 +67,9 @@ pub enum CallCause {
     /// The object exists and nobody said that it may be taken over.
     #[error("it exists already, and the release doesn't say that component {0} may adopt it")]
     NotOurs(String),
+    /// The cluster is not as it has to be; the text says how.
+    #[error("{0}")]
+    Found(String),
     /// What the server sent is not what was asked for.
     #[error("unexpected answer: {0}")]
     Answer(String),
@@ -84,7 +87,7 @@ impl CallError {
             CallCause::Deadline => Meaning::Outage,
             CallCause::Api(error) => meaning(error),
             CallCause::NoSuchKind(_) | CallCause::Terminating => Meaning::Blocked,
-            CallCause::NotOurs(_) | CallCause::Answer(_) => Meaning::Refused,
+            CallCause::NotOurs(_) | CallCause::Found(_) | CallCause::Answer(_) => Meaning::Refused,
         };
         Self { action, object, meaning, cause }
     }

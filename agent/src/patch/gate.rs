@@ -1,6 +1,8 @@
 //! Waits until the objects of a component are ready, and stay ready, measured against what they were
 //! before the run.
 
+mod unready;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use futures::{FutureExt, TryStreamExt};
@@ -15,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     failure::{CallError, StepError, patiently},
     live::{Live, in_parallel},
+    report::{cut, summary},
 };
 
 /// How often objects that are not ready yet are looked at.
@@ -29,8 +32,25 @@ pub enum Passage {
     /// Nothing stands against the component; the lines say what is not ready all the same, because it
     /// was not before either or can't be judged.
     Passed(Vec<String>),
-    /// Something that was fine before is not, one line each.
-    Failed(Vec<String>),
+    /// Something that was fine before is not.
+    Failed(Failure),
+}
+
+/// Why a gate failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What was waited for in vain, with how long.
+    pub what: String,
+    /// The objects that are not ready and why, one line each.
+    pub objects: Vec<String>,
+}
+
+impl Failure {
+    /// In one line, such as `not ready within 20 s: Deployment shop/web: 0 of 1 updated pods are
+    /// ready; pod web-5d9-x2x: container web runs; its readiness probe fails`.
+    pub fn line(&self) -> String {
+        cut(&format!("{}: {}", self.what, summary(&self.objects)))
+    }
 }
 
 /// What a gate waits for.
@@ -42,6 +62,19 @@ pub struct Terms {
     pub limit: Duration,
     /// Whether what was sick before the run gets that time, too.
     pub wait_for_sick: bool,
+}
+
+impl Terms {
+    /// What did not come about, when `exhausted` tells whether the time is over.
+    fn missed(&self, exhausted: bool) -> String {
+        let (hold, limit) = (self.hold.as_secs(), self.limit.as_secs());
+        match (exhausted, hold) {
+            // A controller said so itself, or what was ready broke.
+            (false, _) => "does not get ready".to_owned(),
+            (true, 0) => format!("not ready within {limit} s"),
+            (true, _) => format!("not ready for {hold} s on end within {limit} s"),
+        }
+    }
 }
 
 /// Waits for the objects under the terms.
@@ -88,7 +121,7 @@ pub async fn pass(
                     due.push(id.clone());
                     waiting.push(format!("{id}: {reason}"));
                 }
-                Verdict::NewFailure { reason } => failed.push(format!("{id}: {reason}")),
+                Verdict::NewFailure { reason } => failed.push((id.clone(), reason)),
                 Verdict::SickBefore { reason } => {
                     tolerated.push(format!("{id}: {reason} (as before)"));
                 }
@@ -96,7 +129,11 @@ pub async fn pass(
             }
         }
         if !failed.is_empty() {
-            return Ok(Passage::Failed(failed));
+            let objects = tokio::select! {
+                () = cancel.cancelled() => return Err(StepError::Stopped),
+                objects = unready::lines(live, failed) => objects,
+            };
+            return Ok(Passage::Failed(Failure { what: terms.missed(exhausted), objects }));
         }
         if waiting.is_empty() && !full_round {
             due = ids.to_vec();
@@ -127,7 +164,10 @@ pub async fn look(live: &Live, ids: &[ObjectId]) -> Result<Vec<(ObjectId, Readin
     let looks = ids.iter().map(|id| {
         async move {
             let health = match live.get(id).await? {
-                Some(object) => judge(&object),
+                Some(object) => match judge(&object) {
+                    Readiness::Unknown { .. } if !live.has_status(id).await? => Readiness::Ready,
+                    readiness => readiness,
+                },
                 None if !is_recreated(id) => Readiness::Ready,
                 None => Readiness::Progressing { reason: "does not exist".into() },
             };

@@ -41,7 +41,7 @@ type Kind = (String, String, String);
 #[derive(Clone)]
 pub struct Live {
     client: Client,
-    kinds: Arc<RwLock<HashMap<Kind, (ApiResource, Scope)>>>,
+    kinds: Arc<RwLock<HashMap<Kind, Served>>>,
     forms: Arc<RwLock<HashMap<ObjectId, (String, String)>>>,
     strict: bool,
 }
@@ -53,6 +53,14 @@ pub enum Mode {
     Persist,
     /// The server says what would happen, and does nothing.
     DryRun,
+}
+
+/// How the API server serves a kind.
+#[derive(Clone, Debug)]
+struct Served {
+    resource: ApiResource,
+    scope: Scope,
+    has_status: bool,
 }
 
 impl Live {
@@ -73,12 +81,31 @@ impl Live {
         }
     }
 
+    /// For calls about objects of known kinds.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// How the API server serves the kind of `id`. Asks for one group version only, so that an
     /// aggregated API that is down elsewhere does no harm.
     ///
     /// # Errors
     /// [`CallCause::NoSuchKind`] when it doesn't (yet).
     pub async fn kind(&self, id: &ObjectId) -> Result<(ApiResource, Scope), CallError> {
+        let served = self.served(id).await?;
+        Ok((served.resource, served.scope))
+    }
+
+    /// Whether objects of this kind have a status of their own. A custom resource without one is
+    /// configuration: nobody can report about it, and there is nothing to wait for.
+    ///
+    /// # Errors
+    /// As [`Live::kind`].
+    pub async fn has_status(&self, id: &ObjectId) -> Result<bool, CallError> {
+        Ok(self.served(id).await?.has_status)
+    }
+
+    async fn served(&self, id: &ObjectId) -> Result<Served, CallError> {
         let key = (id.group.clone(), id.version.clone(), id.kind.clone());
         let known = self.kinds.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some(known) = known {
@@ -91,10 +118,12 @@ impl Live {
             CallCause::Api(kube::Error::Api(status)) if status.code == 404 => no_such_kind(id),
             _ => error,
         })?;
-        let kind = (resource, capabilities.scope);
+        let mut subresources = capabilities.subresources.iter();
+        let has_status = subresources.any(|(subresource, _)| subresource.plural == "status");
+        let served = Served { resource, scope: capabilities.scope, has_status };
         let mut kinds = self.kinds.write().unwrap_or_else(PoisonError::into_inner);
-        kinds.insert(key, kind.clone());
-        Ok(kind)
+        kinds.insert(key, served.clone());
+        Ok(served)
     }
 
     /// Forgets how kinds are served: after CRDs changed.

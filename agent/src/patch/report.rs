@@ -18,6 +18,9 @@ use crate::{
 /// Longest message of an event or a record; the API server takes 1 KiB in an event.
 pub const MAX_MESSAGE: usize = 900;
 
+/// Lines of a [`summary`].
+pub const MAX_LINES: usize = 3;
+
 /// Tells about runs and components.
 #[derive(Clone)]
 pub struct Reporter {
@@ -132,9 +135,8 @@ pub fn cut(text: &str) -> String {
 
 /// Lines as one message: the first ones and how many more there are.
 pub fn summary(lines: &[String]) -> String {
-    const SHOWN: usize = 3;
-    let shown = lines.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
-    match lines.len().checked_sub(SHOWN) {
+    let shown = lines.iter().take(MAX_LINES).cloned().collect::<Vec<_>>().join("; ");
+    match lines.len().checked_sub(MAX_LINES) {
         None | Some(0) => cut(&shown),
         Some(more) => cut(&format!("{shown}; and {more} more")),
     }

@@ -206,9 +206,9 @@ impl Steps<'_> {
         let none = Baseline::new();
         match gate::pass(self.live, &ids, &none, terms, self.cancel, self.paused).await? {
             Passage::Passed(_) => Ok(()),
-            Passage::Failed(why) => {
+            Passage::Failed(failure) => {
                 let what = format!("Jobs of {}", entry.name);
-                Err(CallError::about("wait for", what, CallCause::Answer(why.join("; "))).into())
+                Err(CallError::about("wait for", what, CallCause::Found(failure.line())).into())
             }
         }
     }
@@ -228,8 +228,9 @@ impl Steps<'_> {
                         Err(error)
                     }
                     Err(_) => {
-                        let why = "it is not established".to_owned();
-                        Err(CallError::new("wait for", &object.id, CallCause::Answer(why)))
+                        let within = ESTABLISHED_WITHIN.as_secs();
+                        let why = CallCause::Found(format!("not established within {within} s"));
+                        Err(CallError::new("wait for", &object.id, why))
                     }
                 }
             });
@@ -330,7 +331,7 @@ impl Steps<'_> {
         if stuck.is_empty() {
             return Ok(stay);
         }
-        let why = CallCause::Answer(stuck.join("; "));
+        let why = CallCause::Found(stuck.join("; "));
         Err(CallError::about("put back", "component".into(), why).into())
     }
 }

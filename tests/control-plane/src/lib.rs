@@ -1,7 +1,7 @@
 //! Reference control plane of the Mendix on Azure agent.
 //!
 //! What the demo, the tests and load runs talk to: real mechanisms, state in one folder,
-//! restart-safe. Library for tests ([`init`], [`ControlPlane`], [`Store`]) and a binary with an
+//! restart-safe. Library for tests ([`init()`], [`ControlPlane`], [`Store`]) and a binary with an
 //! operator CLI.
 //!
 //! ```text

@@ -142,7 +142,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens a folder that [`crate::init`] has made.
+    /// Opens a folder that [`crate::init()`] has made.
     ///
     /// # Errors
     /// [`StoreError::NotInitialized`] when it holds no state.

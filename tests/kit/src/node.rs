@@ -152,7 +152,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Why this machine can't run a node, for tests that then [`crate::skip`]; `None` when it can.
+    /// Why this machine can't run a node, for tests that then [`crate::skip()`]; `None` when it can.
     #[must_use]
     pub fn obstacle() -> Option<NodeError> {
         machine::obstacle()

@@ -3,7 +3,7 @@
 //! Everything in a release is signed as bytes and judged as a value. Both ends of that must agree
 //! on what the bytes mean, so [`parse`] refuses what parsers read differently: a key twice (which
 //! one counts?), numbers that don't fit, bytes after the value, and nesting deep enough to exhaust
-//! somebody's stack. [`bytes`] writes keys in byte order, without white space, strings with the
+//! somebody's stack. [`bytes()`] writes keys in byte order, without white space, strings with the
 //! shortest escapes and numbers as serde_json prints them.
 
 use std::{cell::RefCell, fmt};

@@ -8,9 +8,12 @@
 //! [`judge`] looks at one object at one moment. [`compare`] sets that against the object's health
 //! before the run, since a component that was sick already must still get its critical patch.
 
+mod pods;
 mod workload;
 
 use serde_json::Value;
+
+pub use pods::telling_pod;
 
 /// Health of one live object.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -161,8 +161,8 @@ impl Driver {
         };
         let mut notes = match passage {
             Passage::Passed(tolerated) => tolerated,
-            Passage::Failed(why) => {
-                return Ok(Done::because(Event::Failed, "NotReady", summary(&why)));
+            Passage::Failed(failure) => {
+                return Ok(Done::because(Event::Failed, "NotReady", failure.line()));
             }
         };
         if let Step::Soak { last: true, .. } = step {

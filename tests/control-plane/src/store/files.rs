@@ -84,7 +84,7 @@ fn replace(
     })
 }
 
-/// [`write`] of `value` as indented JSON, readable by the owner only.
+/// [`write()`] of `value` as indented JSON, readable by the owner only.
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), StoreError> {
     write(path, &json(path, value)?, Access::Owner)
 }

@@ -4,11 +4,17 @@ mod drift;
 mod killed;
 mod world;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+use mendix_agent::patch::{
+    gate::{self, Baseline, Passage, Terms},
+    live::Live,
+};
+use mendix_agent_core::bundle::object::Object;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
-use world::{Parts, World, message, state};
+use world::{Parts, World, message, state, until};
 
 #[tokio::test]
 async fn a_release_is_applied_gated_and_committed() {
@@ -77,7 +83,12 @@ async fn a_bad_release_is_rolled_back_exactly_and_never_tried_again() {
     );
     let bundle = world.take(bad.clone()).await;
     assert_eq!(state(&bundle), "RolledBack");
-    assert!(message(&bundle).contains("timed out progressing"), "{}", message(&bundle));
+    let said = format!(
+        "does not get ready: Deployment {}/operator: Progressing=False (ProgressDeadlineExceeded): \
+         has timed out progressing",
+        world.target
+    );
+    assert_eq!(message(&bundle), said);
 
     let mut after = world.contents().await;
     // A binding to another role can't be changed in place: it is another object with the same content.
@@ -91,6 +102,38 @@ async fn a_bad_release_is_rolled_back_exactly_and_never_tried_again() {
     // The same release is wanted again: it is quarantined, nothing happens.
     assert_eq!(world.take(bad).await, bundle);
     assert_eq!(world.contents().await, after_binding(&before, &world.contents().await));
+}
+
+#[tokio::test]
+async fn a_gate_whose_time_is_over_says_how_long_it_waited_and_what_the_pods_are_up_to() {
+    let world = World::new().await;
+    let deployment = Parts(&world).deployment("hanging", None);
+    let id = Object::from_body(deployment.clone()).unwrap().id;
+    let live = Live::new(&world.cluster);
+    live.create(&id, &deployment, "somebody").await.unwrap();
+    until("the rollout has begun", async || {
+        live.get(&id).await.unwrap().unwrap()["status"]["updatedReplicas"] == 1
+    })
+    .await;
+    let missed = async || {
+        let terms = Terms { hold: Duration::ZERO, limit: Duration::ZERO, wait_for_sick: true };
+        let token = CancellationToken::new();
+        let ids = std::slice::from_ref(&id);
+        match gate::pass(&live, ids, &Baseline::new(), terms, &token, &|_| {}).await.unwrap() {
+            Passage::Failed(failure) => failure.line(),
+            passed => panic!("{passed:?}"),
+        }
+    };
+    let said = format!(
+        "not ready within 0 s: Deployment {}/operator: 0 of 1 updated pods are ready",
+        world.target
+    );
+    assert_eq!(missed().await, said);
+    world.pod("operator-1-x", json!({"waiting": {"reason": "ImagePullBackOff"}})).await;
+    assert_eq!(
+        missed().await,
+        format!("{said}; pod operator-1-x: container operator waits: ImagePullBackOff")
+    );
 }
 
 /// `before` with the binding of `now`, which is another object since the rollback.

@@ -1,6 +1,7 @@
 //! A cluster of its own for each test, as far as the patch path can tell: an agent's namespace and a
 //! component's namespace on the shared API server, a release repository in memory, and a stand-in for
-//! the Deployment controller that reports pods ready, or not for images called `bad`.
+//! the Deployment controller that reports pods ready, or failed for images called `bad`, or for ever
+//! on their way for images called `hanging`.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use futures::StreamExt;
 use k8s_openapi::{
-    api::apps::v1::Deployment,
+    api::{apps::v1::Deployment, core::v1::Pod},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
@@ -236,6 +237,23 @@ impl World {
         api.get_opt(COMPONENT).await.unwrap()
     }
 
+    /// A pod of ReplicaSet `operator-1` with one container in this state.
+    pub(super) async fn pod(&self, name: &str, container_state: Value) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.target);
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "labels": {"app": "operator"}, "ownerReferences": [
+                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "operator-1", "uid": "1",
+                 "controller": true}]},
+            "spec": {"containers": [{"name": "operator", "image": image_ref("hanging")}]}});
+        let params = PatchParams::apply("stand-in");
+        pods.patch(name, &params, &Patch::Apply(&pod)).await.unwrap();
+        let status = json!({"status": {"phase": "Pending", "containerStatuses": [{
+            "name": "operator", "ready": false, "restartCount": 0, "image": "", "imageID": "",
+            "state": container_state}]}});
+        pods.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+    }
+
     /// Somebody else changes an object.
     pub(super) async fn meddle(&self, kind: &str, name: &str, patch: Value) {
         let (api_version, plural) = match kind {
@@ -299,7 +317,8 @@ async fn install_definitions(client: Client) {
     }
 }
 
-/// Says of every Deployment that its pods are ready, or that they will not get there.
+/// Says of every Deployment that its pods are ready, that they will not get there, or nothing more
+/// than that they are not there yet.
 async fn play_controller(client: Client, namespace: String) {
     let api: Api<Deployment> = Api::namespaced(client, &namespace);
     let mut changes = watcher::watcher(api.clone(), watcher::Config::default())
@@ -314,9 +333,15 @@ async fn play_controller(client: Client, namespace: String) {
             continue;
         }
         let value = serde_json::to_value(&deployment).unwrap();
-        let bad = images(&value["spec"]["template"]).iter().any(|image| image.contains("bad"));
+        let runs = |name: &str| {
+            images(&value["spec"]["template"]).iter().any(|image| image.contains(name))
+        };
         let wanted = deployment.spec.replicas.unwrap_or(1);
-        let status = if bad {
+        let status = if runs("hanging") {
+            // The pod of before is kept as long as the updated one is not ready.
+            json!({"observedGeneration": generation, "replicas": wanted + 1, "updatedReplicas": 1,
+                   "availableReplicas": wanted, "readyReplicas": wanted})
+        } else if runs("bad") {
             json!({"observedGeneration": generation, "replicas": wanted, "updatedReplicas": wanted,
                    "availableReplicas": 0, "readyReplicas": 0, "conditions": [
                 {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded",
