@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, api::ListParams};
-use mendix_agent::crd::{log_snapshot::LogSnapshot, patch_bundle::PatchBundle};
+use mendix_agent::crd::{log_snapshot::LogSnapshot, managed_component::ManagedComponent};
 use mendix_agent_core::{
     bundle::index::{Gates, ReleaseClass},
     consent::ledger::Ledger,
@@ -252,13 +252,14 @@ async fn prepare(node: &Node) -> Result<Ground> {
         let release =
             repository::publish(&store, draft, None, repository::Expiry::default()).await?;
         store.push_release(&release.release_id, None)?;
-        let bundles: Api<PatchBundle> = Api::namespaced(client, NAMESPACE);
+        let components: Api<ManagedComponent> = Api::namespaced(client, NAMESPACE);
         eventually(RELEASE, "the first release is committed", async || {
-            let bundles = bundles.list(&ListParams::default()).await.ok()?;
-            let committed = |bundle: &PatchBundle| {
-                bundle.status.as_ref().is_some_and(|status| status.state == "Committed")
+            let components = components.list(&ListParams::default()).await.ok()?.items;
+            let has_come = |component: &ManagedComponent| {
+                component.status.as_ref().is_some_and(|status| status.version.is_some())
             };
-            bundles.items.iter().any(committed).then_some(())
+            let come = components.iter().filter(|component| has_come(component)).count();
+            (come == COMPONENTS.len()).then_some(())
         })
         .await?;
         Ok(())

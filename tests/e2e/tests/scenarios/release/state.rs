@@ -244,10 +244,23 @@ impl Records {
                 remove(&mut status, "", field);
             }
             if let Some(Value::Array(history)) = status.pointer_mut("/history") {
-                history.iter_mut().for_each(|transition| remove(transition, "", "at"));
+                for transition in history {
+                    remove(transition, "", "at");
+                    forget_pods(transition);
+                }
             }
+            forget_pods(&mut status);
             records.insert("PatchBundle".into(), status);
         }
         records
+    }
+}
+
+/// Messages name the pods that were seen; controllers choose those names.
+fn forget_pods(record: &mut Value) {
+    if let Some(Value::String(message)) = record.get_mut("message")
+        && let Some(at) = message.find("; pod ")
+    {
+        message.truncate(at);
     }
 }
