@@ -2,7 +2,7 @@
 //! and a new process takes over: the request is answered once, nobody can open what was interrupted,
 //! and no more than the budget is spent.
 
-use std::{fmt, fs, time::Duration};
+use std::{fmt, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
@@ -99,9 +99,8 @@ async fn survives(site: &Site) -> Result<()> {
     let received = site.plane.counters().snapshot_bytes;
     let request = killed_at(site, agent, Moment::Sending, ticket).await.with_context(what)?;
     site.proxy.set(Direction::Up, Rule::Delay(SLOW));
-    let begun = site.plane.counters().snapshot_bytes;
     agent = site.agent().await?;
-    sending(site, begun).await.with_context(what)?;
+    sending(site, ticket, 1).await.with_context(what)?;
     agent.kill().await?;
     site.proxy.set_both(Rule::Pass);
     let _agent = site.agent().await?;
@@ -121,7 +120,6 @@ async fn survives(site: &Site) -> Result<()> {
 async fn killed_at(site: &Site, agent: Agent, moment: Moment, ticket: &str) -> Result<String> {
     let mut receipts = watch(site.api::<LogSnapshot>()).await?;
     let mut secrets = watch(site.api::<Secret>()).await?;
-    let begun = site.plane.counters().snapshot_bytes;
     match moment {
         Moment::Sending => site.proxy.set(Direction::Up, Rule::Delay(SLOW)),
         Moment::Delivered => site.proxy.set(Direction::Down, Rule::Delay(LATE)),
@@ -135,7 +133,7 @@ async fn killed_at(site: &Site, agent: Agent, moment: Moment, ticket: &str) -> R
                 seen(&mut secrets, |secret| secret.name_any().ends_with("consent-ledger")).await
             }
             Moment::Started => seen(&mut receipts, |it| in_phase(it, ticket, "Started")).await,
-            Moment::Sending => sending(site, begun).await,
+            Moment::Sending => sending(site, ticket, 0).await,
             Moment::Delivered => delivered(site, ticket).await,
             Moment::Recorded => seen(&mut receipts, |it| in_phase(it, ticket, "Succeeded")).await,
         }
@@ -150,10 +148,21 @@ async fn killed_at(site: &Site, agent: Agent, moment: Moment, ticket: &str) -> R
     Ok(request)
 }
 
-/// The control plane has got a part, and not all.
-async fn sending(site: &Site, begun: u64) -> Result<()> {
-    let some = async || (site.plane.counters().snapshot_bytes > begun).then_some(());
+/// The control plane has a part of a ticket's first, second, … upload, and not all. (What a dead agent
+/// had sent may still arrive: bytes are not counted over all uploads.)
+async fn sending(site: &Site, ticket: &str, number: usize) -> Result<()> {
+    let some = async || {
+        let uploads = uploads(site, ticket).ok()?;
+        let upload = uploads.get(number).filter(|it| it.state == UploadState::Receiving)?;
+        let sealed = folder_of(site, &upload.snapshot_id).join("sealed");
+        fs::metadata(sealed).is_ok_and(|file| file.len() > 0).then_some(())
+    };
     Ok(eventually(MOMENT, "some bytes arrived", some).await?)
+}
+
+/// Where the control plane keeps an upload.
+fn folder_of(site: &Site, snapshot_id: &str) -> PathBuf {
+    site.store().dir().join("snapshots").join(snapshot_id)
 }
 
 async fn delivered(site: &Site, ticket: &str) -> Result<()> {
@@ -241,7 +250,7 @@ async fn is_discarded(site: &Site, id: &str, status: &LogSnapshotStatus) -> Resu
         bail!("upload {id} is {:?}", upload.state);
     };
     ensure!(reason == "AgentRestarted", "upload {id} was aborted for {reason}");
-    let folder = site.store().dir().join("snapshots").join(id);
+    let folder = folder_of(site, id);
     let names = fs::read_dir(&folder).context("list what is kept of the upload")?;
     let names: Vec<_> = names.flatten().map(|entry| entry.file_name()).collect();
     ensure!(names == ["upload.json"], "of upload {id} are kept: {names:?}");
