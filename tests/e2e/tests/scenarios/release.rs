@@ -57,6 +57,7 @@ async fn survives(world: &mut World) -> Result<()> {
     let names: Vec<_> = bad[fails..].iter().map(|point| point.state.as_str()).collect();
     ensure!(names == BACK, "the bad run went on through {names:?}");
     for point in &bad[fails..] {
+        world.forget().await?;
         let died = world.killed_at(point, Content::Bad).await?;
         let context = || format!("bad release, killed at {point}, died at {died}");
         let end = world.ended_as("RolledBack", &back).await.with_context(context)?;

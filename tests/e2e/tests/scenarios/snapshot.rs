@@ -81,10 +81,11 @@ async fn survives(site: &Site) -> Result<()> {
     {
         let ticket = format!("killed-{moment}").to_lowercase();
         let what = || format!("killed at {moment}");
+        let received = site.plane.counters().snapshot_bytes;
         let request = killed_at(site, agent, moment, &ticket).await.with_context(what)?;
         agent = site.agent().await?;
         let outcome = site.outcome(&request).await.with_context(what)?;
-        let line = accounted_for(site, &ticket, &outcome).await.with_context(what)?;
+        let line = accounted_for(site, &ticket, &outcome, received).await.with_context(what)?;
         let again = matches!(moment, Moment::Started | Moment::Sending);
         ensure!(outcome.outcome == "Succeeded", "{}: {outcome:?}", what());
         let taken = site.receipts(&ticket).await?.len();
@@ -95,6 +96,7 @@ async fn survives(site: &Site) -> Result<()> {
     // Killed until nothing is left of the budget.
     let ticket = "killed-twice";
     let what = || "killed twice while sending".to_owned();
+    let received = site.plane.counters().snapshot_bytes;
     let request = killed_at(site, agent, Moment::Sending, ticket).await.with_context(what)?;
     site.proxy.set(Direction::Up, Rule::Delay(SLOW));
     let begun = site.plane.counters().snapshot_bytes;
@@ -109,7 +111,7 @@ async fn survives(site: &Site) -> Result<()> {
         "{}: {outcome:?}",
         what()
     );
-    let line = accounted_for(site, ticket, &outcome).await.with_context(what)?;
+    let line = accounted_for(site, ticket, &outcome, received).await.with_context(what)?;
     println!("{}: {line}", what());
     Ok(())
 }
@@ -172,7 +174,13 @@ fn in_phase(receipt: &LogSnapshot, ticket: &str, phase: &str) -> bool {
 }
 
 /// Everything that was begun for a ticket has an end that explains itself, and the budget holds.
-async fn accounted_for(site: &Site, ticket: &str, outcome: &DoneRequest) -> Result<String> {
+/// `before` are the bytes that the control plane had received before the ticket was opened.
+async fn accounted_for(
+    site: &Site,
+    ticket: &str,
+    outcome: &DoneRequest,
+    before: u64,
+) -> Result<String> {
     let receipts = site.receipts(ticket).await?;
     let mut ends = vec![];
     for receipt in &receipts {
@@ -198,12 +206,12 @@ async fn accounted_for(site: &Site, ticket: &str, outcome: &DoneRequest) -> Resu
     ensure!(entries.next().is_none(), "the ledger knows the ticket twice");
     let begun = u32::try_from(receipts.len())?;
     ensure!((begun..=BUDGET.snapshots).contains(&spent.snapshots), "{begun} begun: {spent:?}");
-    let sent: u64 =
-        receipts.iter().filter_map(|it| it.status.as_ref()).map(|status| status.sealed_bytes).sum();
-    ensure!((sent..=BUDGET.bytes).contains(&spent.bytes), "{sent} bytes sent: {spent:?}");
+    let received = site.plane.counters().snapshot_bytes - before;
+    let within = (received..=BUDGET.bytes).contains(&spent.bytes);
+    ensure!(within, "{received} bytes were received: {spent:?}");
     Ok(format!(
-        "{} ({}); receipts {ends:?}; {} of {} snapshots spent",
-        outcome.outcome, outcome.reason, spent.snapshots, BUDGET.snapshots
+        "{} ({}); receipts {ends:?}; {} of {} snapshots, {received} of {} bytes",
+        outcome.outcome, outcome.reason, spent.snapshots, BUDGET.snapshots, spent.bytes
     ))
 }
 

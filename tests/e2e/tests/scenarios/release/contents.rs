@@ -99,17 +99,22 @@ fn operator(content: Content) -> Vec<Value> {
         settings(OPERATOR, content),
         variant(OPERATOR, content),
         service(OPERATOR, content),
-        deployment(OPERATOR, content, 0),
+        deployment(OPERATOR, content),
     ]
 }
 
 fn monitoring(content: Content) -> Vec<Value> {
-    let replicas = u8::from(content == Content::Bad);
+    let mut workload = deployment(MONITORING, content);
+    if content == Content::Bad {
+        workload["spec"]["replicas"] = json!(1);
+        // Other pods than those of B: the controller gives up on new ones when the deadline is over.
+        workload["spec"]["template"]["metadata"]["annotations"] = json!({ "is": "bad" });
+    }
     vec![
         settings(MONITORING, content),
         variant(MONITORING, content),
         service(MONITORING, content),
-        deployment(MONITORING, content, replicas),
+        workload,
     ]
 }
 
@@ -172,14 +177,14 @@ fn service(component: &str, content: Content) -> Value {
 }
 
 /// Without replicas it is ready as soon as the controllers have seen it.
-fn deployment(component: &str, content: Content, replicas: u8) -> Value {
+fn deployment(component: &str, content: Content) -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {
             "name": component, "namespace": component, "labels": { "variant": content.letter() },
         },
         "spec": {
-            "replicas": replicas,
+            "replicas": 0,
             "progressDeadlineSeconds": 2,
             "selector": { "matchLabels": { "app": component } },
             "template": {

@@ -4,8 +4,10 @@ use std::{fmt, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use kube::{
     Api, Client,
+    api::{DeleteParams, ListParams},
     runtime::watcher::{self, Event},
 };
 use mendix_agent::crd::patch_bundle::{PatchBundle, PatchBundleStatus};
@@ -98,6 +100,14 @@ impl World {
         Ok(())
     }
 
+    /// Forgets what the Deployments once ran, so that a bad release is new to their controller again:
+    /// it never gives up on pods that it has had before.
+    pub(crate) async fn forget(&self) -> Result<()> {
+        let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), contents::MONITORING);
+        sets.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+        Ok(())
+    }
+
     fn release_id(&self) -> String {
         format!("2026.11.{}", self.releases)
     }
@@ -107,7 +117,7 @@ impl World {
     }
 
     async fn bundle(&self) -> Result<Option<PatchBundle>> {
-        let bundles = self.bundles().list(&Default::default()).await?.items;
+        let bundles = self.bundles().list(&ListParams::default()).await?.items;
         let id = self.release_id();
         Ok(bundles.into_iter().find(|bundle| bundle.spec.release_id == id))
     }
