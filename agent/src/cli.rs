@@ -3,10 +3,11 @@
 
 use std::{fmt, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 use crate::{
     config::{Config, ConfigError, Layer, LogFormat, Sources},
+    console::{Exit, Output},
     crd,
     errors::describe,
     run,
@@ -15,36 +16,6 @@ use crate::{
 /// Worker threads of the runtime. The agent waits most of its life; two let a redaction and the
 /// session's heartbeats run at once.
 const WORKERS: usize = 2;
-
-/// How a command ended; documented in docs/operations.md.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// 0: done.
-    Success,
-    /// 1: failed; the message says at what.
-    Failed,
-    /// 3: the configuration can't be used (2 is clap's, for wrong arguments).
-    Config,
-    /// 4: the Kubernetes API can't be reached or refused.
-    Cluster,
-    /// 10: preflight passed with warnings.
-    Warned,
-    /// 11: a preflight check failed.
-    PreflightFailed,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Success => 0,
-            Exit::Failed => 1,
-            Exit::Config => 3,
-            Exit::Cluster => 4,
-            Exit::Warned => 10,
-            Exit::PreflightFailed => 11,
-        })
-    }
-}
 
 /// In-cluster agent of Mendix on Azure.
 #[derive(Debug, Parser)]
@@ -77,16 +48,6 @@ enum Command {
     },
     /// Print the custom resource definitions of the agent as YAML.
     Crds,
-}
-
-/// How a command prints its result.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people.
-    #[default]
-    Table,
-    /// For machines.
-    Json,
 }
 
 /// Why a command ended early, with the exit code that says so.

@@ -9,6 +9,7 @@ pub mod channel;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod console;
 pub mod crd;
 pub mod errors;
 pub mod health;

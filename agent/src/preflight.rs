@@ -19,7 +19,7 @@ use kube::Client;
 use mendix_agent_proto::v1;
 use serde::Serialize;
 
-use crate::{cli::Exit, config::Config};
+use crate::{config::Config, console::Exit};
 
 /// Longest time for one check. The dialler's own deadlines are shorter except where many addresses
 /// time out one after the other.

@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     agent_status,
     channel::{self, identity::Standing},
-    cli::{Exit, Output},
     cluster::{Cluster, ClusterError},
     config::Config,
+    console::{Exit, Output},
     errors::describe,
     health,
     http::{self, Pages},

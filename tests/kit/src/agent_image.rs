@@ -103,7 +103,6 @@ pub fn image(binary: &Path, tag: &str) -> Image {
         .entrypoint(&["/usr/bin/mendix-agent"])
         .label("org.opencontainers.image.title", "mendix-agent")
         .label("org.opencontainers.image.description", "In-cluster agent of Mendix on Azure")
-        .label("org.opencontainers.image.licenses", "Apache-2.0")
 }
 
 /// Everything in the agent's image but the agent: an image for another static program that shall

@@ -170,9 +170,14 @@ impl Node {
         }
         let progress = &options.progress;
         let build = progress.clone();
-        let assets = tokio::task::spawn_blocking(move || Assets::built(&build)).await.map_err(
-            |error| NodeError::Machine { what: "building".into(), source: io::Error::other(error) },
-        )??;
+        let ready = tokio::task::spawn_blocking(move || {
+            machine::install_tools(&build)?;
+            Ok::<_, NodeError>(Assets::built(&build)?)
+        });
+        let assets = ready.await.map_err(|error| NodeError::Machine {
+            what: "building".into(),
+            source: io::Error::other(error),
+        })??;
         let state = cache_folder()?.join("node");
         let lock = machine::take(&state, options.lock_wait, progress).await?;
         let mut record = Record {

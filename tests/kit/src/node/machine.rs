@@ -38,8 +38,31 @@ pub(super) fn obstacle() -> Option<NodeError> {
     if !rustix::process::geteuid().is_root() {
         return Some(NodeError::NotRoot);
     }
-    let (tool, package) = TOOLS.iter().find(|(tool, _)| !process::on_path(tool))?;
-    Some(NodeError::NoTool { tool, package })
+    let (tool, package) = missing_tool()?;
+    // With apt it is installed when a node is first started.
+    (!process::on_path("apt-get")).then_some(NodeError::NoTool { tool, package })
+}
+
+fn missing_tool() -> Option<(&'static str, &'static str)> {
+    TOOLS.into_iter().find(|(tool, _)| !process::on_path(tool))
+}
+
+/// Installs the commands that a node needs and this machine lacks. Blocks.
+pub(super) fn install_tools(progress: &Progress) -> Result<(), NodeError> {
+    let mut last = "";
+    while let Some((tool, package)) = missing_tool() {
+        if package == last || !process::on_path("apt-get") {
+            return Err(NodeError::NoTool { tool, package });
+        }
+        last = package;
+        progress.say(format!("installing {package}, for `{tool}`"));
+        process::run(Command::new("apt-get").args(["-q", "update"]))?;
+        let install = ["-q", "-y", "install", "--no-install-recommends", package];
+        process::run(
+            Command::new("apt-get").args(install).env("DEBIAN_FRONTEND", "noninteractive"),
+        )?;
+    }
+    Ok(())
 }
 
 /// What the lock file says about the node that holds the lock.
