@@ -200,10 +200,7 @@ impl Site {
 
     /// What the agent has written down as spent.
     pub(crate) async fn ledger(&self) -> Result<Ledger> {
-        let secret = self.api::<Secret>().get("mendix-agent-consent-ledger").await?;
-        let data = secret.data.unwrap_or_default();
-        let ledger = data.get("ledger.json").context("the ledger's Secret holds none")?;
-        Ok(Ledger::parse(&ledger.0)?)
+        ledger_in(&self.api::<Secret>().get("mendix-agent-consent-ledger").await?)
     }
 
     /// Objects in the agent's namespace.
@@ -214,6 +211,12 @@ impl Site {
     {
         Api::namespaced(self.client.clone(), NAMESPACE)
     }
+}
+
+/// The ledger in its Secret; other Secrets hold none.
+pub(crate) fn ledger_in(secret: &Secret) -> Result<Ledger> {
+    let data = secret.data.as_ref().and_then(|data| data.get("ledger.json"));
+    Ok(Ledger::parse(&data.context("the Secret holds no ledger")?.0)?)
 }
 
 /// Consent to everything that the agent collects.

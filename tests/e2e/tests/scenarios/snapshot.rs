@@ -28,7 +28,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     agent::Agent,
-    site::{Site, terms},
+    site::{self, Site, terms},
 };
 
 /// Longest wait for a moment to come.
@@ -129,9 +129,7 @@ async fn killed_at(site: &Site, agent: Agent, moment: Moment, ticket: &str) -> R
     let request = site.open_ticket(ticket, Some(terms))?.1.context("nothing was requested")?;
     let come = async {
         match moment {
-            Moment::Spent => {
-                seen(&mut secrets, |secret| secret.name_any().ends_with("consent-ledger")).await
-            }
+            Moment::Spent => seen(&mut secrets, |it| is_spent(it, ticket)).await,
             Moment::Started => seen(&mut receipts, |it| in_phase(it, ticket, "Started")).await,
             Moment::Sending => sending(site, ticket, 0).await,
             Moment::Delivered => delivered(site, ticket).await,
@@ -175,6 +173,10 @@ fn uploads(site: &Site, ticket: &str) -> Result<Vec<UploadRecord>> {
     let mut uploads = site.store().uploads()?;
     uploads.retain(|upload| upload.ticket_id == ticket);
     Ok(uploads)
+}
+
+fn is_spent(secret: &Secret, ticket: &str) -> bool {
+    site::ledger_in(secret).is_ok_and(|ledger| ledger.of_ticket(ticket).next().is_some())
 }
 
 fn in_phase(receipt: &LogSnapshot, ticket: &str, phase: &str) -> bool {
