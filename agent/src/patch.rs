@@ -112,6 +112,7 @@ impl Controller {
         tokio::select! {
             result = self.drift.run(cancel) => result.map_err(PatchError::from),
             result = self.follow(&trust, cancel) => result,
+            () = self.driver.reporter.watch_deadline(cancel) => Ok(()),
         }
     }
 

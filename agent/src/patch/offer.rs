@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use mendix_agent_core::bundle::{
-    Authentic,
+    Authentic, cadence,
     index::{self, ReleaseClass, ReleaseIndex},
     run::{Offer, State, offer},
 };
@@ -68,10 +68,11 @@ pub async fn take(
         (Offer::New | Offer::Resume | Offer::Done | Offer::Quarantined, _) => {}
     }
     // Contents first: a record never names an index that is not stored.
+    let offered_at = Timestamp::now();
     let opened = failure::patiently(cancel, &|_| {}, || async {
         driver.contents.put(&bytes).await?;
         let name = format!("{}-{}", index.release_id, sha256.get(..8).unwrap_or(&sha256));
-        driver.records.open(&name, spec_of(&index, &sha256)).await
+        driver.records.open(&name, spec_of(&index, &sha256, offered_at)).await
     });
     let mut bundle = opened.await.map_err(call)?;
     if state_of(&bundle) == Some(State::Refused) {
@@ -182,7 +183,7 @@ async fn clear_away(driver: &Driver, cancel: &CancellationToken) -> Result<(), P
     .map_err(PatchError::from)
 }
 
-fn spec_of(index: &ReleaseIndex, sha256: &str) -> PatchBundleSpec {
+fn spec_of(index: &ReleaseIndex, sha256: &str, offered_at: Timestamp) -> PatchBundleSpec {
     let mut components: Vec<_> = index.components.iter().collect();
     // As `Plan::new` orders them: the record counts places of the plan.
     components.sort_by(|a, b| (a.phase, &a.name).cmp(&(b.phase, &b.name)));
@@ -196,7 +197,7 @@ fn spec_of(index: &ReleaseIndex, sha256: &str) -> PatchBundleSpec {
         sequence: index.sequence,
         class: Some(class.to_owned()),
         index_sha256: Some(sha256.to_owned()),
-        apply_by: index.apply_by,
+        apply_by: Some(cadence::apply_by(index, offered_at)),
         components: components
             .into_iter()
             .map(|c| BundleComponent { name: c.name.clone(), version: c.version.clone() })
