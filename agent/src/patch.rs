@@ -16,6 +16,7 @@ pub mod contents;
 pub mod converge;
 pub mod drift;
 pub mod driver;
+pub mod exported;
 pub mod failure;
 pub mod gate;
 pub mod live;

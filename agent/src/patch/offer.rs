@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use mendix_agent_core::bundle::{
     Authentic, cadence,
-    index::{self, ReleaseClass, ReleaseIndex},
+    index::{self, ReleaseIndex},
     run::{Offer, State, offer},
 };
 use tokio_util::sync::CancellationToken;
@@ -187,15 +187,10 @@ fn spec_of(index: &ReleaseIndex, sha256: &str, offered_at: Timestamp) -> PatchBu
     let mut components: Vec<_> = index.components.iter().collect();
     // As `Plan::new` orders them: the record counts places of the plan.
     components.sort_by(|a, b| (a.phase, &a.name).cmp(&(b.phase, &b.name)));
-    let class = match index.class {
-        ReleaseClass::Quarterly => "quarterly",
-        ReleaseClass::Weekly => "weekly",
-        ReleaseClass::Critical => "critical",
-    };
     PatchBundleSpec {
         release_id: index.release_id.clone(),
         sequence: index.sequence,
-        class: Some(class.to_owned()),
+        class: Some(index.class.name().to_owned()),
         index_sha256: Some(sha256.to_owned()),
         apply_by: Some(cadence::apply_by(index, offered_at)),
         components: components

@@ -358,6 +358,46 @@ async fn load(store: &Store) -> Result<Repository, RepositoryError> {
         .map_err(tuf("load the repository"))
 }
 
+/// Writes a release into one tar, for `mendix-agent bundle verify` away from any cluster: the chain of
+/// roots, the newest metadata, the index and its blobs. The same release and metadata give the same
+/// bytes.
+///
+/// # Errors
+/// When the release is unknown, or a file can't be read or written.
+pub async fn export(store: &Store, release_id: &str, out: &Path) -> Result<(), RepositoryError> {
+    let release = store.release(release_id)?;
+    let repository = load(store).await?;
+    let mut names: Vec<String> =
+        files::names(&store.repository_dir().join("metadata"), ".root.json")?
+            .iter()
+            .map(|version| format!("metadata/{version}.root.json"))
+            .collect();
+    names.push("metadata/timestamp.json".to_owned());
+    names.push(format!("metadata/{}.snapshot.json", repository.snapshot().signed.version));
+    names.push(format!("metadata/{}.targets.json", repository.targets().signed.version));
+    let index_file = format!("targets/{}.{}", release.index_sha256, release.index_target);
+    let index = files::read(&store.repository_dir().join(&index_file))?;
+    let index = index::read(&index).map_err(schema("read the index"))?;
+    names.push(index_file);
+    let blobs = index.components.iter().map(|entry| &entry.blob);
+    names.extend(blobs.map(|blob| format!("targets/{}.{}", blob.sha256, blob.target)));
+    names.sort();
+    names.dedup();
+    let mut archive = tar::Builder::new(Vec::new());
+    let written = |source| StoreError::file("write", out, source);
+    for name in names {
+        let bytes = files::read(&store.repository_dir().join(&name))?;
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        // Target names hold two digests, more than an old header has room for.
+        archive.append_data(&mut header, &name, bytes.as_slice()).map_err(written)?;
+    }
+    let bytes = archive.into_inner().map_err(written)?;
+    fs::write(out, bytes).map_err(written)?;
+    Ok(())
+}
+
 fn newest_root(store: &Store) -> Result<PathBuf, RepositoryError> {
     let metadata = store.repository_dir().join("metadata");
     let versions = files::names(&metadata, ".root.json")?;

@@ -28,6 +28,14 @@ pub(super) enum Command {
         #[arg(long)]
         cluster: Option<String>,
     },
+    /// Write a published release into one file, for `mendix-agent bundle verify`.
+    Export {
+        /// The release.
+        id: String,
+        /// The file; release-ID.tar unless it is given.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// List releases.
     List,
 }
@@ -159,6 +167,17 @@ impl Command {
                 });
                 Ok(())
             }
+            Self::Export { id, out } => {
+                let out = out.unwrap_or_else(|| PathBuf::from(format!("release-{id}.tar")));
+                repository::export(store, &id, &out).await?;
+                let file = out.display().to_string();
+                output.print(&serde_json::json!({ "release": id, "file": file }), || {
+                    format!(
+                        "Release {id} is in {file}. `mendix-agent bundle verify {file} --root root.json` checks it."
+                    )
+                });
+                Ok(())
+            }
             Self::List => {
                 let releases = store.releases()?;
                 output.print(&releases, || {
@@ -166,7 +185,7 @@ impl Command {
                         [
                             release.release_id.clone(),
                             release.sequence.to_string(),
-                            class(release.class).to_owned(),
+                            release.class.name().to_owned(),
                             release
                                 .components
                                 .iter()
@@ -203,16 +222,8 @@ fn published(release: &ReleaseRecord) -> String {
         "Release {} was published as sequence {} ({}).\n{}\nNext: `release push {}`.",
         release.release_id,
         release.sequence,
-        class(release.class),
+        release.class.name(),
         table(["COMPONENT", "VERSION", "OBJECTS", "BLOB"], rows, ""),
         release.release_id,
     )
-}
-
-fn class(class: ReleaseClass) -> &'static str {
-    match class {
-        ReleaseClass::Quarterly => "quarterly",
-        ReleaseClass::Weekly => "weekly",
-        ReleaseClass::Critical => "critical",
-    }
 }
