@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use mendix_agent::patch::exported::{self, Cluster, Exported, ReleaseView, VerifyError};
-use mendix_agent_core::bundle::index::{Gates, ReleaseClass};
+use mendix_agent_core::bundle::index::ReleaseClass;
 use mendix_control_plane::{
     init,
     manifests::{self, ComponentSpec, ReleaseSpec},
@@ -38,18 +38,9 @@ impl World {
         fs::create_dir_all(&manifests).expect("a folder");
         fs::write(manifests.join("settings.yaml"), CONFIG).expect("manifests");
         let spec = ReleaseSpec {
-            release_id: release_id.into(),
-            class: ReleaseClass::Weekly,
-            not_before: None,
-            apply_by: None,
             audience: audience.iter().map(|ring| (*ring).to_owned()).collect(),
-            gates: Gates::default(),
-            components: vec![ComponentSpec {
-                name: "mendix-operator".into(),
-                version: "2.1.0".into(),
-                dir: manifests,
-                adopt: false,
-            }],
+            components: vec![ComponentSpec::new("mendix-operator", "2.1.0", manifests)],
+            ..ReleaseSpec::new(release_id, ReleaseClass::Weekly)
         };
         let draft = manifests::draft(&spec).expect("a draft");
         repository::publish(&self.store, draft, None, Expiry::default()).await.expect("published");
