@@ -9,6 +9,7 @@
 
 mod error;
 mod first_read;
+pub mod network;
 pub(crate) mod tls;
 
 use std::{
@@ -21,17 +22,16 @@ use hyper_util::rt::TokioIo;
 use mendix_agent_core::session::AddressPolicy;
 use mendix_agent_proto::{limits, v1};
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::{
-    net::{TcpSocket, TcpStream},
-    sync::watch,
-    time::timeout,
-};
+use tokio::{sync::watch, time::timeout};
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 use url::{Host, Url};
 
 pub use self::error::{DialError, Layer};
-use self::first_read::{FirstRead, Outcome};
+use self::{
+    first_read::{FirstRead, Outcome},
+    network::{Network, Purpose, System, Wire},
+};
 use super::identity::Standing;
 use crate::config::Config;
 pub use crate::errors::describe;
@@ -44,9 +44,6 @@ pub const TCP_DEADLINE: Duration = Duration::from_secs(8);
 pub const TLS_DEADLINE: Duration = Duration::from_secs(10);
 /// Addresses of one name that are tried; more are left out.
 const ADDRESSES: usize = 8;
-/// TCP keepalive: first probe after, and between probes. HTTP/2 PINGs come sooner; this is for the
-/// phases in which there is no HTTP/2 yet.
-const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Where the control plane is, and which addresses are acceptable for it.
 #[derive(Clone, Debug)]
@@ -55,10 +52,11 @@ pub struct Target {
     port: u16,
     server_name: ServerName<'static>,
     policy: AddressPolicy,
+    network: Arc<dyn Network>,
 }
 
 impl Target {
-    /// Reads `https://host[:port]`.
+    /// Reads `https://host[:port]`, to be dialled over the system's network.
     ///
     /// # Errors
     /// [`DialError::Endpoint`] when the URL is of another form.
@@ -86,7 +84,13 @@ impl Target {
         let server_name = ServerName::try_from(host.clone())
             .map_err(|_| refuse("its host is neither a DNS name nor an IP address"))?;
         let port = endpoint.port_or_known_default().unwrap_or(443);
-        Ok(Self { host, port, server_name, policy })
+        Ok(Self { host, port, server_name, policy, network: Arc::new(System) })
+    }
+
+    /// The same over another network.
+    #[must_use]
+    pub fn over(self, network: Arc<dyn Network>) -> Self {
+        Self { network, ..self }
     }
 
     /// Reads the endpoint and its permissions from the configuration.
@@ -117,7 +121,7 @@ impl Target {
     /// [`DialError::Dns`], [`DialError::DnsDeadline`].
     pub async fn resolve(&self) -> Result<Vec<SocketAddr>, DialError> {
         let host = || self.host.clone();
-        let found = timeout(DNS_DEADLINE, tokio::net::lookup_host((self.host.as_str(), self.port)))
+        let found = timeout(DNS_DEADLINE, self.network.resolve(&self.host, self.port))
             .await
             .map_err(|_| DialError::DnsDeadline { host: host() })?
             .map_err(|source| DialError::Dns { host: host(), source })?;
@@ -145,15 +149,19 @@ impl Target {
             .map_err(|source| DialError::Address { host: self.host.clone(), source })
     }
 
-    /// Layer 3: the first address that accepts.
+    /// Layer 3: the first address that accepts, and the connection to it.
     ///
     /// # Errors
     /// [`DialError::Tcp`] with the last address's failure.
-    pub async fn tcp(&self, addresses: &[SocketAddr]) -> Result<TcpStream, DialError> {
+    pub async fn tcp(
+        &self,
+        addresses: &[SocketAddr],
+        purpose: Purpose,
+    ) -> Result<(SocketAddr, Wire), DialError> {
         let mut last = None;
         for address in addresses.iter().take(ADDRESSES) {
-            match timeout(TCP_DEADLINE, open(*address)).await {
-                Ok(Ok(stream)) => return Ok(stream),
+            match timeout(TCP_DEADLINE, self.network.connect(*address, purpose)).await {
+                Ok(Ok(stream)) => return Ok((*address, stream)),
                 Ok(Err(source)) => last = Some((*address, source)),
                 Err(_) => last = Some((*address, std::io::ErrorKind::TimedOut.into())),
             }
@@ -170,9 +178,9 @@ impl Target {
     /// [`DialError::Tls`], [`DialError::TlsBroken`], [`DialError::Alpn`].
     pub async fn tls(
         &self,
-        stream: TcpStream,
+        stream: Wire,
         config: Arc<ClientConfig>,
-    ) -> Result<TlsStream<TcpStream>, DialError> {
+    ) -> Result<TlsStream<Wire>, DialError> {
         let connector = tokio_rustls::TlsConnector::from(config);
         let handshake = connector.connect(self.server_name.clone(), stream);
         let stream = match timeout(TLS_DEADLINE, handshake).await {
@@ -195,9 +203,17 @@ impl Target {
     /// # Errors
     /// Any [`DialError`]; it names its layer.
     pub async fn connect(&self, config: Arc<ClientConfig>) -> Result<Channel, DialError> {
+        self.connect_for(Purpose::Messages, config).await
+    }
+
+    async fn connect_for(
+        &self,
+        purpose: Purpose,
+        config: Arc<ClientConfig>,
+    ) -> Result<Channel, DialError> {
         let addresses = self.resolve().await?;
         self.admit(&addresses)?;
-        let stream = self.tcp(&addresses).await?;
+        let (_, stream) = self.tcp(&addresses, purpose).await?;
         let stream = self.tls(stream, config).await?;
         self.http2(stream).await
     }
@@ -206,7 +222,7 @@ impl Target {
     ///
     /// # Errors
     /// [`DialError::Rejected`], [`DialError::Stream`].
-    pub async fn http2(&self, stream: TlsStream<TcpStream>) -> Result<Channel, DialError> {
+    pub async fn http2(&self, stream: TlsStream<Wire>) -> Result<Channel, DialError> {
         let broken = |problem: String| DialError::Stream { host: self.host.clone(), problem };
         let (stream, first) = FirstRead::new(stream);
         // One stream, taken once: a second connection is the caller's to dial.
@@ -243,22 +259,6 @@ impl Target {
     }
 }
 
-async fn open(address: SocketAddr) -> std::io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_nodelay(true)?;
-    socket.set_keepalive(true)?;
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::net::sockopt;
-        sockopt::set_tcp_keepidle(&socket, KEEPALIVE)?;
-        sockopt::set_tcp_keepintvl(&socket, KEEPALIVE)?;
-        // Without it, data that nobody acknowledges is retransmitted for about 15 minutes.
-        let millis = u32::try_from(limits::TCP_USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
-        sockopt::set_tcp_user_timeout(&socket, millis)?;
-    }
-    socket.connect(address).await
-}
-
 /// Opens mTLS connections to the control plane with the agent's current identity. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Dialer {
@@ -277,16 +277,29 @@ impl Dialer {
         &self.target
     }
 
-    /// A new TCP connection with the current identity: one for the session, one for each transfer.
+    /// A new TCP connection with the current identity: one for the session, one for each fetch.
     /// It does not reconnect by itself; see the module's head. All its waits have deadlines.
     ///
     /// # Errors
     /// [`DialError`]; it names the layer that failed and what to do.
     pub async fn connect(&self) -> Result<Channel, DialError> {
+        self.open(Purpose::Messages).await
+    }
+
+    /// As [`Dialer::connect`], for an upload: what is handed to the connection is sent or still the
+    /// caller's, but for [`limits::UPLOAD_UNSENT`].
+    ///
+    /// # Errors
+    /// See [`Dialer::connect`].
+    pub async fn connect_for_upload(&self) -> Result<Channel, DialError> {
+        self.open(Purpose::Upload).await
+    }
+
+    async fn open(&self, purpose: Purpose) -> Result<Channel, DialError> {
         let standing = self.standing.borrow().clone();
         match standing {
             Standing::Enrolled(credentials) => {
-                self.target.connect(Arc::clone(credentials.tls())).await
+                self.target.connect_for(purpose, Arc::clone(credentials.tls())).await
             }
             Standing::NotEnrolled { reason } => Err(DialError::NotEnrolled { reason }),
         }

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use mendix_agent_core::session::{
 use mendix_agent_proto::v1;
 use tokio::{
     sync::{broadcast, mpsc, watch},
-    time::{sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -61,7 +61,7 @@ pub struct Wiring {
 pub async fn run(wiring: &mut Wiring, cancel: CancellationToken) {
     let (events, incoming) = mpsc::channel(EVENTS);
     let driver = Driver {
-        session: Session::new(wiring.about.clone(), Instant::now()),
+        session: Session::new(wiring.about.clone(), Instant::now().into_std()),
         streams: BTreeMap::new(),
         tasks: TaskTracker::new(),
         end: CancellationToken::new(),
@@ -142,7 +142,7 @@ impl Driver {
     fn step(&mut self, event: Event) {
         self.queue.push_back(event);
         while let Some(event) = self.queue.pop_front() {
-            let now = Now { monotonic: Instant::now(), wall: Timestamp::now() };
+            let now = Now { monotonic: Instant::now().into_std(), wall: Timestamp::now() };
             for action in self.session.handle(now, event, &mut random) {
                 self.perform(action);
             }
