@@ -107,6 +107,8 @@ async fn run(
         shared.telemetry.refused(Refusal::Deregistered);
         return deregister(out, &at.to_string()).await;
     }
+    let (worker, uid) = (shared.clone(), peer.uid().to_owned());
+    blocking(move || worker.load_agent(&uid)).await?;
     if let Some((reason, retry_after)) = later(shared, peer.uid()) {
         shared.telemetry.refused(reason);
         let throttle = v1::Throttle { retry_after: Some(duration(retry_after)) };
@@ -344,12 +346,10 @@ struct Live {
 }
 
 impl Live {
-    /// Enters a session: refuses a stale epoch, and ends the sessions of another process that uses
+    /// Enters a session of an agent that was loaded: refuses a stale epoch, and ends the sessions of another process that uses
     /// the same identity. A session of the same process may overlap: it is being replaced because
     /// of its age.
     async fn open(shared: &Arc<Shared>, uid: &str, hello: &v1::Hello) -> Result<Self, Status> {
-        let (worker, name) = (shared.clone(), uid.to_owned());
-        blocking(move || worker.load_agent(&name)).await?;
         let number = shared.count.sessions.fetch_add(1, Relaxed) + 1;
         let replaced = CancellationToken::new();
         let text = |text: &str| text.chars().take(MAX_TEXT).collect::<String>();

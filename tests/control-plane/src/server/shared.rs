@@ -192,7 +192,8 @@ impl Shared {
     /// Whether this agent, which was loaded, may open another session now; if not, after which time.
     pub(super) fn admit_session(&self, uid: &str) -> Result<(), Duration> {
         let mut observed = locked(&self.observed);
-        let observed = observed.entry(uid.to_owned()).or_default();
+        // An entry made here would hide what is on disk.
+        let Some(observed) = observed.get_mut(uid) else { return Ok(()) };
         let rate = self.options.sessions_per_identity;
         observed.pace.get_or_insert_with(|| Pace::new(rate)).take(Instant::now())
     }
