@@ -219,6 +219,7 @@ pub fn open(
         lease_requests,
         envelopes: leases.envelopes.clone(),
         link: link_tx,
+        random: Arc::new(random),
     };
     let store = identity::store::Store::new(cluster);
     let enrollment = enroll::Enrollment::new(settings, target, store, standing);
