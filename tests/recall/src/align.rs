@@ -19,8 +19,8 @@ pub(crate) fn hidden(text: &str, out: &str) -> Vec<bool> {
         let (here, after) = (&mut here[index], &after[0]);
         match piece {
             Piece::Kept(kept) => {
-                for at in 0..=text.len().saturating_sub(kept.len()) {
-                    here[at] = after.get(at + kept.len()) == Some(&true)
+                for (at, here) in here.iter_mut().enumerate() {
+                    *here = after.get(at + kept.len()) == Some(&true)
                         && text.as_bytes()[at..].starts_with(kept.as_bytes());
                 }
             }
