@@ -11,6 +11,7 @@
 //! CANCELLED, by where it broke), and the caller dials again, by its own backoff. That keeps every failure in one place and with its
 //! layer: DNS, private-address policy, TCP, proxy, TLS, authentication, stream.
 
+mod advice;
 mod clients;
 mod error;
 mod first_read;
@@ -37,6 +38,7 @@ use url::{Host, Url};
 
 pub(crate) use self::clients::enrollment_client;
 pub use self::{
+    advice::Advice,
     clients::{bundle_client, control_client, snapshot_client},
     error::{DialError, Hop, Layer},
     pin::KeyPin,
@@ -144,6 +146,11 @@ impl Target {
     /// `host:port` of the control plane.
     pub fn name(&self) -> String {
         authority(&self.host, self.port)
+    }
+
+    /// Whether the server's key must be one of some.
+    pub fn is_pinned(&self) -> bool {
+        !self.pins.is_empty()
     }
 
     /// Whose addresses are dialled: the control plane's, or its proxy's.
