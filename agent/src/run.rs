@@ -11,7 +11,7 @@ use crate::{
     agent_status,
     channel::{self, identity::Standing},
     cluster::{Cluster, ClusterError},
-    config::Config,
+    config::{Config, ConfigError},
     console::{Exit, Output},
     errors::describe,
     health,
@@ -162,6 +162,11 @@ fn start(
     let (health_cluster, reports) = (cluster.clone(), handles.reports.clone());
     supervisor
         .spawn("health", move |token| health::run(health_cluster.clone(), reports.clone(), token));
+    let path = (cluster.clone(), config.clone(), handles.link.clone(), handles.reports.clone());
+    supervisor.spawn("preflight", move |token| {
+        let (cluster, config, link, reports) = path.clone();
+        preflight::watch::run(cluster, config, link, reports, token)
+    });
     supervisor.spawn("agent-status", move |token| {
         agent_status::run(
             cluster.clone(),
@@ -219,9 +224,17 @@ impl Signals {
 ///
 /// # Errors
 /// None: what is wrong is in the report, and the worst of it in the exit code.
-pub async fn preflight(config: Config, output: Output) -> Result<Exit, RunError> {
-    let client = client().await.map_err(|error| describe(&error));
-    let report = preflight::run(&config, client).await;
+pub async fn preflight(
+    config: Result<Config, ConfigError>,
+    output: Output,
+) -> Result<Exit, RunError> {
+    let report = match &config {
+        Ok(config) => {
+            let client = client().await.map_err(|error| describe(&error));
+            preflight::run(config, client).await
+        }
+        Err(error) => preflight::Report::unconfigured(error),
+    };
     match output {
         Output::Table => print!("{}", report.table()),
         Output::Json => print!("{}", report.json()),

@@ -66,6 +66,9 @@ pub struct AgentStatusStatus {
     /// Result of the last preflight: Passed, Warned or Failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preflight: Option<String>,
+    /// What it found that failed, or else what is worth a look: the check, the detail, and what to do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preflight_findings: Vec<String>,
     /// The first thing that needs attention; absent when nothing does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
