@@ -158,12 +158,11 @@ impl Replica {
 
     /// Leads whenever it may, until a signal.
     async fn serve(mut self, signals: &mut Signals) -> Stopped {
-        let mut left = 0;
-        loop {
+        let left = loop {
             let term = tokio::select! {
                 signal = signals.next() => {
                     tracing::info!(signal, "stopping");
-                    break;
+                    break 0;
                 }
                 term = next_term(&mut self.posts) => term,
             };
@@ -171,21 +170,21 @@ impl Replica {
             if let Some(signal) = signal {
                 tracing::info!(signal, "stopping");
             }
+            self.work.send_replace(None);
             // The term still holds while its tasks end, unless it is what ended.
             tasks.shutdown.cancel();
-            left = tokio::select! {
+            let left = tokio::select! {
                 left = tasks.supervisor.join() => left,
                 second = signals.next(), if signal.is_some() => return Stopped::AtOnce(second),
             };
             if left > 0 {
                 term.abandon();
             }
-            self.work.send_replace(None);
             if signal.is_some() {
-                break;
+                break left;
             }
             tracing::info!(left, "the tasks of the term have ended");
-        }
+        };
         // Releases the Lease, so that the other replica takes over at once.
         self.shutdown.cancel();
         tokio::select! {

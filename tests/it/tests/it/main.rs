@@ -3,6 +3,7 @@
 
 mod channel;
 mod failure_modes;
+mod leadership;
 mod logs;
 mod manifests;
 mod patch;
