@@ -29,6 +29,7 @@ use crate::{
     errors::describe,
     health,
     http::{self, Pages},
+    kubeconfig,
     leadership::{self, Post, Term},
     logs,
     metrics::{Metrics, Work},
@@ -85,7 +86,7 @@ impl RunError {
 }
 
 async fn client() -> Result<Client, RunError> {
-    let config = kube::Config::infer().await.map_err(RunError::Kubeconfig)?;
+    let config = kubeconfig::infer().await.map_err(RunError::Kubeconfig)?;
     Client::try_from(config).map_err(RunError::Client)
 }
 

@@ -12,7 +12,7 @@ use k8s_openapi::api::{core::v1::ServiceAccount, rbac::v1::ClusterRoleBinding};
 use kube::{Api, Client, api::PostParams};
 use mendix_agent::{
     cluster::Cluster,
-    config::{Config, LogFormat},
+    config::{Config, LogFormat, Route},
     run,
 };
 use mendix_control_plane::{
@@ -210,6 +210,7 @@ pub(super) fn be_one() {
         allow_public_endpoint: false,
         allow_loopback_endpoint: true,
         trust_dir: trust_dir.into(),
+        route: Route::default(),
         bootstrap_token_file: token.into(),
         service_account_token_file: None,
         namespace: namespace.into(),
