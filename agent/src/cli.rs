@@ -10,7 +10,7 @@ use crate::{
     console::{Exit, Output},
     crd,
     errors::describe,
-    run,
+    hardening, logs, run,
 };
 
 /// Worker threads of the runtime. The agent waits most of its life; two let a redaction and the
@@ -46,8 +46,16 @@ enum Command {
         #[arg(long, short, value_enum, default_value_t)]
         output: Output,
     },
+    /// Look at what log snapshots would hold.
+    #[command(subcommand)]
+    Logs(Logs),
     /// Print the custom resource definitions of the agent as YAML.
     Crds,
+}
+
+#[derive(Debug, Subcommand)]
+enum Logs {
+    Preview(Box<logs::preview::Arguments>),
 }
 
 /// Why a command ended early, with the exit code that says so.
@@ -100,11 +108,15 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Run => {
             let config = sources()?.resolve()?;
+            hardening::keep_memory_private().map_err(|error| Failure::new(Exit::Failed, &error))?;
             start_logging(&config);
             tell_panics_by_place();
             block_on(run::run(config))
         }
         Command::Preflight { output } => block_on(run::preflight(sources()?.resolve()?, output)),
+        Command::Logs(Logs::Preview(arguments)) => {
+            block_on(run::preview(sources()?.namespace()?, *arguments))
+        }
         Command::Status { output } => block_on(run::status(sources()?.namespace()?, output)),
     }
 }
