@@ -15,6 +15,7 @@ pub mod errors;
 pub mod hardening;
 pub mod health;
 pub mod http;
+pub mod kubeconfig;
 pub mod logs;
 pub mod metrics;
 pub mod patch;

@@ -16,6 +16,7 @@ use crate::{
     errors::describe,
     health,
     http::{self, Pages},
+    kubeconfig,
     logs,
     metrics::Metrics,
     patch, preflight,
@@ -77,7 +78,7 @@ impl RunError {
 }
 
 async fn client() -> Result<Client, RunError> {
-    let config = kube::Config::infer().await.map_err(RunError::Kubeconfig)?;
+    let config = kubeconfig::infer().await.map_err(RunError::Kubeconfig)?;
     Client::try_from(config).map_err(RunError::Client)
 }
 

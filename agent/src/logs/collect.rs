@@ -25,7 +25,7 @@ use mendix_agent_core::{
         gate::ActiveConsent,
         grant::{DataClass, Window},
     },
-    redact::{Counts, Leak, SnapshotKey, redact_text, scan_output},
+    redact::{Counts, Leak, Redaction, redact_text, scan_output},
 };
 use serde::Serialize;
 use tokio::{sync::mpsc, time::Instant};
@@ -136,7 +136,7 @@ type Scan = fn(&[u8]) -> Result<(), Leak>;
 pub(super) struct Collector {
     scope: Arc<Scope>,
     components: Vec<ManagedComponent>,
-    key: SnapshotKey,
+    redaction: Redaction,
     room: Room,
     reach: Reach,
     scan: Scan,
@@ -154,13 +154,13 @@ impl Collector {
     pub(super) fn new(
         scope: Arc<Scope>,
         components: Vec<ManagedComponent>,
-        key: SnapshotKey,
+        redaction: Redaction,
         room: Room,
         started_at: Timestamp,
         items: mpsc::Sender<Item>,
     ) -> Self {
         let mtime = u64::try_from(started_at.as_second()).unwrap_or(0);
-        Self { scope, components, key, room, reach: Reach::USUAL, scan: scan_output, mtime, items }
+        Self { scope, components, redaction, room, reach: Reach::USUAL, scan: scan_output, mtime, items }
     }
 
     /// Collects everything; failures become gaps, not errors.
@@ -271,7 +271,7 @@ impl Collector {
 
     /// A redacted text; what can't be redacted is left out.
     fn text(&self, text: &str, counts: &mut Counts) -> String {
-        redact_text(&self.key, text, counts).unwrap_or_else(|_| "[left out]".into())
+        redact_text(&self.redaction, text, counts).unwrap_or_else(|_| "[left out]".into())
     }
 }
 

@@ -16,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::Api;
 use mendix_agent_core::{
     consent::grant::{DataClass, MAX_WINDOW, Window},
+    redact::Redaction,
     seal::SealError,
 };
 use tokio::sync::mpsc;
@@ -225,8 +226,9 @@ pub async fn run(cluster: Cluster, arguments: Arguments) -> Result<String, Previ
         Arc::new(Scope::preview(Caller::new(cluster), components, excluded, classes, window));
     let (items, incoming) = mpsc::channel(ITEM_BACKLOG);
     let key = snapshot::placeholder_key().map_err(PreviewError::Random)?;
+    let redaction = Redaction::new(key, vec![]);
     let room = Room::of(USUAL_BUDGET);
-    let collector = Collector::new(Arc::clone(&scope), managed, key, room, to, items);
+    let collector = Collector::new(Arc::clone(&scope), managed, redaction, room, to, items);
     let subject = Subject {
         snapshot_id: "preview",
         cluster_uid: &uid,

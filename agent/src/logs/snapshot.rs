@@ -13,7 +13,7 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use jiff::Timestamp;
 use mendix_agent_core::{
     consent::{Refusal, gate::ActiveConsent},
-    redact::SnapshotKey,
+    redact::{Finder, Redaction, SnapshotKey},
     seal::{FileKey, Header, SealError, Sealer, wrap_key},
     transfer::Totals,
 };
@@ -85,6 +85,8 @@ pub(super) struct Snapshot<'a> {
     pub(super) dialer: &'a Dialer,
     pub(super) live: &'a Live,
     pub(super) components: Vec<ManagedComponent>,
+    /// What redaction looks for besides its rules.
+    pub(super) finders: Vec<Box<dyn Finder>>,
     pub(super) budget: &'a mut Budget,
 }
 
@@ -147,7 +149,7 @@ impl Snapshot<'_> {
         let collector = Collector::new(
             Arc::clone(&scope),
             std::mem::take(&mut self.components),
-            key,
+            Redaction::new(key, std::mem::take(&mut self.finders)),
             Room::of(self.budget.allowance()),
             started_at,
             items,

@@ -210,7 +210,7 @@ impl<'a> Reader<'a> {
             target,
             tail,
             records: Records::new(collector.scope.window, source),
-            redactor: Redactor::new(&collector.key),
+            redactor: Redactor::new(&collector.redaction),
             parts: Parts::default(),
             seam: Vec::new(),
             held: Held::default(),

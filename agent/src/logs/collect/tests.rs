@@ -6,7 +6,7 @@ mod fake;
 use std::{collections::BTreeMap, io::Read};
 
 use flate2::read::MultiGzDecoder;
-use mendix_agent_core::consent::grant::DataClass;
+use mendix_agent_core::{consent::grant::DataClass, redact::SnapshotKey};
 use serde_json::{Value, json};
 
 use self::fake::{Fake, Log, NAMESPACE, line};
@@ -50,10 +50,10 @@ async fn collect_classes(
     let names = vec![component.spec.component.clone()];
     let scope = Scope::preview(Caller::new(cluster), names, vec![], classes, fake::window());
     let (items, mut incoming) = mpsc::channel(ITEM_BACKLOG);
-    let key = SnapshotKey::new([7; 32]);
+    let redaction = Redaction::new(SnapshotKey::new([7; 32]), vec![]);
     let room = Room::of(u64::MAX);
     let now = fake::window().to;
-    let mut collector = Collector::new(Arc::new(scope), vec![component], key, room, now, items);
+    let mut collector = Collector::new(Arc::new(scope), vec![component], redaction, room, now, items);
     change(&mut collector);
     let taken = async {
         let mut out = Out { files: BTreeMap::new(), gaps: vec![], order: vec![] };
