@@ -67,6 +67,9 @@ pub enum RunError {
     /// The channel can't be set up.
     #[error("set up the channel")]
     Channel(#[from] channel::OpenError),
+    /// There is no preview.
+    #[error(transparent)]
+    Preview(#[from] logs::preview::PreviewError),
     /// Signals can't be received.
     #[error("listen for signals")]
     Signals(#[source] std::io::Error),
@@ -80,6 +83,8 @@ impl RunError {
                 Exit::Cluster
             }
             Self::Channel(_) => Exit::Config,
+            Self::Preview(logs::preview::PreviewError::Record(_)) => Exit::Cluster,
+            Self::Preview(_) => Exit::Failed,
             Self::Signals(_) | Self::Json(_) => Exit::Failed,
         }
     }
@@ -394,5 +399,18 @@ pub async fn status(namespace: String, output: Output) -> Result<Exit, RunError>
             println!("{}", serde_json::to_string_pretty(&overview).map_err(RunError::Json)?)
         }
     }
+    Ok(Exit::Success)
+}
+
+/// The command `logs preview`: reads with the caller's rights, sends nothing.
+///
+/// # Errors
+/// When Kubernetes can't be reached or refuses, or the preview can't be written.
+pub async fn preview(
+    namespace: String,
+    arguments: logs::preview::Arguments,
+) -> Result<Exit, RunError> {
+    let cluster = Cluster::connect(client().await?, namespace).await?;
+    eprint!("{}", logs::preview::run(cluster, arguments).await?);
     Ok(Exit::Success)
 }

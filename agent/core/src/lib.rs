@@ -9,13 +9,14 @@
 //! | who leads | [`leadership`] |
 //! | channel | [`session`] |
 //! | patch bundles | [`bundle`] |
-//! | log snapshots | [`envelope`] → [`consent`] → [`redact`] → [`archive`] → [`seal`] → [`transfer`] |
+//! | log snapshots | [`envelope`] → [`consent`] → [`masked`], [`redact`] → [`archive`] → [`seal`] → [`transfer`] |
 
 pub mod archive;
 pub mod bundle;
 pub mod consent;
 pub mod envelope;
 pub mod leadership;
+pub mod masked;
 pub mod redact;
 pub mod seal;
 pub mod session;
