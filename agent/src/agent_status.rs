@@ -165,7 +165,11 @@ fn describe_sections(status: &mut AgentStatusStatus, sections: &[Body]) {
                 let failed = report.checks.iter().find(|check| check.result == "Fail");
                 failed.map(|check| format!("preflight {}: {}", check.name, check.detail))
             }
-            Body::Health(_) | Body::TicketStates(_) | Body::RequestOutcomes(_) => None,
+            Body::Health(report) => {
+                describe_inventory(status, report);
+                None
+            }
+            Body::TicketStates(_) | Body::RequestOutcomes(_) => None,
             Body::Unsupported(report) => (!report.sections.is_empty()).then(|| {
                 format!(
                     "the control plane sent sections this version does not know: {:?}",
@@ -177,17 +181,61 @@ fn describe_sections(status: &mut AgentStatusStatus, sections: &[Body]) {
     }
 }
 
+fn describe_inventory(status: &mut AgentStatusStatus, report: &v1::HealthReport) {
+    let count = |is: fn(&v1::NodeHealth) -> bool| report.nodes.iter().filter(|n| is(n)).count();
+    if !report.nodes.is_empty() {
+        let ready = count(|node| node.ready);
+        let quarantined = count(|node| node.upgrade_status == health::QUARANTINED);
+        let mut text = format!("{ready} of {} ready", report.nodes.len());
+        if quarantined > 0 {
+            text.push_str(&format!(", {quarantined} quarantined by an AKS upgrade"));
+        }
+        status.nodes = Some(text);
+    }
+    status.apps = report.apps.as_ref().map(|apps| {
+        let (major, minor) = health::MINIMUM_RUNTIME;
+        let mut text = apps.total.to_string();
+        if apps.below_minimum > 0 {
+            text.push_str(&format!(", {} below {major}.{minor}", apps.below_minimum));
+        }
+        if apps.unknown_runtime > 0 {
+            text.push_str(&format!(", {} of unknown version", apps.unknown_runtime));
+        }
+        text
+    });
+}
+
 fn release_run(status: &mut AgentStatusStatus, run: &v1::ReleaseRunReport) -> Option<String> {
     if !run.committed_release.is_empty() {
         status.release = Some(run.committed_release.clone());
     }
-    matches!(run.state.as_str(), "RollingBack" | "RolledBack" | "Held" | "Refused")
-        .then(|| format!("release {} {}: {}", run.release_id, run.state, run.message))
+    let late = if run.overdue { " (OVERDUE)" } else { "" };
+    let bad = matches!(run.state.as_str(), "RollingBack" | "RolledBack" | "Held" | "Refused");
+    let why = if run.message.is_empty() { String::new() } else { format!(": {}", run.message) };
+    (bad || run.overdue).then(|| format!("release {} {}{late}{why}", run.release_id, run.state))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nodes_and_apps_are_told_in_one_line_each() {
+        let node = |ready, upgrade: &str| v1::NodeHealth {
+            ready,
+            upgrade_status: upgrade.into(),
+            ..Default::default()
+        };
+        let report = v1::HealthReport {
+            nodes: vec![node(true, ""), node(false, "Quarantined")],
+            apps: Some(v1::AppsHealth { total: 7, below_minimum: 2, ..Default::default() }),
+            ..Default::default()
+        };
+        let mut status = AgentStatusStatus::default();
+        describe_sections(&mut status, &[Body::Health(report)]);
+        assert_eq!(status.nodes.unwrap(), "1 of 2 ready, 1 quarantined by an AKS upgrade");
+        assert_eq!(status.apps.unwrap(), "7, 2 below 10.10");
+    }
 
     #[test]
     fn the_first_problem_is_the_connection_then_the_release_then_a_component() {
@@ -218,6 +266,19 @@ mod tests {
         );
         describe_sections(&mut status, &[run, component]);
         assert_eq!(status.problem.as_deref(), Some("not connected: TCP: refused"));
+    }
+
+    #[test]
+    fn a_release_that_is_overdue_is_a_problem_though_it_is_on_its_way() {
+        let run = v1::ReleaseRunReport {
+            release_id: "r2".into(),
+            state: "Scheduled".into(),
+            overdue: true,
+            ..Default::default()
+        };
+        let mut status = AgentStatusStatus::default();
+        describe_sections(&mut status, &[Body::ReleaseRun(run)]);
+        assert_eq!(status.problem.as_deref(), Some("release r2 Scheduled (OVERDUE)"));
     }
 
     #[test]

@@ -83,22 +83,25 @@ impl Collector for Observed {
                 Body::Components(report) => components(page, report)?,
                 Body::TicketStates(report) => tickets(page, report)?,
                 Body::Health(report) => health(page, report)?,
-                Body::ReleaseRun(report) => page.gauges(
-                    "release_run",
-                    "The release run in flight or the last one, by state",
-                    [(
-                        vec![
-                            ("release", report.release_id.clone()),
-                            ("state", report.state.clone()),
-                        ],
-                        1,
-                    )],
-                )?,
+                Body::ReleaseRun(report) => release_run(page, report)?,
                 Body::RequestOutcomes(_) | Body::Preflight(_) | Body::Unsupported(_) => {}
             }
         }
         Ok(())
     }
+}
+
+fn release_run(page: &mut Page<'_, '_>, report: &v1::ReleaseRunReport) -> fmt::Result {
+    page.gauges(
+        "release_run",
+        "The release run in flight or the last one, by state",
+        [(vec![("release", report.release_id.clone()), ("state", report.state.clone())], 1)],
+    )?;
+    page.gauges(
+        "release_overdue",
+        "Whether the wanted release was to be committed by now and is not",
+        [(vec![], i64::from(report.overdue))],
+    )
 }
 
 fn components(page: &mut Page<'_, '_>, report: &v1::ComponentsReport) -> fmt::Result {
@@ -150,6 +153,24 @@ fn health(page: &mut Page<'_, '_>, report: &v1::HealthReport) -> fmt::Result {
             let labels = vec![("node", n.name.clone()), ("image", n.node_image.clone())];
             (labels, i64::from(n.ready))
         }),
+    )?;
+    let Some(apps) = &report.apps else { return Ok(()) };
+    let counts = |label: &'static str, counts: &[v1::AppCount]| {
+        counts
+            .iter()
+            .map(|it| (vec![(label, it.name.clone())], i64::from(it.count)))
+            .collect::<Vec<_>>()
+    };
+    page.gauges("apps", "Mendix apps by state", counts("state", &apps.by_state))?;
+    page.gauges(
+        "apps_by_runtime",
+        "Mendix apps by version of their runtime",
+        counts("runtime", &apps.by_runtime),
+    )?;
+    page.gauges(
+        "apps_unsupported",
+        "Mendix apps whose runtime is too old to be supported",
+        [(vec![], i64::from(apps.below_minimum))],
     )
 }
 
@@ -234,8 +255,16 @@ mod tests {
                 ..Default::default()
             }],
         }));
+        reports.publish(Body::ReleaseRun(v1::ReleaseRunReport {
+            release_id: "r2".into(),
+            state: "Scheduled".into(),
+            overdue: true,
+            ..Default::default()
+        }));
         let page = metrics.encode().unwrap();
         for line in [
+            "mendix_agent_release_run{release=\"r2\",state=\"Scheduled\"} 1",
+            "mendix_agent_release_overdue 1",
             "mendix_agent_build{version=\"1.2.3\"} 1",
             "mendix_agent_session_up 1",
             "mendix_agent_component_ready{component=\"mendix-operator\",version=\"2.1\"} 1",

@@ -16,7 +16,7 @@ use crate::{
     errors::describe,
     health,
     http::{self, Pages},
-    logs,
+    kubeconfig, logs,
     metrics::Metrics,
     patch, preflight,
     requests::RequestOutcomes,
@@ -72,7 +72,7 @@ impl RunError {
 }
 
 async fn client() -> Result<Client, RunError> {
-    let config = kube::Config::infer().await.map_err(RunError::Kubeconfig)?;
+    let config = kubeconfig::infer().await.map_err(RunError::Kubeconfig)?;
     Client::try_from(config).map_err(RunError::Client)
 }
 

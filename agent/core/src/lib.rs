@@ -6,7 +6,9 @@
 //!
 //! | path | modules, in the order of the flow |
 //! |---|---|
+//! | who leads | [`leadership`] |
 //! | channel | [`session`] |
+//! | health | [`health`] |
 //! | patch bundles | [`bundle`] |
 //! | log snapshots | [`envelope`] → [`consent`] → [`redact`] → [`archive`] → [`seal`] → [`transfer`] |
 
@@ -14,6 +16,8 @@ pub mod archive;
 pub mod bundle;
 pub mod consent;
 pub mod envelope;
+pub mod health;
+pub mod leadership;
 pub mod redact;
 pub mod seal;
 pub mod session;

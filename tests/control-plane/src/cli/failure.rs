@@ -80,6 +80,7 @@ fn repository_exit(error: &RepositoryError) -> Exit {
         RepositoryError::Sequence { .. } => Exit::Refused,
         RepositoryError::Tuf { .. }
         | RepositoryError::Schema { .. }
+        | RepositoryError::NoTarget { .. }
         | RepositoryError::Key { .. } => Exit::Failed,
     }
 }
