@@ -69,6 +69,12 @@ pub struct AgentStatusStatus {
     pub release: Option<String>,
     /// Healthy, Degraded, Progressing or Unknown: the worst of the managed components.
     pub health: String,
+    /// Nodes of the cluster: how many are ready, of how many, and how many AKS could not upgrade.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<String>,
+    /// The customer's Mendix apps: how many, and how many run a version that is not supported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apps: Option<String>,
     /// Result of the last preflight: Passed, Warned or Failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preflight: Option<String>,
