@@ -8,4 +8,5 @@ mod leadership;
 mod logs;
 mod manifests;
 mod patch;
+mod proxy;
 mod rights;
