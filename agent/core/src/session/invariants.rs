@@ -73,6 +73,7 @@ fn down() -> impl Strategy<Value = Option<Down>> {
                     heartbeat_interval,
                     max_session_age,
                     server_time: None,
+                    identity_conflict: None,
                 }))
             }
         ),
