@@ -271,6 +271,25 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_a_day_off_is_a_problem_and_a_warning() {
+        let link = |clock_skew_millis, identity_conflict| Link::Connected {
+            session_id: "s1".into(),
+            since: jiff::Timestamp::UNIX_EPOCH,
+            clock_skew_millis,
+            identity_conflict,
+        };
+        for (skew, says) in [(86_400_000, "86400 s behind"), (-86_400_000, "86400 s ahead of")] {
+            let mut status = AgentStatusStatus::default();
+            describe_link(&mut status, &link(skew, None));
+            assert!(status.problem.unwrap().contains(says));
+            assert_eq!(warning(&link(skew, None)).unwrap().0, "ClockSkew");
+        }
+        assert_eq!(warning(&link(-59_000, None)), None);
+        let both = link(86_400_000, Some("process c0ffee used it".into()));
+        assert_eq!(warning(&both).unwrap().0, "IdentityConflict");
+    }
+
+    #[test]
     fn an_agent_that_never_connected_has_all_that_its_definition_requires() {
         let mut status = AgentStatusStatus::default();
         describe_link(&mut status, &Link::WaitingForConnection { last_failure: None });
