@@ -24,7 +24,7 @@ use crate::{
     agent_status,
     channel::{self, identity::Standing},
     cluster::{Cluster, ClusterError, Site},
-    config::Config,
+    config::{Config, ConfigError},
     console::{Exit, Output},
     errors::describe,
     health,
@@ -67,6 +67,9 @@ pub enum RunError {
     /// The channel can't be set up.
     #[error("set up the channel")]
     Channel(#[from] channel::OpenError),
+    /// There is no preview.
+    #[error(transparent)]
+    Preview(#[from] logs::preview::PreviewError),
     /// Signals can't be received.
     #[error("listen for signals")]
     Signals(#[source] std::io::Error),
@@ -80,6 +83,8 @@ impl RunError {
                 Exit::Cluster
             }
             Self::Channel(_) => Exit::Config,
+            Self::Preview(logs::preview::PreviewError::Record(_)) => Exit::Cluster,
+            Self::Preview(_) => Exit::Failed,
             Self::Signals(_) | Self::Json(_) => Exit::Failed,
         }
     }
@@ -302,6 +307,11 @@ fn start(
     let (health_cluster, reports) = (cluster.clone(), handles.reports.clone());
     supervisor
         .spawn("health", move |token| health::run(health_cluster.clone(), reports.clone(), token));
+    let path = (cluster.clone(), config.clone(), handles.link.clone(), handles.reports.clone());
+    supervisor.spawn("preflight", move |token| {
+        let (cluster, config, link, reports) = path.clone();
+        preflight::watch::run(cluster, config, link, reports, token)
+    });
     supervisor.spawn("agent-status", move |token| {
         agent_status::run(
             cluster.clone(),
@@ -359,9 +369,17 @@ impl Signals {
 ///
 /// # Errors
 /// None: what is wrong is in the report, and the worst of it in the exit code.
-pub async fn preflight(config: Config, output: Output) -> Result<Exit, RunError> {
-    let client = client().await.map_err(|error| describe(&error));
-    let report = preflight::run(&config, client).await;
+pub async fn preflight(
+    config: Result<Config, ConfigError>,
+    output: Output,
+) -> Result<Exit, RunError> {
+    let report = match &config {
+        Ok(config) => {
+            let client = client().await.map_err(|error| describe(&error));
+            preflight::run(config, client).await
+        }
+        Err(error) => preflight::Report::unconfigured(error),
+    };
     match output {
         Output::Table => print!("{}", report.table()),
         Output::Json => print!("{}", report.json()),
@@ -381,5 +399,18 @@ pub async fn status(namespace: String, output: Output) -> Result<Exit, RunError>
             println!("{}", serde_json::to_string_pretty(&overview).map_err(RunError::Json)?)
         }
     }
+    Ok(Exit::Success)
+}
+
+/// The command `logs preview`: reads with the caller's rights, sends nothing.
+///
+/// # Errors
+/// When Kubernetes can't be reached or refuses, or the preview can't be written.
+pub async fn preview(
+    namespace: String,
+    arguments: logs::preview::Arguments,
+) -> Result<Exit, RunError> {
+    let cluster = Cluster::connect(client().await?, namespace).await?;
+    eprint!("{}", logs::preview::run(cluster, arguments).await?);
     Ok(Exit::Success)
 }

@@ -15,8 +15,8 @@ use std::{
 use jiff::Timestamp;
 use mendix_agent_proto::{limits, v1};
 use rcgen::{
-    CertificateParams, CertificateSigningRequestParams, DnType, DnValue,
-    ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
+    CertificateParams, CertificateSigningRequestParams, DnType, DnValue, ExtendedKeyUsagePurpose,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
 use rustls::pki_types::{
     CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer,

@@ -94,6 +94,7 @@ impl Session {
         }
         self.next = Next::Idle;
         self.deregistered = false;
+        self.back_by = None;
         let link = Link::Connected {
             session_id: welcome.session_id,
             since: step.now.wall,
@@ -127,6 +128,7 @@ impl Session {
         if let Some(live) = &mut self.live {
             live.close_at = Some(now + deadline);
         }
+        self.back_by = Some(now + spread);
         if self.next == Next::Idle {
             self.settle(now);
             let until = now + spread.mul_f64(fraction((step.random)()));

@@ -3,6 +3,8 @@
 mod drift;
 mod fencing;
 mod killed;
+mod obstacles;
+mod webhook;
 mod world;
 
 use std::{collections::BTreeMap, time::Duration};
