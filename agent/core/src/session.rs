@@ -39,7 +39,7 @@ pub use self::{
     address::{AddressPolicy, AddressRefused, alternate},
     backoff::{Backoff, STABLE_AFTER, Schedule},
     desired::Update,
-    link::Link,
+    link::{Link, SKEW_BOUND, SKEW_STEP},
     no_proxy::NoProxy,
     outbox::TooLarge,
     renewal::renew_at,

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use mendix_agent_proto::{limits, v1};
 use v1::control_message::Body;
 
 use super::{
-    Action, CloseReason, DEREGISTERED_POLL, Failure, Heart, Link, Live, Next, Note, Schedule,
-    Session, Step, StreamId, Wait, backoff::about, backoff::fraction,
+    Action, CloseReason, DEREGISTERED_POLL, Failure, Heart, Link, Live, Next, Note, SKEW_STEP,
+    Schedule, Session, Step, StreamId, Wait, backoff::about, backoff::fraction,
 };
 
 impl Session {
@@ -33,6 +34,7 @@ impl Session {
                 let answered =
                     self.live.as_mut().is_some_and(|live| live.heart.acknowledged(ack.sequence));
                 if answered {
+                    self.measure(ack.server_time, step);
                     self.outbox.heartbeat_acknowledged(ack.sequence);
                     self.send_reports(step);
                 }
@@ -93,21 +95,28 @@ impl Session {
         self.next = Next::Idle;
         self.deregistered = false;
         self.back_by = None;
-        let skew = welcome.server_time.map_or(0, |server| {
-            let millis = server
-                .seconds
-                .saturating_mul(1000)
-                .saturating_add(i64::from(server.nanos) / 1_000_000);
-            millis.saturating_sub(step.now.wall.as_millisecond())
-        });
         let link = Link::Connected {
             session_id: welcome.session_id,
             since: step.now.wall,
-            clock_skew_millis: skew,
+            clock_skew_millis: welcome.server_time.map_or(0, |server| skew(server, step.now.wall)),
+            identity_conflict: welcome.identity_conflict.map(conflict),
         };
         self.publish(link, step);
         self.outbox.begin_session();
         self.send_reports(step);
+    }
+
+    /// Tells of a skew that is another than the one told last.
+    fn measure(&mut self, server: Option<prost_types::Timestamp>, step: &mut Step<'_>) {
+        let Some(server) = server else { return };
+        let now = skew(server, step.now.wall);
+        let mut link = self.link.clone();
+        if let Link::Connected { clock_skew_millis, .. } = &mut link
+            && u128::from(now.abs_diff(*clock_skew_millis)) >= SKEW_STEP.as_millis()
+        {
+            *clock_skew_millis = now;
+            self.publish(link, step);
+        }
     }
 
     fn drained(&mut self, drain: v1::Drain, step: &mut Step<'_>) {
@@ -174,6 +183,22 @@ impl Session {
         let body = v1::report::Body::Unsupported(report.unwrap_or_default());
         self.report(v1::Section::Unsupported, body, step);
     }
+}
+
+/// The server's clock minus ours, milliseconds.
+fn skew(server: prost_types::Timestamp, ours: Timestamp) -> i64 {
+    let millis =
+        server.seconds.saturating_mul(1000).saturating_add(i64::from(server.nanos) / 1_000_000);
+    millis.saturating_sub(ours.as_millisecond())
+}
+
+/// One line about another process with this identity. Its text is the server's: shortened.
+fn conflict(said: v1::IdentityConflict) -> String {
+    let other: String =
+        said.other_boot_id.chars().filter(|c| c.is_ascii_hexdigit()).take(32).collect();
+    let seen = said.seen_at.and_then(|at| Timestamp::from_second(at.seconds).ok());
+    let seen = seen.map(|at| format!(", last at {at}")).unwrap_or_default();
+    format!("process {other} used this cluster's identity as well ({} times{seen})", said.count)
 }
 
 /// A duration that the server may tune, inside its bounds; `default` when it says nothing.

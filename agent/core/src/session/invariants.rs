@@ -13,7 +13,7 @@
 //! 8. After shutdown nothing happens.
 //! 9. When the server said when to come back, nothing is dialled before.
 //! 10. Given a server that works, the agent connects again, whatever happened before, and the server
-//!    then has the last report of every section.
+//!     then has the last report of every section.
 
 use std::collections::BTreeMap;
 
@@ -76,6 +76,7 @@ fn down() -> impl Strategy<Value = Option<Down>> {
                     heartbeat_interval,
                     max_session_age,
                     server_time: None,
+                    identity_conflict: None,
                 }))
             }
         ),

@@ -2,6 +2,7 @@
 //! rights, real control plane, real TLS; only the kubelet behind the API server is ours.
 
 mod kubelet;
+mod replicas;
 mod world;
 
 use mendix_agent::crd::log_snapshot::LogSnapshot;

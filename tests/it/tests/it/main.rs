@@ -4,6 +4,7 @@
 mod bundle_file;
 mod channel;
 mod failure_modes;
+mod identity;
 mod leadership;
 mod logs;
 mod manifests;
