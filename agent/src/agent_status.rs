@@ -17,7 +17,7 @@ use crate::{
     cluster::{CALL_DEADLINE, Cluster, STATUS_MANAGER},
     config::Config,
     crd::agent_status::{AgentStatus, AgentStatusStatus, NAME},
-    health,
+    health, preflight,
 };
 
 /// Writes are at least this far apart, however fast the state changes.
@@ -117,6 +117,8 @@ fn summarize(
         cluster_uid: cluster.uid.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kubernetes_version: cluster.server_version.clone(),
+        leader: Some(cluster.term().holder().to_owned()),
+        epoch: Some(cluster.term().epoch()),
         ..AgentStatusStatus::default()
     };
     describe_link(&mut status, link);
@@ -162,6 +164,7 @@ fn describe_sections(status: &mut AgentStatusStatus, sections: &[Body]) {
             }
             Body::Preflight(report) => {
                 status.preflight = Some(report.result.clone());
+                status.preflight_findings = preflight::findings(report);
                 let failed = report.checks.iter().find(|check| check.result == "Fail");
                 failed.map(|check| format!("preflight {}: {}", check.name, check.detail))
             }
@@ -295,6 +298,34 @@ mod tests {
             let field = field.as_str().expect("a name");
             assert!(written.get(field).is_some(), "{field} is required and not written");
         }
+    }
+
+    #[test]
+    fn what_preflight_found_is_in_the_status_with_its_remedy() {
+        let check = |name: &str, result: &str| v1::PreflightCheck {
+            name: name.into(),
+            result: result.into(),
+            detail: "what was seen".into(),
+            remedy: "what to do".into(),
+            ..Default::default()
+        };
+        let mut report = v1::PreflightReport {
+            result: "Failed".into(),
+            checks: vec![check("DNS", "Pass"), check("TCP", "Fail"), check("nodes", "Warn")],
+        };
+        let of = |report: &v1::PreflightReport| {
+            let mut status = AgentStatusStatus::default();
+            describe_sections(&mut status, &[Body::Preflight(report.clone())]);
+            status
+        };
+        let status = of(&report);
+        assert_eq!(status.preflight.as_deref(), Some("Failed"));
+        assert_eq!(status.preflight_findings, ["TCP: what was seen; what to do"]);
+        assert_eq!(status.problem.as_deref(), Some("preflight TCP: what was seen"));
+        report.checks.remove(1);
+        let status = of(&report);
+        assert_eq!(status.preflight_findings, ["nodes: what was seen; what to do"]);
+        assert_eq!(status.problem, None);
     }
 
     #[test]
