@@ -2,6 +2,7 @@
 
 mod drift;
 mod killed;
+mod model;
 mod obstacles;
 mod webhook;
 mod world;
