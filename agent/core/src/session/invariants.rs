@@ -47,6 +47,8 @@ fn duration() -> impl Strategy<Value = Option<prost_types::Duration>> {
         (-10i64..5_000).prop_map(|seconds| Some(prost_types::Duration { seconds, nanos: 0 })),
         any::<(i64, i32)>()
             .prop_map(|(seconds, nanos)| { Some(prost_types::Duration { seconds, nanos }) }),
+        (prop::sample::select(vec![i64::MIN, -1, 0, i64::MAX]), any::<i32>())
+            .prop_map(|(seconds, nanos)| { Some(prost_types::Duration { seconds, nanos }) }),
     ]
 }
 
@@ -220,9 +222,9 @@ impl World {
         let wait = match &message.body {
             Some(Down::Throttle(v1::Throttle { retry_after: None })) => least,
             Some(Down::Throttle(v1::Throttle { retry_after: Some(said) })) => {
-                let negative = said.seconds < 0 || said.nanos < 0;
-                let otherwise = if negative { least } else { most };
-                Duration::try_from(*said).map_or(otherwise, |said| said.clamp(least, most))
+                let seconds = said.seconds as f64 + f64::from(said.nanos) / 1e9;
+                Duration::from_secs_f64(seconds.clamp(least.as_secs_f64(), most.as_secs_f64()))
+                    .saturating_sub(Duration::from_millis(1))
             }
             Some(Down::Deregistered(_)) => DEREGISTERED_POLL.mul_f64(0.89),
             _ => return,

@@ -240,6 +240,7 @@ fn retry_after_wins_over_backoff_and_is_clamped() {
     for (said, least, most) in [(seconds(30), 30, 33), (seconds(0), 1, 2), (seconds(-1), 1, 2)]
         .into_iter()
         .chain([(seconds(1_000_000), 900, 990), (None, 1, 2)])
+        .chain([(seconds(i64::MIN), 1, 2), (seconds(i64::MAX), 900, 990)])
     {
         let mut story = Story::new();
         let stream = story.connect();
