@@ -77,7 +77,8 @@ pub(super) fn at_oauth(scan: &mut Scan<'_>, start: usize, end: usize) {
         [&b"session_"[..], b"device_", b"user_", b"auth_"].into_iter().find(|l| lead.ends_with(l));
     let first = start - longer.map_or(0, |l| l.len());
     let sign = scan.before(first).unwrap_or(before);
-    if !matches!(sign, b'?' | b'&' | b'#' | b';') {
+    let quoted = matches!(sign, b'"' | b'\'');
+    if !matches!(sign, b'?' | b'&' | b'#' | b';') && !quoted {
         return;
     }
     let value_end = query_value_end(scan, end);
@@ -90,6 +91,7 @@ pub(super) fn at_oauth(scan: &mut Scan<'_>, start: usize, end: usize) {
             .is_some();
     let random =
         text.len() >= 8 && mixed >= 2 || text.len() >= 24 && mixed >= 1 || both && text.len() >= 6;
+    let random = random && (!quoted || text.len() >= 20);
     if random && !value::is_nothing(text) {
         scan.add(end, value_end, Class::Oauth);
         scan.done = scan.done.max(value_end);
