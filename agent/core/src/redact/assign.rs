@@ -49,9 +49,11 @@ fn may_have_value(scan: &Scan<'_>, rule: Rule, end: usize) -> bool {
     match scan.at(end + len) {
         None | Some(b'=' | b':' | b'"' | b'\'' | b'\\' | b'>' | b']' | b',' | b'`') => true,
         Some(b' ' | b'\t') => {
-            let prose = !matches!(rule, Rule::Weak | Rule::Session | Rule::Signature);
-            let next = scan.at(skip_space(scan, end + len));
-            prose || matches!(next, None | Some(b'=' | b':' | b'"' | b'\'' | b'\\' | b'v' | b'V'))
+            rule != Rule::Signature
+                || matches!(
+                    scan.at(skip_space(scan, end + len)),
+                    None | Some(b'=' | b':' | b'"' | b'\'' | b'\\' | b'v' | b'V')
+                )
         }
         Some(_) => false,
     }
@@ -152,7 +154,8 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     let starts_line = begins_body(scan, key.start)
         || matches!(form, Form::Equals | Form::Yaml) && begins_string(scan, key.start);
     if form == Form::Yaml && is_block_mark(scan.rest(at)) {
-        let indent = key.start - scan.body.min(key.start);
+        let lead = key.start - scan.body.min(key.start);
+        let indent = if begins_body(scan, key.start) { lead } else { 0 };
         scan.cues.next = Some(Cue::Block { indent, class: key.class });
         return;
     }
@@ -180,6 +183,9 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
         _ => Reach::Word,
     };
     let mut value = value::read(scan, at, reach);
+    if form == Form::Equals && !value.quoted && scan.before(key.start) == Some(b';') {
+        value = in_list(scan, value);
+    }
     // `token: Bearer x`: the scheme is no secret, what follows is.
     for scheme in [&b"bearer"[..], b"basic", b"token"] {
         let head = value.start + scheme.len();
@@ -208,6 +214,26 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     }
 }
 
+/// A value in a list that semicolons divide, blanks included.
+fn in_list(scan: &Scan<'_>, value: Value) -> Value {
+    let rest = scan.slice(value.end, value.end + 128);
+    let len = rest.iter().position(|b| matches!(b, b';' | b'"' | b'\'' | b'\\' | b'=' | b'<'));
+    match len {
+        Some(len) if rest.get(len) == Some(&b';') => {
+            Value { end: value.end + len, next: value.end + len, ..value }
+        }
+        _ => value,
+    }
+}
+
+/// Whether the word after `value` is the key of another pair.
+fn before_pair(scan: &Scan<'_>, value: &Value) -> bool {
+    let at = skip_space(scan, value.end);
+    let is_name = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    let len = scan.rest(at).iter().take(64).take_while(is_name).count();
+    len == 0 || matches!(scan.at(at + len), Some(b'=' | b':'))
+}
+
 /// Nothing stands after the key and its sign: the value may be on the next line.
 fn at_line_end(scan: &mut Scan<'_>, key: &Key, form: Form) {
     if form == Form::Yaml && begins_body(scan, key.start) {
@@ -229,6 +255,15 @@ fn quotable(scan: &Scan<'_>, key: &Key, value: &Value, starts_line: bool) -> boo
     let more = first.len() < text.len() || scan.at(value.end) == Some(b' ');
     if starts_line && !more {
         return !value::is_plain_word(first);
+    }
+    // In a sentence a secret that is no password looks like one.
+    let telling = first.len() >= 16 || first.iter().any(|b| !b.is_ascii_alphabetic() && *b != b'-');
+    if key.class != Class::Password && !telling {
+        return false;
+    }
+    if more && !starts_line && first.iter().all(u8::is_ascii_lowercase) && !before_pair(scan, value)
+    {
+        return false;
     }
     // `Unexpected token: }`
     if key.class == Class::Token {
@@ -284,6 +319,8 @@ fn begins_string(scan: &mut Scan<'_>, at: usize) -> bool {
 /// `|`, `|-`, `>+2` and nothing else: the value is on the lines that follow.
 fn is_block_mark(rest: &[u8]) -> bool {
     let rest = rest.trim_ascii_end();
+    let rest =
+        rest.strip_prefix(b"\\u003e").map_or(rest, |tail| if tail.len() < 3 { b">" } else { rest });
     matches!(rest.first(), Some(b'|' | b'>'))
         && rest.len() <= 3
         && rest.iter().skip(1).all(|b| matches!(b, b'+' | b'-' | b'0'..=b'9'))
@@ -309,6 +346,8 @@ fn xml_content(scan: &mut Scan<'_>, key: &Key, close: usize) {
     let start = close + 1;
     let end = memchr::memchr(b'<', scan.rest(start)).map_or(scan.text.len(), |len| start + len);
     scan.spend(end - start.min(end));
+    let escapes = scan.slice(start, end).iter().rev().take_while(|&&b| b == b'\\').count();
+    let end = end - escapes;
     if is_value(scan, key, scan.slice(start, end)) {
         accept(scan, key, Value { start, end, next: end, quoted: false });
     }

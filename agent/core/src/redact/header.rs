@@ -25,8 +25,16 @@ fn value_start(scan: &Scan<'_>, end: usize) -> Option<usize> {
         (Some(b'='), Some(b'=')) => None,
         (Some(b'='), Some(b'>')) => Some(skip_space(scan, at + 2)),
         (Some(b':' | b'='), _) => Some(skip_space(scan, at + 1)),
-        // `-H 'Authorization', 'Bearer …'` and header lists `["Authorization","…"]`.
-        (Some(b','), _) if at > end => Some(skip_space(scan, at + 1)),
+        // `-H 'Authorization', 'Bearer …'` and header lists `["Authorization","…"]`; or the name of a
+        // pair, `"name":"Authorization","value":"…"`.
+        (Some(b','), _) if at > end => {
+            let next = skip_space(scan, at + 1);
+            let lead = value::quote_at(scan, next).map_or(0, |(slashes, _)| slashes + 1);
+            if scan.slice(next + lead, next + lead + 5).eq_ignore_ascii_case(b"value") {
+                return value_start(scan, next + lead + 5);
+            }
+            Some(next)
+        }
         _ => None,
     }
 }
@@ -45,7 +53,7 @@ pub(super) fn at_auth(scan: &mut Scan<'_>, start: usize, end: usize) {
         authorization(scan, key_end);
     } else if name.ends_with(b"m2ee-authentication") {
         m2ee(scan, key_end);
-    } else if matches!(&*name, b"auth" | b"_auth" | b"registryauth" | b"x-registry-auth") {
+    } else if name.ends_with(b"auth") {
         registry(scan, key_end);
     }
 }

@@ -23,7 +23,12 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     if key.class != Class::Password && (is_path(text) || is_pointer(text)) {
         return false;
     }
-    !(key.class == Class::Secret && is_object_name(scan, key, text))
+    !(key.class == Class::Secret && is_object_name(scan, key, text)) && !is_fingerprint(text)
+}
+
+/// `SHA256:…`: says which key, not what it is.
+fn is_fingerprint(text: &[u8]) -> bool {
+    [&b"SHA256:"[..], b"sha256:", b"SHA1:", b"MD5:"].iter().any(|hash| text.starts_with(hash))
 }
 
 pub(super) fn is_uuid(text: &[u8]) -> bool {
@@ -61,20 +66,43 @@ fn is_object_name(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     plain
         && match (parts.next(), parts.next(), parts.next()) {
             (Some(namespace), Some(name), None) => dns(namespace) && dns(name),
+            // A name alone, of several words.
+            (Some(name), None, None) => {
+                let words = || name.split(|&b| b == b'-' || b == b'.');
+                let plain = |w: &&[u8]| w.len() >= 2 && w.iter().all(u8::is_ascii_lowercase);
+                dns(name) && name.len() < 64 && words().count() >= 2 && words().any(|w| plain(&w))
+            }
             _ => false,
         }
 }
 
 /// A word that a sentence gives as a secret without saying so: long, mixed, and no name of anything.
 pub(super) fn is_random_word(text: &[u8]) -> bool {
-    /// Small letters in a row that random text hardly has, and names of classes do.
+    !is_named(text) && value::looks_random(text) && !is_uuid(text)
+}
+
+/// Whether a word is written in it: small letters in a row, vowels among them.
+fn is_named(text: &[u8]) -> bool {
     const NAME: usize = 8;
-    let mut run = 0;
-    let named = text.iter().any(|b| {
-        run = if b.is_ascii_lowercase() { run + 1 } else { 0 };
-        run >= NAME
-    });
-    !named && value::looks_random(text) && !is_uuid(text)
+    text.split(|b| !b.is_ascii_lowercase()).any(|run| {
+        let vowels = run.iter().filter(|b| b"aeiou".contains(b)).count();
+        run.len() >= NAME && vowels * 4 >= run.len()
+    })
+}
+
+/// A word that looks like what people are made to choose: several kinds of characters.
+pub(super) fn is_password_like(text: &[u8]) -> bool {
+    let has = |test: fn(&u8) -> bool| usize::from(text.iter().any(test));
+    let kinds = has(u8::is_ascii_lowercase)
+        + has(u8::is_ascii_uppercase)
+        + has(u8::is_ascii_digit)
+        + has(|b| b"!@#$%^&*?+~|<>=".contains(b))
+        + has(|b| !b.is_ascii());
+    let sign = has(|b| b"_-.:,;".contains(b));
+    text.len() >= 6
+        && (kinds >= 3 || kinds >= 2 && sign > 0 && has(u8::is_ascii_digit) > 0)
+        && !text.starts_with(b"/")
+        && !text.iter().all(|b| b.is_ascii_digit() || b"-:.TZ+".contains(b))
 }
 
 /// A word in quotes after a key that may be the name of the secret as well as the secret.

@@ -207,6 +207,8 @@ impl<'a> Scan<'a> {
             Rule::GoSecret => members::go_secret(self, end - 1),
             Rule::Statement => sql::at_statement(self, start, end),
             Rule::Binding => sql::at_binding(self, end),
+            Rule::Parameters => sql::at_parameters(self, end),
+            Rule::Identified => sql::at_identified(self, end),
             Rule::Row => sql::at_row(self, end),
             Rule::Complaint => sql::at_complaint(self, end),
             Rule::Escape => self.escapes = true,

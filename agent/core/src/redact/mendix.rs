@@ -85,6 +85,11 @@ pub(super) fn at_constant(scan: &mut Scan<'_>, end: usize) {
     };
     let Some(at) = stated(scan, name.next) else { return };
     let value = value::read(scan, at, Reach::Word);
+    // Limits and switches are no secrets.
+    let text = scan.slice(value.start, value.end);
+    if text.len() < 4 || text.iter().all(|b| b.is_ascii_digit() || *b == b'.') {
+        return;
+    }
     if is_value(scan, &key, scan.slice(value.start, value.end)) {
         accept(scan, &key, value);
     }

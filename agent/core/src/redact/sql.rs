@@ -20,10 +20,10 @@ pub(super) fn at_statement(scan: &mut Scan<'_>, start: usize, end: usize) {
     let body = scan.slice(end, limit);
     // What must come for this to be a statement and no sentence.
     let wanted: &[&[u8]] = match scan.at(start).map(|b| b | 0x20) {
-        Some(b's') => &[b" from ", b"\\nfrom "],
-        Some(b'i') => &[b" values", b")values", b" select "],
-        Some(b'u') => &[b" set "],
-        _ => &[b" where ", b" using "],
+        Some(b's') => &[b"from", b"where"],
+        Some(b'i') => &[b"values", b"select"],
+        Some(b'u') => &[b"set "],
+        _ => &[b"where", b"using"],
     };
     let Some(first_quote) = memchr::memchr(b'\'', body) else { return };
     scan.spend(body.len() / 4);
@@ -144,5 +144,75 @@ pub(super) fn at_complaint(scan: &mut Scan<'_>, end: usize) {
     let value = value::read(scan, end + found, Reach::Word);
     if value.quoted && !value::is_nothing(scan.slice(value.start, value.end)) {
         scan.add(value.start, value.end, Class::Sql);
+    }
+}
+
+/// `@name = N'x'`, at its `@`. Returns where reading goes on.
+pub(super) fn at_parameter(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
+    let name =
+        scan.rest(at + 1).iter().take(64).take_while(|b| b.is_ascii_alphanumeric() || **b == b'_');
+    let sign = skip_space(scan, at + 1 + name.count());
+    if scan.at(sign) != Some(b'=') || sign == at + 1 {
+        return None;
+    }
+    let mut open = skip_space(scan, sign + 1);
+    if scan.at(open) == Some(b'N') {
+        open += 1;
+    }
+    if scan.at(open) != Some(b'\'') {
+        return None;
+    }
+    let close = literal_end(scan, open, scan.text.len().min(open + LONGEST))?;
+    scan.spend(close - open);
+    if !value::is_nothing(scan.slice(open + 1, close)) {
+        scan.add(open + 1, close, Class::Sql);
+    }
+    Some(close + 1)
+}
+
+/// `parameters: $1 = 'x', $2 = 'y'`, `Parameters: x(String), 1(Integer)`, `params: ['x', 1]`.
+pub(super) fn at_parameters(scan: &mut Scan<'_>, end: usize) {
+    let mut from = end;
+    while matches!(scan.at(from), Some(b' ' | b':' | b'=' | b'"' | b'\\')) && from < end + 8 {
+        from += 1;
+    }
+    let limit = string_end(scan, end).min(from + LONGEST);
+    let text = scan.slice(from, limit);
+    scan.spend(text.len() / 4);
+    if text.starts_with(b"$1 = ")
+        || text.starts_with(b"['")
+        || text.starts_with(b"('")
+        || text.starts_with(b"{'")
+    {
+        let mut at = from;
+        while let Some(found) = memchr::memchr(b'\'', scan.slice(at, limit)) {
+            let open = at + found;
+            let Some(close) = literal_end(scan, open, limit) else { return };
+            if !value::is_nothing(scan.slice(open + 1, close)) && scan.at(close + 1) != Some(b':') {
+                scan.add(open + 1, close, Class::Sql);
+            }
+            at = close + 1;
+        }
+        return;
+    }
+    // MyBatis
+    let mut at = from;
+    while let Some(found) = memchr::memmem::find(scan.slice(at, limit), b"(String)") {
+        let end = at + found;
+        let before = scan.slice(at, end);
+        let lead = memchr::memmem::rfind(before, b"), ").map_or(0, |at| at + 3);
+        scan.add(at + lead, end, Class::Sql);
+        at = end + 8;
+    }
+}
+
+/// R10: `CREATE USER bob IDENTIFIED BY 'x'`.
+pub(super) fn at_identified(scan: &mut Scan<'_>, end: usize) {
+    let open = skip_space(scan, end);
+    if value::quote_at(scan, open).is_some() {
+        let value = value::read(scan, open, Reach::Word);
+        if value.quoted && !value::is_nothing(scan.slice(value.start, value.end)) {
+            scan.add(value.start, value.end, Class::Password);
+        }
     }
 }

@@ -61,8 +61,11 @@ pub(super) enum Rule {
     /// First words of SQL statements.
     Statement,
     Binding,
+    Parameters,
     Row,
     Complaint,
+    /// `IDENTIFIED BY '…'`
+    Identified,
     /// Go's dump of a Secret.
     GoSecret,
     /// An escape that the decoded shadow has to unwrap.
@@ -164,7 +167,18 @@ const KEY_STEMS: &[(&str, Rule)] = &[
     ("update ", Rule::Statement),
     ("delete from", Rule::Statement),
     ("binding parameter", Rule::Binding),
+    ("parameters: ", Rule::Parameters),
+    ("params: ", Rule::Parameters),
+    ("params\"", Rule::Parameters),
     ("row contains", Rule::Row),
+    ("identified by", Rule::Identified),
+    ("ntlm ", Rule::Scheme),
+    ("contraseña", Rule::Password),
+    ("пароль", Rule::Password),
+    ("密码", Rule::Password),
+    ("senha", Rule::Password),
+    ("hasło", Rule::Password),
+    ("lösenord", Rule::Password),
     ("invalid input", Rule::Complaint),
     ("duplicate entry", Rule::Complaint),
     ("\\u00", Rule::Escape),

@@ -295,8 +295,7 @@ pub(super) fn is_nothing(value: &[u8]) -> bool {
             .iter()
             .all(|&b| matches!(b, b'*' | b'x' | b'X' | b'.' | b'\xe2' | b'\x80' | b'\xa2'))
         || is_reference(value)
-        || value.starts_with(b"<set to the key")
-        || value.starts_with(b"\\u003cset to the key")
+        || [&b"<set"[..], b"\\u003cset", b"\\\\u003cset"].iter().any(|set| value.starts_with(set))
         || placeholder::end_at(value, 0) == Some(value.len())
 }
 
