@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -25,7 +26,6 @@ use super::{
     DesiredWriter, Dialer, Revised,
     dial::{control_client, describe},
     identity::Standing,
-    random,
 };
 
 /// Messages that may wait to be sent on one stream: a Hello, one report per section, unanswered
@@ -55,7 +55,12 @@ pub struct Wiring {
     pub envelopes: broadcast::Sender<Vec<u8>>,
     /// Where the state of the session goes.
     pub link: watch::Sender<Link>,
+    /// Source of jitter, uniform over all of `u64`.
+    pub random: Random,
 }
+
+/// See [`Wiring::random`].
+pub type Random = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// Runs the session until it is cancelled; it never gives up by itself.
 pub async fn run(wiring: &mut Wiring, cancel: CancellationToken) {
@@ -69,6 +74,7 @@ pub async fn run(wiring: &mut Wiring, cancel: CancellationToken) {
         desired: wiring.desired.clone(),
         envelopes: wiring.envelopes.clone(),
         link: wiring.link.clone(),
+        random: wiring.random.clone(),
         events,
         queue: VecDeque::new(),
     };
@@ -91,6 +97,7 @@ struct Driver {
     desired: DesiredWriter,
     envelopes: broadcast::Sender<Vec<u8>>,
     link: watch::Sender<Link>,
+    random: Random,
     events: mpsc::Sender<Event>,
     /// Events that carrying out an action gave rise to.
     queue: VecDeque<Event>,
@@ -143,7 +150,7 @@ impl Driver {
         self.queue.push_back(event);
         while let Some(event) = self.queue.pop_front() {
             let now = Now { monotonic: Instant::now().into_std(), wall: Timestamp::now() };
-            for action in self.session.handle(now, event, &mut random) {
+            for action in self.session.handle(now, event, &mut || (self.random)()) {
                 self.perform(action);
             }
         }
@@ -237,7 +244,7 @@ async fn farewell(end: &CancellationToken) {
     tokio::time::sleep(FAREWELL).await;
 }
 
-async fn talk(
+pub(super) async fn talk(
     id: StreamId,
     dialer: &Dialer,
     messages: mpsc::Receiver<v1::AgentMessage>,
@@ -259,7 +266,7 @@ async fn talk(
     let mut client = control_client(channel);
     let mut incoming = match client.session(ReceiverStream::new(messages)).await {
         Ok(response) => response.into_inner(),
-        Err(status) => return failure(&status),
+        Err(status) => return broken(dialer, &status),
     };
     loop {
         match incoming.message().await {
@@ -272,9 +279,28 @@ async fn talk(
                 let text = "stream: the control plane ended the session".into();
                 return Failure { schedule: Schedule::Outage, text };
             }
-            Err(status) => return failure(&status),
+            Err(status) => return broken(dialer, &status),
         }
     }
+}
+
+fn broken(dialer: &Dialer, status: &tonic::Status) -> Failure {
+    if too_many_pings(status) {
+        dialer.target().calm_down();
+    }
+    failure(status)
+}
+
+/// Whether the other side ended the connection for being spoken to too often.
+fn too_many_pings(status: &tonic::Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.is_go_away() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// How soon to try again after an answer with this code.

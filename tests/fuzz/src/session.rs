@@ -64,6 +64,7 @@ fn happening(input: &mut Input<'_>) -> Happening {
         9 | 10 => Happening::Report(input.byte() % 3, input.byte()),
         11 => Happening::LeaseRequest,
         12 => Happening::NewIdentity,
+        13 => Happening::Again(input.byte().into()),
         _ => Happening::Serve(at),
     }
 }

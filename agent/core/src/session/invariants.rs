@@ -11,8 +11,9 @@
 //! 7. The link is never published twice in a row with the same content, and says `Connected`
 //!    exactly while there is a live stream.
 //! 8. After shutdown nothing happens.
-//! 9. Given a server that works, the agent connects again, whatever happened before, and the server
-//!    then has the last report of every section.
+//! 9. When the server said when to come back, nothing is dialled before.
+//! 10. Given a server that works, the agent connects again, whatever happened before, and the server
+//!     then has the last report of every section.
 //!
 //! Chance picks the orders in `orders`; tests/fuzz builds this file once more and lets coverage pick
 //! them.
@@ -36,6 +37,8 @@ pub(super) enum Happening {
     Report(u8, u8),
     LeaseRequest,
     NewIdentity,
+    /// Something that was said earlier is said again: the network repeated or delayed it.
+    Again(usize),
     /// The server does what a good one does next on this stream.
     Serve(usize),
 }
@@ -81,6 +84,10 @@ pub(super) struct World {
     handed_on: BTreeMap<v1::Section, u64>,
     link: Option<Link>,
     shut: bool,
+    /// Everything that was said, for [`Happening::Again`].
+    said: Vec<(StreamId, v1::ControlMessage)>,
+    /// No dial before, by order of the server.
+    not_before: Option<Instant>,
 }
 
 impl World {
@@ -95,6 +102,8 @@ impl World {
             handed_on: BTreeMap::new(),
             link: None,
             shut: false,
+            said: Vec::new(),
+            not_before: None,
         }
     }
 
@@ -103,8 +112,12 @@ impl World {
         match &event {
             Event::Closed(stream, _) => drop(self.open.remove(stream)),
             Event::Received(stream, message) => {
+                self.said.push((*stream, message.clone()));
                 if let Some(seen) = self.open.get_mut(stream) {
                     seen.hears(message);
+                    if seen.hello {
+                        self.ordered(message);
+                    }
                 }
             }
             _ => {}
@@ -134,9 +147,26 @@ impl World {
         }
     }
 
+    /// Notes until when the server told the agent to stay away.
+    fn ordered(&mut self, message: &v1::ControlMessage) {
+        let (least, most) = limits::RETRY_AFTER_BOUNDS;
+        let wait = match &message.body {
+            Some(Down::Throttle(v1::Throttle { retry_after: None })) => least,
+            Some(Down::Throttle(v1::Throttle { retry_after: Some(said) })) => {
+                let negative = said.seconds < 0 || said.nanos < 0;
+                let otherwise = if negative { least } else { most };
+                Duration::try_from(*said).map_or(otherwise, |said| said.clamp(least, most))
+            }
+            Some(Down::Deregistered(_)) => DEREGISTERED_POLL.mul_f64(0.89),
+            _ => return,
+        };
+        self.not_before = Some(self.now + wait);
+    }
+
     fn check(&mut self, action: Action) {
         match action {
             Action::Dial(stream) => {
+                assert!(self.not_before.is_none_or(|at| at <= self.now), "9: too early");
                 self.ever.push(stream);
                 assert!(self.open.insert(stream, Seen::default()).is_none(), "1");
             }
@@ -218,6 +248,14 @@ impl World {
                 self.step(Event::LeaseRequest(v1::LeaseRequest::default()));
             }
             Happening::NewIdentity => self.step(Event::NewIdentity),
+            Happening::Again(at) => {
+                let earlier = self.said.iter().rev().nth(at).cloned();
+                if let Some((stream, message)) = earlier
+                    && self.open.get(&stream).is_none_or(|seen| seen.hello)
+                {
+                    self.step(Event::Received(stream, message));
+                }
+            }
             Happening::Serve(at) => {
                 if let Some(stream) = self.pick(at) {
                     self.serve(stream);
@@ -296,7 +334,7 @@ impl Seen {
     }
 }
 
-/// 9: from any state, with a server that does its part.
+/// 10: from any state, with a server that does its part.
 pub(super) fn reconnects(mut world: World) {
     let (section, body) = report(0, 77);
     world.step(Event::Report(section, body.clone()));
@@ -317,5 +355,5 @@ pub(super) fn reconnects(mut world: World) {
         }
         world.tick();
     }
-    panic!("9: never connected, or never told: {:?}", world.session);
+    panic!("10: never connected, or never told: {:?}", world.session);
 }

@@ -71,6 +71,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         3 => (0u8..3, 0u8..4).prop_map(|(section, state)| Happening::Report(section, state)),
         1 => Just(Happening::LeaseRequest),
         1 => Just(Happening::NewIdentity),
+        4 => (0usize..40).prop_map(Happening::Again),
         14 => (0usize..2).prop_map(Happening::Serve),
     ]
 }

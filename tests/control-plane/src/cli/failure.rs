@@ -136,6 +136,7 @@ impl From<ServeError> for Failure {
             ServeError::Tls(_)
             | ServeError::Verifier(_)
             | ServeError::Listen { .. }
+            | ServeError::MetricsAddress { .. }
             | ServeError::Ended(_) => Exit::Failed,
         };
         Self::new(exit, error)
