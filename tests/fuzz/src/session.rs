@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use mendix_agent_core::session::{
-    About, Action, Event, Failure, Link, Now, Schedule, Session, StreamId,
+    About, Action, DEREGISTERED_POLL, Event, Failure, Link, Now, Schedule, Session, StreamId,
 };
 use mendix_agent_proto::{limits, v1};
 use v1::control_message::Body as Down;
