@@ -12,7 +12,7 @@ use crate::input::Input;
 mod unpack;
 
 /// An archive as it came, or a tar that is compressed first.
-pub fn archive(bytes: &[u8]) {
+pub fn archive(bytes: &[u8]) -> bool {
     let mut input = Input::new(bytes);
     let compress = input.flag();
     let rest = input.rest();
@@ -32,11 +32,12 @@ pub fn archive(bytes: &[u8]) {
     assert_eq!(beside.len(), 1, "something was written beside the folder");
     let mut sizes = Vec::new();
     only_files(&dir, &mut sizes);
-    if let Ok(files) = unpacked {
+    if let Ok(files) = &unpacked {
         assert_eq!(files.len(), sizes.len(), "a file was written over or left out");
         let said: u64 = files.iter().map(|file| file.size).sum();
         assert_eq!(said, sizes.iter().sum::<u64>());
     }
+    unpacked.is_ok_and(|files| !files.is_empty())
 }
 
 fn only_files(dir: &Path, sizes: &mut Vec<u64>) {

@@ -88,7 +88,7 @@ fn consider(envelope: Vec<u8>, clock: Timestamp, ledger: &Ledger) -> Result<Cand
 }
 
 /// Bytes as an envelope, as a signed payload, as a listed ticket and as a ledger.
-pub fn grant(bytes: &[u8]) {
+pub fn grant(bytes: &[u8]) -> bool {
     assert!(grant::verify(bytes, &trust()).is_err(), "nobody signed this");
     let _ = v1::Ticket::decode(bytes).map(|wire| Ticket::from_wire(&wire));
     if let Ok(ledger) = Ledger::parse(bytes) {
@@ -99,7 +99,8 @@ pub fn grant(bytes: &[u8]) {
     let by_status = status_key().sign(GRANT_PAYLOAD_TYPE, bytes);
     assert!(grant::verify(&by_status, &trust()).is_err(), "the roles are apart");
     let envelope = consent_key().sign(GRANT_PAYLOAD_TYPE, bytes);
-    let Ok(grant) = grant::verify(&envelope, &trust()) else { return };
+    let Ok(grant) = grant::verify(&envelope, &trust()) else { return false };
+    let mut considered = false;
     assert!(grant.not_before < grant.expires_at && grant.window.from < grant.window.to);
     assert!(grant.expires_at.duration_since(grant.not_before) <= SignedDuration::from_hours(72));
     assert!(grant.components.iter().all(|name| grant::is_dns_label(name)));
@@ -109,8 +110,10 @@ pub fn grant(bytes: &[u8]) {
             assert!(clock < grant.expires_at, "past its end");
             assert!(grant.cluster_uid == CLUSTER && grant.ticket_id == TICKET);
             candidate.grant().recipient().expect("it can be sealed to");
+            considered = true;
         }
     }
+    considered
 }
 
 fn payload() -> Vec<u8> {
@@ -128,7 +131,7 @@ struct Model {
 }
 
 /// Asking, waiting and hearing in any order.
-pub fn lease(bytes: &[u8]) {
+pub fn lease(bytes: &[u8]) -> bool {
     let mut input = Input::new(bytes);
     let envelope = consent_key().sign(GRANT_PAYLOAD_TYPE, &payload());
     let candidate = consider(envelope, noon(), &Ledger::default()).expect("a good grant");
@@ -152,6 +155,7 @@ pub fn lease(bytes: &[u8]) {
         let active = model.clock.check(model.now).is_ok();
         assert!(!active || (model.now < model.proven_until && !model.ended), "active unproven");
     }
+    model.proven_until > Duration::ZERO
 }
 
 impl Model {

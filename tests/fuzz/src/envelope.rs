@@ -16,7 +16,7 @@ pub(crate) fn key() -> SigningKey {
 }
 
 /// An envelope as it came, or one that was signed and then tampered with.
-pub fn envelope(bytes: &[u8]) {
+pub fn envelope(bytes: &[u8]) -> bool {
     let ring = KeyRing::new(&[key().pinned()]).unwrap();
     let verify =
         |bytes: &[u8]| -> Result<Signed<Value>, _> { envelope::verify(bytes, TYPE, LIMIT, &ring) };
@@ -25,8 +25,13 @@ pub fn envelope(bytes: &[u8]) {
     let flip = input.byte();
     let rest = input.rest();
 
-    if let Ok(signed) = verify(rest) {
-        assert_eq!(*signed, serde_json::from_slice::<Value>(SIGNED).unwrap(), "nobody signed this");
+    let raw = verify(rest);
+    if let Ok(signed) = &raw {
+        assert_eq!(
+            **signed,
+            serde_json::from_slice::<Value>(SIGNED).unwrap(),
+            "nobody signed this"
+        );
         assert_eq!(signed.keyid(), key().keyid());
     }
 
@@ -43,6 +48,7 @@ pub fn envelope(bytes: &[u8]) {
         assert_eq!(Some(&*signed), value.as_ref(), "an altered payload came through");
     }
     assert!(verify(&key().sign("another/type", rest)).is_err());
+    raw.is_ok()
 }
 
 /// A seed: choices and an envelope that is in order.

@@ -6,8 +6,8 @@ use mendix_agent_core::bundle::canonical;
 const DEPTH: usize = 64;
 
 /// Strictly read bytes.
-pub fn canonical(bytes: &[u8]) {
-    let Ok(value) = canonical::parse(bytes, DEPTH) else { return };
+pub fn canonical(bytes: &[u8]) -> bool {
+    let Ok(value) = canonical::parse(bytes, DEPTH) else { return false };
     // Whoever reads it leniently must see the same value: no key that counts twice, no number that
     // others read differently.
     let lenient: serde_json::Value = serde_json::from_slice(bytes).expect("strict is also lenient");
@@ -20,6 +20,7 @@ pub fn canonical(bytes: &[u8]) {
         assert_eq!(twice, written, "the canonical form is a fixed point");
     }
     assert!(canonical::parse(&[&written[..], b"x"].concat(), DEPTH).is_err());
+    true
 }
 
 /// Fractions may come back one unit off in the last place, as `canonical::parse` says.

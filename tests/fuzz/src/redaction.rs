@@ -11,7 +11,7 @@ const CANARY: &str = "kestrelmauve7vantage";
 const PLACEHOLDER: usize = 32;
 
 /// A log with a password in a line of its own, after anything.
-pub fn redactor(bytes: &[u8]) {
+pub fn redactor(bytes: &[u8]) -> bool {
     let mut input = Input::new(bytes);
     let cut = usize::from(input.byte()) + 1;
     let style = input.byte();
@@ -30,7 +30,7 @@ pub fn redactor(bytes: &[u8]) {
     let whole = redacted(&redaction, &log, log.len());
     let pieces = redacted(&redaction, &log, cut);
     assert_eq!(whole.is_some(), pieces.is_some(), "refusal depends on the cuts");
-    let (Some(whole), Some(pieces)) = (whole, pieces) else { return };
+    let (Some(whole), Some(pieces)) = (whole, pieces) else { return false };
     assert!(whole == pieces, "the result depends on the cuts");
     assert!(!contains(&whole, CANARY.as_bytes()), "{}", String::from_utf8_lossy(&whole));
     // Bytes that are no UTF-8 become a replacement character of three.
@@ -40,6 +40,7 @@ pub fn redactor(bytes: &[u8]) {
     // The second engine takes any text; whether it objects is for the stream's reader.
     let _ = scan_output(&whole);
     let _ = scan_output(&log);
+    true
 }
 
 fn redacted(redaction: &Redaction, log: &[u8], cut: usize) -> Option<Vec<u8>> {

@@ -29,15 +29,15 @@ fn authentic(target: &str, bytes: &[u8]) -> Authentic {
 }
 
 /// An index as it was signed, and its canonical spelling.
-pub fn index(bytes: &[u8]) {
-    published(bytes);
+pub fn index(bytes: &[u8]) -> bool {
     if let Ok(value) = serde_json::from_slice::<Value>(bytes) {
         published(&canonical::bytes(&value));
     }
+    published(bytes)
 }
 
-fn published(bytes: &[u8]) {
-    let Ok(index) = index::read(bytes) else { return };
+fn published(bytes: &[u8]) -> bool {
+    let Ok(index) = index::read(bytes) else { return false };
     assert_eq!(index.canonical_bytes(), bytes);
     let target = ReleaseIndex::target_name(&index.release_id);
     let verified = index::verify(authentic(&target, bytes)).expect("what reads also verifies");
@@ -45,10 +45,11 @@ fn published(bytes: &[u8]) {
     assert!(index::verify(authentic("release-.json", bytes)).is_err());
     let names: BTreeSet<_> = index.components.iter().map(|entry| &entry.name).collect();
     assert!(!names.is_empty() && names.len() == index.components.len());
+    true
 }
 
 /// A blob as it was signed, or lines that become one.
-pub fn blob(bytes: &[u8]) {
+pub fn blob(bytes: &[u8]) -> bool {
     let mut input = Input::new(bytes);
     let form = input.byte();
     let rest = input.rest();
@@ -67,12 +68,12 @@ pub fn blob(bytes: &[u8]) {
         }
     };
     if compressed.is_empty() {
-        return;
+        return false;
     }
     let reference = reference(&compressed);
     let entry = entry(reference.clone());
     let Ok(objects) = blob::verify(&entry, authentic(&reference.target, &compressed)) else {
-        return;
+        return false;
     };
     let limits = Limits::BUILT_IN;
     assert!(objects.len() <= limits.objects);
@@ -85,6 +86,7 @@ pub fn blob(bytes: &[u8]) {
     let mut sorted = objects.to_vec();
     sorted.sort_by(|a, b| a.id.cmp(&b.id));
     assert_eq!(*read, sorted);
+    !objects.is_empty()
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -114,8 +116,8 @@ fn entry(blob: BlobRef) -> ComponentEntry {
 
 /// A release and a cluster as one JSON document: `index`, `blobs` (a list of objects for each
 /// component in turn) and `facts`. Digests and sizes are filled in, since chance finds none.
-pub fn admission(bytes: &[u8]) {
-    let Ok(document) = serde_json::from_slice::<Value>(bytes) else { return };
+pub fn admission(bytes: &[u8]) -> bool {
+    let Ok(document) = serde_json::from_slice::<Value>(bytes) else { return false };
     let facts = facts(&document["facts"]);
     let lists: Vec<Value> = document["blobs"].as_array().cloned().unwrap_or_default();
     let mut index = document["index"].clone();
@@ -123,7 +125,7 @@ pub fn admission(bytes: &[u8]) {
     if components == 0
         || !index["components"].as_array().into_iter().flatten().all(Value::is_object)
     {
-        return;
+        return false;
     }
     index["schema"] = json!(index::SCHEMA);
     let mut blobs = Vec::new();
@@ -135,12 +137,12 @@ pub fn admission(bytes: &[u8]) {
             .flatten()
             .filter_map(|body| Object::from_body(body.clone()).ok())
             .collect();
-        let Ok(encoded) = blob::encode(&objects) else { return };
+        let Ok(encoded) = blob::encode(&objects) else { return false };
         index["components"][n]["blob"] = json!(encoded.reference);
         blobs.push(encoded);
     }
     let bytes = canonical::bytes(&index);
-    let Ok(read) = index::read(&bytes) else { return };
+    let Ok(read) = index::read(&bytes) else { return false };
     let target = ReleaseIndex::target_name(&read.release_id);
     let index = index::verify(authentic(&target, &bytes)).expect("it reads");
     let blobs: Vec<_> = read
@@ -153,12 +155,16 @@ pub fn admission(bytes: &[u8]) {
         })
         .collect();
     match admission::admit(index, blobs.clone(), &facts) {
-        Err(refusals) => assert!(!refusals.is_empty()),
+        Err(refusals) => {
+            assert!(!refusals.is_empty());
+            false
+        }
         Ok(admitted) => {
             let plan = Plan::new(admitted.clone(), &facts.inventory);
             allowed(&read, &blobs.iter().flat_map(|b| b.iter()).collect::<Vec<_>>(), &plan, &facts);
             let again = Plan::new(admitted, &facts.inventory);
             assert_eq!(order(&plan), order(&again), "a plan is a function of its release");
+            true
         }
     }
 }

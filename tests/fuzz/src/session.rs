@@ -25,18 +25,21 @@ use invariants::{Happening, World, reconnects, report};
 const MOST: usize = 400;
 
 /// Orders of events, each a byte and its choices.
-pub fn session(bytes: &[u8]) {
+pub fn session(bytes: &[u8]) -> bool {
     let mut input = Input::new(bytes);
     let ending = input.byte();
     let mut world = World::new(input.long());
+    let mut happened = false;
     for _ in 0..MOST {
         if input.is_empty() {
             break;
         }
         let next = happening(&mut input);
         world.live(next);
+        happened = true;
     }
     end(world, ending);
+    happened
 }
 
 /// After anything: a shutdown silences the machine, and without one a good server gets it back.

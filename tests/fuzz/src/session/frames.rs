@@ -11,19 +11,21 @@ use super::{
 use crate::input::Input;
 
 /// Frames of one session, each with a choice and its length before it.
-pub fn frames(bytes: &[u8]) {
+pub fn frames(bytes: &[u8]) -> bool {
     let mut input = Input::new(bytes);
     let ending = input.byte();
     let mut world = World::new(input.byte().into());
     world.live(Happening::ToTheDeadline);
     world.live(Happening::Serve(0));
     world.live(Happening::Serve(0));
+    let mut heard = false;
     while !input.is_empty() {
         let choice = input.byte();
         let frame = input.framed();
         again::<v1::AgentMessage>(frame, limits::MAX_AGENT_MESSAGE);
         again::<v1::ControlMessage>(frame, limits::MAX_CONTROL_MESSAGE);
         if let Ok(message) = v1::ControlMessage::decode(frame) {
+            heard |= message.body.is_some();
             let at = usize::from(choice & 1);
             world.live(Happening::Down(at, Box::new(message.body)));
         }
@@ -31,6 +33,7 @@ pub fn frames(bytes: &[u8]) {
         world.live(Happening::Serve(0));
     }
     end(world, ending);
+    heard
 }
 
 /// What was read is written and read as the same, and needs no more room than it came in.
