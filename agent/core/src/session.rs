@@ -25,6 +25,8 @@ mod incoming;
 mod invariants;
 mod link;
 mod no_proxy;
+#[cfg(test)]
+mod orders;
 mod outbox;
 mod renewal;
 #[cfg(test)]

@@ -23,8 +23,10 @@ use crate::{
 };
 
 mod open;
+mod unpack;
 
-pub use open::{FileSummary, OpenError, Summary, open};
+pub use open::{OpenError, Summary, open};
+pub use unpack::FileSummary;
 
 /// Length and SHA-256 before each chunk.
 const FRAME: usize = 4 + 32;
