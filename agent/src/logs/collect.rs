@@ -160,7 +160,16 @@ impl Collector {
         items: mpsc::Sender<Item>,
     ) -> Self {
         let mtime = u64::try_from(started_at.as_second()).unwrap_or(0);
-        Self { scope, components, redaction, room, reach: Reach::USUAL, scan: scan_output, mtime, items }
+        Self {
+            scope,
+            components,
+            redaction,
+            room,
+            reach: Reach::USUAL,
+            scan: scan_output,
+            mtime,
+            items,
+        }
     }
 
     /// Collects everything; failures become gaps, not errors.

@@ -23,8 +23,10 @@ use crate::{
 };
 
 mod open;
+mod timeline;
 
-pub use open::{FileSummary, OpenError, Summary, open};
+pub use open::{FileSummary, OpenError, Summary, decrypt, open, verify};
+pub use timeline::{Row, Timeline, timeline};
 
 /// Length and SHA-256 before each chunk.
 const FRAME: usize = 4 + 32;

@@ -53,7 +53,8 @@ async fn collect_classes(
     let redaction = Redaction::new(SnapshotKey::new([7; 32]), vec![]);
     let room = Room::of(u64::MAX);
     let now = fake::window().to;
-    let mut collector = Collector::new(Arc::new(scope), vec![component], redaction, room, now, items);
+    let mut collector =
+        Collector::new(Arc::new(scope), vec![component], redaction, room, now, items);
     change(&mut collector);
     let taken = async {
         let mut out = Out { files: BTreeMap::new(), gaps: vec![], order: vec![] };

@@ -12,14 +12,28 @@ use mendix_test_kit::{apiserver::ApiServer, wait::eventually};
 
 /// All objects of one file in `packaging/manifests`.
 pub(crate) fn read(file: &str) -> Vec<DynamicObject> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/manifests").join(file);
-    let text = std::fs::read_to_string(&path).unwrap();
+    read_in("manifests", file)
+}
+
+/// All objects of one file in `packaging/optional`.
+pub(crate) fn read_optional(file: &str) -> Vec<DynamicObject> {
+    read_in("optional", file)
+}
+
+fn read_in(folder: &str, file: &str) -> Vec<DynamicObject> {
+    let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging");
+    let text = std::fs::read_to_string(packaging.join(folder).join(file)).unwrap();
     serde_saphyr::from_multiple(&text).unwrap()
 }
 
 /// Applies files as an administrator would.
 pub(crate) async fn apply(client: &Client, files: &[&str]) {
-    for object in files.iter().flat_map(|file| read(file)) {
+    apply_objects(client, files.iter().flat_map(|file| read(file)).collect()).await;
+}
+
+/// Applies objects as an administrator would.
+pub(crate) async fn apply_objects(client: &Client, objects: Vec<DynamicObject>) {
+    for object in objects {
         let gvk = GroupVersionKind::try_from(object.types.as_ref().unwrap()).unwrap();
         let (resource, capabilities) =
             eventually(Duration::from_secs(30), format!("{} is served", gvk.kind), async || {
