@@ -110,7 +110,7 @@ async fn a_summary_shows_the_crash_the_gaps_and_what_was_replaced() {
         ]
     );
     assert_eq!(told["rows"][1]["text"], "panic: out of cheese");
-    assert_eq!(told["lines"], 20_032);
+    assert_eq!(told["lines"], 20_033);
     assert_eq!(told["replaced"]["email"], 4);
     assert_eq!(told["gaps"][0]["reason"], "Rotated");
     assert_eq!(told["unwell"][0], "mendix-operator/op-2: manager restarted 1 times");
