@@ -121,7 +121,10 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
             tell_panics_by_place();
             block_on(run::run(config))
         }
-        Command::Preflight { output } => block_on(run::preflight(sources()?.resolve()?, output)),
+        Command::Preflight { output } => {
+            let config = sources().and_then(|sources| sources.resolve());
+            block_on(run::preflight(config, output))
+        }
         Command::Logs(Logs::Preview(arguments)) => {
             block_on(run::preview(sources()?.namespace()?, *arguments))
         }

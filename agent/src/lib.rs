@@ -2,7 +2,7 @@
 //!
 //! Three paths, one module each: [`channel`] (one outbound mTLS session), [`patch`] (signed patch
 //! bundles in, drift out) and [`logs`] (consented snapshots). The decisions they act on are made in
-//! `mendix-agent-core`. [`run`] wires them up.
+//! `mendix-agent-core`. [`run`] wires them up, on the replica that [`leadership`] lets lead.
 
 pub mod agent_status;
 pub mod channel;
@@ -16,6 +16,7 @@ pub mod hardening;
 pub mod health;
 pub mod http;
 pub mod kubeconfig;
+pub mod leadership;
 pub mod logs;
 pub mod metrics;
 pub mod patch;

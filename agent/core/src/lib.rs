@@ -8,6 +8,7 @@
 //! |---|---|
 //! | who leads | [`leadership`] |
 //! | channel | [`session`] |
+//! | health | [`health`] |
 //! | patch bundles | [`bundle`] |
 //! | log snapshots | [`envelope`] → [`consent`] → [`masked`], [`redact`] → [`archive`] → [`seal`] → [`transfer`] |
 
@@ -15,6 +16,7 @@ pub mod archive;
 pub mod bundle;
 pub mod consent;
 pub mod envelope;
+pub mod health;
 pub mod leadership;
 pub mod masked;
 pub mod redact;
