@@ -161,7 +161,10 @@ impl From<OpenError> for Failure {
             OpenError::Store(error) => store_exit(error),
             OpenError::Portal(error) => portal_exit(error),
             OpenError::NotFinished { .. } => Exit::Refused,
-            OpenError::Digest(_) | OpenError::Seal(_) | OpenError::Archive(_) => Exit::Failed,
+            OpenError::Digest(_)
+            | OpenError::Seal(_)
+            | OpenError::Manifest { .. }
+            | OpenError::Archive(_) => Exit::Failed,
         };
         Self::new(exit, error)
     }
