@@ -90,6 +90,11 @@ where
 impl World {
     /// Without the agent: see [`World::start_agent`].
     pub(crate) async fn new() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    /// The same with a control plane of these options.
+    pub(crate) async fn with(options: Options) -> Self {
         // With RUST_LOG the agent's and the control plane's log show in a failed test's output.
         let _already_set = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
@@ -163,7 +168,7 @@ impl World {
             mendix_control_plane::init(&dir.path().join("plane"), &names, Expiry::default())
                 .await
                 .unwrap();
-        let plane = ControlPlane::start(store, Options::default()).await.unwrap();
+        let plane = ControlPlane::start(store, options).await.unwrap();
         let proxy = Arc::new(FaultProxy::start(plane.address()).await.unwrap());
         let uid = Cluster::connect(admin.clone(), agent_namespace.clone()).await.unwrap().uid;
         let token = plane.store().register_cluster(&uid, "stable").unwrap();
