@@ -3,8 +3,8 @@
 use std::{error::Error, fmt};
 
 use crate::{
-    InitError, StoreError, manifests::Problems, pki::PkiError, portal::PortalError,
-    repository::RepositoryError, server::ServeError, snapshots::OpenError,
+    InitError, StoreError, attestation::AttestationError, manifests::Problems, pki::PkiError,
+    portal::PortalError, repository::RepositoryError, server::ServeError, snapshots::OpenError,
 };
 
 /// Exit codes. 0 is success; 2 is clap's, for a command line that can't be read.
@@ -95,6 +95,18 @@ fn pki_exit(error: &PkiError) -> Exit {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::new(store_exit(&error), error)
+    }
+}
+
+impl From<PkiError> for Failure {
+    fn from(error: PkiError) -> Self {
+        Self::new(pki_exit(&error), error)
+    }
+}
+
+impl From<AttestationError> for Failure {
+    fn from(error: AttestationError) -> Self {
+        Self::new(Exit::Refused, error)
     }
 }
 

@@ -13,7 +13,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::open::{Checked, OpenError, walk};
+use super::{
+    open::{Checked, OpenError},
+    unpack::walk,
+};
 use crate::store::Store;
 
 /// Most rows that are told apart; of more, those that came first.

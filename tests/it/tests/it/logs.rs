@@ -4,6 +4,7 @@
 mod kubelet;
 mod plain;
 mod preview;
+mod replicas;
 mod world;
 
 use std::{sync::Arc, time::Duration};

@@ -197,6 +197,7 @@ impl World {
             trust_dir: self.plane.store().trust_dir(),
             bootstrap_token_file: self.dir.path().join("token"),
             service_account_token_file: None,
+            identity_dir: None,
             namespace: self.agent_namespace.clone(),
             listen: ([127, 0, 0, 1], 0).into(),
             log_filter: "info".into(),
