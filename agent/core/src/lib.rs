@@ -8,9 +8,11 @@
 //! |---|---|
 //! | channel | [`session`] |
 //! | patch bundles | [`bundle`] |
+//! | all | [`audit`] |
 //! | log snapshots | [`envelope`] → [`consent`] → [`redact`] → [`archive`] → [`seal`] → [`transfer`] |
 
 pub mod archive;
+pub mod audit;
 pub mod bundle;
 pub mod consent;
 pub mod envelope;
