@@ -96,7 +96,7 @@ fn report(name: &str, text: &[u8]) {
         for round in 0..ROUNDS {
             let start = Instant::now();
             out.clear();
-            let mut redactor = Redactor::new(&SnapshotKey::new([1; 32]));
+            let mut redactor = Redactor::new(&SnapshotKey::new([1; 32]).into());
             for chunk in slice.chunks(CHUNK) {
                 redactor.push(chunk, &mut out).expect("text");
             }
@@ -134,7 +134,7 @@ fn recall() {
         for seed in 0..SEEDS {
             let vector = render(template, 1000 + seed);
             let text = vector.text();
-            let mut redactor = Redactor::new(&SnapshotKey::new([1; 32]));
+            let mut redactor = Redactor::new(&SnapshotKey::new([1; 32]).into());
             let mut out = Vec::new();
             redactor.push(text.as_bytes(), &mut out).expect("text");
             redactor.finish(&mut out).expect("text");
@@ -149,7 +149,7 @@ fn recall() {
     let mut altered = 0;
     let mut decoys = 0;
     for text in vectors::decoys() {
-        let mut redactor = Redactor::new(&SnapshotKey::new([1; 32]));
+        let mut redactor = Redactor::new(&SnapshotKey::new([1; 32]).into());
         let mut out = Vec::new();
         redactor.push(text.as_bytes(), &mut out).expect("text");
         redactor.finish(&mut out).expect("text");

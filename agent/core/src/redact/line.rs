@@ -1,13 +1,14 @@
 //! One line: prefix, shadows, scanners, and the merged result.
 
-use std::cell::Cell;
+use std::{cell::Cell, sync::Arc};
 
 use super::follow::{Cues, Follow};
 use super::placeholder::{Pieces, Placeholders};
 use super::shadow::{self, Shadow};
 use super::stems::{Rule, STEMS};
 use super::{
-    Class, Counts, SnapshotKey, address, assign, header, numbers, placeholder, prefixed, query,
+    Class, Counts, Finder, Redaction, address, assign, header, numbers, placeholder, prefixed,
+    query,
 };
 
 /// Capacity, in spans, above which the list gives its memory back after the line.
@@ -115,6 +116,15 @@ impl<'a> Scan<'a> {
         self.text.get(start..).unwrap_or_default()
     }
 
+    /// Asks those who look for more than the rules know.
+    fn ask(&mut self, finders: &[Box<dyn Finder>]) {
+        let (text, body) = (self.rest(self.body), self.body);
+        for finder in finders {
+            let class = finder.class();
+            finder.find(text, &mut |range| self.add(body + range.start, body + range.end, class));
+        }
+    }
+
     /// Looks for keys and prefixes only.
     fn run_stems(&mut self) {
         STEMS.scan(
@@ -184,17 +194,19 @@ pub(super) struct Lines {
     cleaned: Shadow,
     decoded: Shadow,
     follow: Follow,
+    finders: Arc<[Box<dyn Finder>]>,
 }
 
 impl Lines {
-    pub(super) fn new(key: &SnapshotKey) -> Self {
+    pub(super) fn new(redaction: &Redaction) -> Self {
         Self {
-            placeholders: Placeholders::new(key),
+            placeholders: Placeholders::new(&redaction.key),
             counts: Counts::default(),
             spans: Vec::new(),
             cleaned: Shadow::default(),
             decoded: Shadow::default(),
             follow: Follow::default(),
+            finders: Arc::clone(&redaction.finders),
         }
     }
 
@@ -234,6 +246,7 @@ impl Lines {
             self.follow.apply(&mut scan);
         }
         scan.run();
+        scan.ask(&self.finders);
         if odd.is_some() {
             prefixed::entra(&mut scan);
         }
@@ -249,6 +262,7 @@ impl Lines {
             let found = self.spans.len();
             let mut scan = Scan::new(&self.decoded.text, body, &mut self.spans);
             scan.run();
+            scan.ask(&self.finders);
             prefixed::entra(&mut scan);
             scan.finish();
             let mut index = found;
