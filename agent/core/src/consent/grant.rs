@@ -210,6 +210,7 @@ pub(super) mod tests {
     pub(in crate::consent) fn trust() -> Trust {
         let keys = ConsentKeys {
             version: 1,
+            sequence: 0,
             consent: vec![consent_key().pinned()],
             status: vec![status_key().pinned(), SigningKey::from_seed(&[3; 32]).unwrap().pinned()],
         };

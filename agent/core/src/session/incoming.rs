@@ -54,6 +54,7 @@ impl Session {
                     step.actions.push(Action::Lease(lease.envelope));
                 }
             }
+            Some(Body::AuditCheckpointAck(ack)) => step.actions.push(Action::AuditAck(ack)),
             Some(Body::Drain(drain)) => self.drained(drain, step),
             None => {
                 self.intake.unknown_message();
@@ -107,6 +108,7 @@ impl Session {
         self.publish(link, step);
         self.outbox.begin_session();
         self.send_reports(step);
+        self.send_checkpoint(step);
     }
 
     fn drained(&mut self, drain: v1::Drain, step: &mut Step<'_>) {

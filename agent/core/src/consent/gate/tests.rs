@@ -9,6 +9,7 @@ use crate::{
             Budget,
             tests::{consent_key, grant, signed, status_key, trust},
         },
+        keys::ConsentKeys,
         lease::{Heard, LEASE_PAYLOAD_TYPE, Lease},
         policy::{LocalPolicy, Mode, Reading},
     },
@@ -89,6 +90,7 @@ impl Default for Situation {
                 suspend: false,
                 excluded_components: BTreeSet::new(),
                 max_window_hours: Some(24),
+                extra_patterns: ExtraPatterns::default(),
             }),
             policy_read_at: boot(1000),
             ledger: Ledger::default(),
@@ -307,6 +309,9 @@ const FAULTS: &[Fault] = &[
         s.local(|p| p.excluded_components = all);
     }),
     ("policy allows no window", "WindowExcluded", |s| s.local(|p| p.max_window_hours = Some(0))),
+    ("policy asks for a pattern that is none", "PolicyPatterns", |s| {
+        s.local(|p| p.extra_patterns = ExtraPatterns::new(vec!["(".into()]));
+    }),
     ("grant voided", "GrantVoided", |s| {
         s.ledger.void(&grant(), "Solved", time("2026-11-20T11:00:00Z"));
     }),
@@ -375,24 +380,24 @@ fn consent_ends_with_the_first_thing_that_changes() {
     let ticket = situation.ticket();
     let told = |ticket| Told { ticket: Some(ticket), deregistered: false };
     let now = situation.now;
-    assert!(consent.still_holds(told(&ticket), &lease, &policy, now).is_ok());
+    assert!(consent.still_holds(&trust(), told(&ticket), &lease, &policy, now).is_ok());
 
     let code = |result: Result<(), Refusal>| result.unwrap_err().code();
     let solved = Ticket { status: Status::Solved, ..ticket.clone() };
-    assert_eq!(code(consent.still_holds(told(&solved), &lease, &policy, now)), "TicketInactive");
+    assert_eq!(code(consent.still_holds(&trust(), told(&solved), &lease, &policy, now)), "TicketInactive");
     let stripped = Ticket { grant_envelope: vec![], ..ticket.clone() };
-    assert_eq!(code(consent.still_holds(told(&stripped), &lease, &policy, now)), "NoGrant");
+    assert_eq!(code(consent.still_holds(&trust(), told(&stripped), &lease, &policy, now)), "NoGrant");
     let gone = Told { ticket: None, deregistered: false };
-    assert_eq!(code(consent.still_holds(gone, &lease, &policy, now)), "NoTicket");
+    assert_eq!(code(consent.still_holds(&trust(), gone, &lease, &policy, now)), "NoTicket");
     let left = Told { ticket: Some(&ticket), deregistered: true };
-    assert_eq!(code(consent.still_holds(left, &lease, &policy, now)), "Deregistered");
+    assert_eq!(code(consent.still_holds(&trust(), left, &lease, &policy, now)), "Deregistered");
     let late = Now { wall: grant().expires_at, ..now };
-    assert_eq!(code(consent.still_holds(told(&ticket), &lease, &policy, late)), "Expired");
+    assert_eq!(code(consent.still_holds(&trust(), told(&ticket), &lease, &policy, late)), "Expired");
     let silent = Now { boot: boot(1060), ..now };
-    assert_eq!(code(consent.still_holds(told(&ticket), &lease, &policy, silent)), "LeaseMissing");
+    assert_eq!(code(consent.still_holds(&trust(), told(&ticket), &lease, &policy, silent)), "LeaseMissing");
     let frozen = Now { boot: boot(1015), ..now };
     assert_eq!(
-        code(consent.still_holds(told(&ticket), &lease, &policy, frozen)),
+        code(consent.still_holds(&trust(), told(&ticket), &lease, &policy, frozen)),
         "PolicyUnreadable"
     );
     let mut excluding = situation;
@@ -402,9 +407,21 @@ fn consent_ends_with_the_first_thing_that_changes() {
     let mut narrowed = PolicyView::default();
     narrowed.observe(boot(1001), excluding.policy.clone());
     assert_eq!(
-        code(consent.still_holds(told(&ticket), &lease, &narrowed, now)),
+        code(consent.still_holds(&trust(), told(&ticket), &lease, &narrowed, now)),
         "ComponentsExcluded"
     );
+    let mut patterned = Situation::default();
+    patterned.local(|p| p.extra_patterns = ExtraPatterns::new(vec!["order [0-9]+".into()]));
+    let mut other = PolicyView::default();
+    other.observe(boot(1001), patterned.policy.clone());
+    let ended = consent.still_holds(&trust(), told(&ticket), &lease, &other, now);
+    assert_eq!(code(ended), "PatternsChanged");
+    let key = SigningKey::from_seed(&[9; 32]).unwrap().pinned();
+    let status = vec![status_key().pinned()];
+    let rotated = ConsentKeys { version: 1, sequence: 1, consent: vec![key], status };
+    let rotated = Trust::parse(&serde_json::to_vec(&rotated).unwrap()).unwrap();
+    let ended = consent.still_holds(&rotated, told(&ticket), &lease, &policy, now);
+    assert_eq!(code(ended), "KeyRotated");
 }
 
 fn lease(clock: &LeaseClock, sequence: u64, nonce: [u8; 16], status: &str) -> Vec<u8> {
