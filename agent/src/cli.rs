@@ -1,6 +1,9 @@
 //! The command line: parse, set up what every command needs, run one, turn its end into an exit
 //! code.
 
+mod audit;
+mod consent;
+
 use std::{fmt, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
@@ -46,6 +49,12 @@ enum Command {
         #[arg(long, short, value_enum, default_value_t)]
         output: Output,
     },
+    /// What the audit log of this cluster says, and whether it was tampered with.
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// What each support ticket allows, and why not; grants and leases, checked offline.
+    #[command(subcommand)]
+    Consent(consent::Command),
     /// Print the custom resource definitions of the agent as YAML.
     Crds,
 }
@@ -106,10 +115,20 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Preflight { output } => block_on(run::preflight(sources()?.resolve()?, output)),
         Command::Status { output } => block_on(run::status(sources()?.namespace()?, output)),
+        Command::Audit(command) => command.run(|| Ok(sources()?.namespace()?)),
+        Command::Consent(command) => command.run(|| Ok(sources()?.namespace()?)),
     }
 }
 
-fn block_on(command: impl Future<Output = Result<Exit, run::RunError>>) -> Result<Exit, Failure> {
+impl From<run::RunError> for Failure {
+    fn from(error: run::RunError) -> Self {
+        Self::new(error.exit(), &error)
+    }
+}
+
+fn block_on<E: Into<Failure>>(
+    command: impl Future<Output = Result<Exit, E>>,
+) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
@@ -118,7 +137,7 @@ fn block_on(command: impl Future<Output = Result<Exit, run::RunError>>) -> Resul
     let result = runtime.block_on(command);
     // What a second signal left behind is not waited for.
     runtime.shutdown_background();
-    result.map_err(|error| Failure::new(error.exit(), &error))
+    result.map_err(Into::into)
 }
 
 fn start_logging(config: &Config) {

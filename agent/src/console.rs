@@ -19,6 +19,8 @@ pub enum Exit {
     Warned,
     /// 11: a preflight check failed.
     PreflightFailed,
+    /// 12: what was to be verified is not in order.
+    NotSound,
 }
 
 impl From<Exit> for ExitCode {
@@ -30,6 +32,7 @@ impl From<Exit> for ExitCode {
             Exit::Cluster => 4,
             Exit::Warned => 10,
             Exit::PreflightFailed => 11,
+            Exit::NotSound => 12,
         })
     }
 }

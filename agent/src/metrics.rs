@@ -15,6 +15,7 @@ use prometheus_client::{
 };
 
 use crate::{
+    audit::Audit,
     channel::{Link, Reports},
     supervise::Tasks,
 };
@@ -29,11 +30,12 @@ impl Metrics {
     pub fn new(
         link: tokio::sync::watch::Receiver<Link>,
         reports: Reports,
+        audit: Audit,
         tasks: Tasks,
         version: &'static str,
     ) -> Self {
         let mut registry = Registry::with_prefix("mendix_agent");
-        registry.register_collector(Box::new(Observed { link, reports, tasks, version }));
+        registry.register_collector(Box::new(Observed { link, reports, audit, tasks, version }));
         Self { registry }
     }
 
@@ -51,6 +53,7 @@ impl Metrics {
 struct Observed {
     link: tokio::sync::watch::Receiver<Link>,
     reports: Reports,
+    audit: Audit,
     tasks: Tasks,
     version: &'static str,
 }
@@ -77,6 +80,7 @@ impl Collector for Observed {
             "How often a task of the agent was started again",
             tasks.iter().map(|(name, state)| (vec![("task", (*name).into())], state.restarts)),
         )?;
+        audit(page, &self.audit)?;
         let reports = self.reports.subscribe();
         for body in reports.borrow().values() {
             match body {
@@ -99,6 +103,35 @@ impl Collector for Observed {
         }
         Ok(())
     }
+}
+
+fn audit(page: &mut Page<'_, '_>, audit: &Audit) -> fmt::Result {
+    let figures = audit.figures();
+    page.counters(
+        "log_refusals",
+        "Log snapshots that were refused, or ended because consent did, by reason code",
+        figures.refusals.iter().map(|(code, count)| (vec![("reason", code.clone())], *count)),
+    )?;
+    page.gauges(
+        "audit_sequence",
+        "Number of the newest record of the audit log",
+        [(vec![], integer(figures.records))],
+    )?;
+    page.gauges(
+        "audit_acknowledged_sequence",
+        "Newest record of the audit log that the control plane holds a checkpoint of",
+        [(vec![], integer(figures.acknowledged))],
+    )?;
+    page.gauges(
+        "audit_waiting",
+        "Decisions that wait to be written to the audit log",
+        [(vec![], integer(figures.waiting as u64))],
+    )?;
+    page.counters(
+        "audit_lost",
+        "Decisions that could not be written to the audit log and were given up",
+        [(vec![], figures.lost)],
+    )
 }
 
 fn components(page: &mut Page<'_, '_>, report: &v1::ComponentsReport) -> fmt::Result {
@@ -216,7 +249,10 @@ mod tests {
         let (link, receiver) =
             tokio::sync::watch::channel(Link::WaitingForConnection { last_failure: None });
         let reports = Reports::default();
-        let metrics = Metrics::new(receiver, reports.clone(), Tasks::default(), "1.2.3");
+        let (audit, _) = crate::audit::tests::audit(&Default::default());
+        audit.count_refusal("NoGrant");
+        let tasks = Tasks::default();
+        let metrics = Metrics::new(receiver, reports.clone(), audit, tasks, "1.2.3");
         let page = metrics.encode().unwrap();
         assert!(page.contains("mendix_agent_session_up 0"), "{page}");
 
@@ -240,6 +276,8 @@ mod tests {
             "mendix_agent_session_up 1",
             "mendix_agent_component_ready{component=\"mendix-operator\",version=\"2.1\"} 1",
             "mendix_agent_drift_corrected_total{component=\"mendix-operator\"} 3",
+            "mendix_agent_log_refusals_total{reason=\"NoGrant\"} 1",
+            "mendix_agent_audit_lost_total 0",
         ] {
             assert!(page.contains(line), "{line} is missing in\n{page}");
         }

@@ -5,10 +5,12 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use backon::{ExponentialBuilder, Retryable};
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    agent_status,
+    agent_status, audit,
+    audit::Audit,
     channel::{self, identity::Standing},
     cluster::{Cluster, ClusterError},
     config::Config,
@@ -71,7 +73,7 @@ impl RunError {
     }
 }
 
-async fn client() -> Result<Client, RunError> {
+pub(crate) async fn client() -> Result<Client, RunError> {
     let config = kube::Config::infer().await.map_err(RunError::Kubeconfig)?;
     Client::try_from(config).map_err(RunError::Client)
 }
@@ -116,9 +118,11 @@ fn start(
     handles: channel::Handles,
     worker: channel::Worker,
 ) {
+    let audit = Audit::new(&cluster, handles.checkpoints.clone());
     let metrics = Arc::new(Metrics::new(
         handles.link.clone(),
         handles.reports.clone(),
+        audit.clone(),
         supervisor.tasks(),
         env!("CARGO_PKG_VERSION"),
     ));
@@ -146,18 +150,23 @@ fn start(
             Standing::NotEnrolled { .. } => String::new(),
         }),
     };
-    let path = (cluster.clone(), config.trust_dir.clone(), handles.clone(), outcomes.clone());
-    supervisor.spawn("patch", move |token| {
-        let (cluster, trust_dir, handles, outcomes) = path.clone();
-        patch::run(cluster, trust_dir, identity.clone(), handles, outcomes, token)
+    let kept = (audit.clone(), handles.clone());
+    supervisor.spawn("audit", move |token| {
+        let (audit, handles) = kept.clone();
+        audit::run(audit, handles, token)
     });
-    let path = (cluster.clone(), config.trust_dir.clone(), handles.clone(), outcomes);
+    let (portal_keys, found) = watch::channel(None);
+    let roots = patch::Roots { trust_dir: config.trust_dir.clone(), portal_keys };
+    let path = (cluster.clone(), handles.clone(), outcomes.clone(), audit.clone());
+    supervisor.spawn("patch", move |token| {
+        let (cluster, handles, outcomes, audit) = path.clone();
+        patch::run(cluster, roots.clone(), identity.clone(), handles, outcomes, audit, token)
+    });
+    let portal = logs::Portal { trust_dir: config.trust_dir.clone(), found };
+    let path = (cluster.clone(), handles.clone(), outcomes, audit);
     supervisor.spawn("logs", move |token| {
-        let (cluster, trust_dir, handles, outcomes) = path.clone();
-        async move {
-            let trust = logs::read_trust(&trust_dir).await?;
-            logs::run(cluster, handles, trust, outcomes, token).await
-        }
+        let (cluster, handles, outcomes, audit) = path.clone();
+        logs::run(cluster, handles, portal.clone(), outcomes, audit, token)
     });
     let (health_cluster, reports) = (cluster.clone(), handles.reports.clone());
     supervisor

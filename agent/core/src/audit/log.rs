@@ -152,38 +152,49 @@ impl Log {
     ) -> Result<Self, LoadError> {
         let mut log = Self::empty(cluster);
         for segment in segments {
-            let number = segment.number;
-            let mut lines = segment.records.lines();
-            let first = lines.next().ok_or(LoadError::Empty { segment: number })?;
-            let count = 1 + lines.clone().count();
-            let last = lines.next_back().unwrap_or(first);
-            let read = |line, text| {
-                Record::parse(text).map_err(|source| LoadError::Record {
-                    segment: number,
-                    line,
-                    source,
-                })
-            };
-            let (first, end) = (read(1, first)?, read(count, last)?);
-            if end.cluster != cluster {
-                return Err(LoadError::OtherCluster { segment: number, found: end.cluster });
-            }
-            log.extents.push_back(Extent {
-                number,
-                first: first.sequence,
-                last: end.sequence,
-                chain: record::hash(last),
-            });
-            log.tail = segment.records;
-            if segment.chain != hex::encode(record::hash(last_line(&log.tail))) {
-                return Err(LoadError::Broken { segment: number, line: count });
-            }
+            log.read(segment)?;
         }
         log.check_tail()?;
         Ok(log)
     }
 
-    fn check_tail(&self) -> Result<(), LoadError> {
+    /// Reads one more stored segment, newer than those before it. [`Log::check_tail`] is to be
+    /// called after the last.
+    ///
+    /// # Errors
+    /// As [`Log::load`].
+    pub fn read(&mut self, segment: Segment) -> Result<(), LoadError> {
+        let number = segment.number;
+        let mut lines = segment.records.lines();
+        let first = lines.next().ok_or(LoadError::Empty { segment: number })?;
+        let count = 1 + lines.clone().count();
+        let last = lines.next_back().unwrap_or(first);
+        let read = |line, text| {
+            Record::parse(text).map_err(|source| LoadError::Record {
+                segment: number,
+                line,
+                source,
+            })
+        };
+        let (first, end) = (read(1, first)?, read(count, last)?);
+        let chain = record::hash(last);
+        if end.cluster != self.cluster {
+            return Err(LoadError::OtherCluster { segment: number, found: end.cluster });
+        }
+        if segment.chain != hex::encode(chain) {
+            return Err(LoadError::Broken { segment: number, line: count });
+        }
+        let (first, last) = (first.sequence, end.sequence);
+        self.extents.push_back(Extent { number, first, last, chain });
+        self.tail = segment.records;
+        Ok(())
+    }
+
+    /// Checks every record of the newest segment.
+    ///
+    /// # Errors
+    /// As [`Log::load`].
+    pub fn check_tail(&self) -> Result<(), LoadError> {
         let Some(extent) = self.extents.back() else { return Ok(()) };
         let mut before: Option<(u64, Hash)> = None;
         for (index, line) in self.tail.lines().enumerate() {
@@ -311,10 +322,6 @@ impl Log {
         }
         self.tail = segment.records;
     }
-}
-
-fn last_line(records: &str) -> &str {
-    records.lines().next_back().unwrap_or_default()
 }
 
 /// Hash of a record of a segment.

@@ -102,7 +102,9 @@ pub enum ConsentKeysError {
         pinned: u64,
     },
     /// Another file with the same sequence.
-    #[error("{FILE} of sequence {sequence} is not the one that is pinned; release engineering has to sign it with a higher sequence")]
+    #[error(
+        "{FILE} of sequence {sequence} is not the one that is pinned; release engineering has to sign it with a higher sequence"
+    )]
     Fork {
         /// Of both.
         sequence: u64,
@@ -171,10 +173,9 @@ impl Trust {
             std::cmp::Ordering::Greater => Ok(Some(next)),
             std::cmp::Ordering::Equal if next.sha256 == self.sha256 => Ok(None),
             std::cmp::Ordering::Equal => Err(ConsentKeysError::Fork { sequence: self.sequence }),
-            std::cmp::Ordering::Less => Err(ConsentKeysError::Backwards {
-                offered: next.sequence,
-                pinned: self.sequence,
-            }),
+            std::cmp::Ordering::Less => {
+                Err(ConsentKeysError::Backwards { offered: next.sequence, pinned: self.sequence })
+            }
         }
     }
 
@@ -273,10 +274,7 @@ mod tests {
         assert_eq!(next.consent_keys().collect::<Vec<_>>(), [key(9).keyid]);
         assert!(rotate(3, 1).unwrap().is_none(), "the same file is no news");
         assert!(matches!(rotate(3, 9), Err(ConsentKeysError::Fork { sequence: 3 })));
-        assert!(matches!(
-            rotate(2, 9),
-            Err(ConsentKeysError::Backwards { offered: 2, pinned: 3 })
-        ));
+        assert!(matches!(rotate(2, 9), Err(ConsentKeysError::Backwards { offered: 2, pinned: 3 })));
         let other = vouched("release-1.json", numbered(4, &[key(9)], &[key(2)]));
         assert!(matches!(pinned.rotate(&other), Err(ConsentKeysError::OtherTarget { .. })));
     }

@@ -466,9 +466,8 @@ fn the_end_of_the_audit_log_is_told_on_each_session_and_the_answer_handed_on() {
         });
         checkpoints.collect::<Vec<_>>()
     };
-    let checkpoint = |sequence| {
-        Event::AuditCheckpoint(v1::AuditCheckpoint { sequence, ..Default::default() })
-    };
+    let checkpoint =
+        |sequence| Event::AuditCheckpoint(v1::AuditCheckpoint { sequence, ..Default::default() });
     let mut story = Story::new();
     assert_eq!(told(story.tell(checkpoint(1))), [0; 0], "there is no session yet");
     story.tell(checkpoint(2));

@@ -384,17 +384,29 @@ fn consent_ends_with_the_first_thing_that_changes() {
 
     let code = |result: Result<(), Refusal>| result.unwrap_err().code();
     let solved = Ticket { status: Status::Solved, ..ticket.clone() };
-    assert_eq!(code(consent.still_holds(&trust(), told(&solved), &lease, &policy, now)), "TicketInactive");
+    assert_eq!(
+        code(consent.still_holds(&trust(), told(&solved), &lease, &policy, now)),
+        "TicketInactive"
+    );
     let stripped = Ticket { grant_envelope: vec![], ..ticket.clone() };
-    assert_eq!(code(consent.still_holds(&trust(), told(&stripped), &lease, &policy, now)), "NoGrant");
+    assert_eq!(
+        code(consent.still_holds(&trust(), told(&stripped), &lease, &policy, now)),
+        "NoGrant"
+    );
     let gone = Told { ticket: None, deregistered: false };
     assert_eq!(code(consent.still_holds(&trust(), gone, &lease, &policy, now)), "NoTicket");
     let left = Told { ticket: Some(&ticket), deregistered: true };
     assert_eq!(code(consent.still_holds(&trust(), left, &lease, &policy, now)), "Deregistered");
     let late = Now { wall: grant().expires_at, ..now };
-    assert_eq!(code(consent.still_holds(&trust(), told(&ticket), &lease, &policy, late)), "Expired");
+    assert_eq!(
+        code(consent.still_holds(&trust(), told(&ticket), &lease, &policy, late)),
+        "Expired"
+    );
     let silent = Now { boot: boot(1060), ..now };
-    assert_eq!(code(consent.still_holds(&trust(), told(&ticket), &lease, &policy, silent)), "LeaseMissing");
+    assert_eq!(
+        code(consent.still_holds(&trust(), told(&ticket), &lease, &policy, silent)),
+        "LeaseMissing"
+    );
     let frozen = Now { boot: boot(1015), ..now };
     assert_eq!(
         code(consent.still_holds(&trust(), told(&ticket), &lease, &policy, frozen)),
