@@ -227,6 +227,7 @@ pub fn open(
         checkpoints: checkpoints_rx,
         audit_acks: audit_acks_tx,
         link: link_tx,
+        random: Arc::new(random),
     };
     let store = identity::store::Store::new(cluster);
     let enrollment = enroll::Enrollment::new(settings, target, store, standing);

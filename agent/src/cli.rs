@@ -2,6 +2,7 @@
 //! code.
 
 mod audit;
+mod bundle;
 mod consent;
 
 use std::{fmt, path::PathBuf, process::ExitCode};
@@ -55,6 +56,11 @@ enum Command {
     /// What each support ticket allows, and why not; grants and leases, checked offline.
     #[command(subcommand)]
     Consent(consent::Command),
+    /// Look at a release in a file, and check it, away from any cluster.
+    Bundle {
+        #[command(subcommand)]
+        command: bundle::Command,
+    },
     /// Print the custom resource definitions of the agent as YAML.
     Crds,
 }
@@ -107,6 +113,7 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
             print!("{yaml}");
             Ok(Exit::Success)
         }
+        Command::Bundle { command } => command.execute(),
         Command::Run => {
             let config = sources()?.resolve()?;
             start_logging(&config);
@@ -129,15 +136,19 @@ impl From<run::RunError> for Failure {
 fn block_on<E: Into<Failure>>(
     command: impl Future<Output = Result<Exit, E>>,
 ) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(Exit::Failed, &error))?;
+    let runtime = runtime()?;
     let result = runtime.block_on(command);
     // What a second signal left behind is not waited for.
     runtime.shutdown_background();
     result.map_err(Into::into)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, &error))
 }
 
 fn start_logging(config: &Config) {

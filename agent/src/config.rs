@@ -7,6 +7,8 @@
 //! trustDir: /etc/mendix-agent/trust
 //! ```
 
+mod route;
+
 use std::{
     fmt,
     net::SocketAddr,
@@ -17,8 +19,12 @@ use serde::Deserialize;
 use thiserror::Error;
 use url::Url;
 
+pub use self::route::{Proxy, ProxyCredentials, Route};
+
 /// Where the configuration file is looked for when no flag names one. It may be absent.
 pub const DEFAULT_FILE: &str = "/etc/mendix-agent/config.yaml";
+/// The agent's own namespace, unless it is told another.
+pub const DEFAULT_NAMESPACE: &str = "mendix-agent";
 /// kube-rs reports every answer that is not a success as an error, also the 404 that says that an object
 /// is to be created; the callers tell those that matter.
 const DEFAULT_LOG_FILTER: &str = "info,kube_client=off";
@@ -26,7 +32,7 @@ const DEFAULT_LOG_FILTER: &str = "info,kube_client=off";
 const MAX_FILE: u64 = 64 * 1024;
 
 /// What the agent was told, complete and checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// `https://host:port` of the control plane's private endpoint.
     pub endpoint: Url,
@@ -34,6 +40,8 @@ pub struct Config {
     pub allow_public_endpoint: bool,
     /// Accept loopback addresses; for development and tests.
     pub allow_loopback_endpoint: bool,
+    /// How it is reached: proxy and pins.
+    pub route: Route,
     /// Folder with `root.json` (release root), `consent-keys.json` and `channel-ca.pem`.
     pub trust_dir: PathBuf,
     /// One-time enrolment token; read only while the agent has no identity.
@@ -73,6 +81,23 @@ pub struct Layer {
     /// Accept loopback endpoint addresses, for development (true or false).
     #[arg(long, global = true, value_name = "BOOL", hide_short_help = true)]
     pub allow_loopback_endpoint: Option<String>,
+    /// HTTP CONNECT proxy for the channel, http://[USER:PASSWORD@]HOST:PORT, or "direct" for none; the
+    /// default is HTTPS_PROXY. The Kubernetes API is never reached through it.
+    #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
+    pub proxy: Option<String>,
+    /// Endpoints to reach without the proxy, by the rules of Go; the default is NO_PROXY.
+    #[arg(long, global = true, value_name = "LIST", hide_short_help = true)]
+    pub no_proxy: Option<String>,
+    /// File with user:password for the proxy, read at each dial.
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    pub proxy_credentials_file: Option<String>,
+    /// CA certificates (PEM) for a proxy that is itself reached by https.
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    pub ca_bundle_file: Option<String>,
+    /// Public keys the control plane may have, sha256/BASE64, separated by commas; required through a
+    /// proxy.
+    #[arg(long, global = true, value_name = "PINS", hide_short_help = true)]
+    pub server_spki_pins: Option<String>,
     /// Folder with root.json, consent-keys.json and channel-ca.pem.
     #[arg(long, global = true, value_name = "DIR", hide_short_help = true)]
     pub trust_dir: Option<String>,
@@ -159,6 +184,14 @@ pub enum ConfigError {
         /// Name of the flag.
         flag: &'static str,
     },
+    /// The proxy's URL can't be used. It is not repeated: it may hold a password.
+    #[error("proxy from {from} can't be used: {problem}")]
+    Proxy {
+        /// Where it came from.
+        from: Source,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// A value that can't be used.
     #[error("{key} from {from} is {value:?}: {expected}")]
     Invalid {
@@ -190,6 +223,11 @@ keys! {
     ENDPOINT: endpoint, "endpoint", "endpoint";
     ALLOW_PUBLIC: allow_public_endpoint, "allowPublicEndpoint", "allow-public-endpoint";
     ALLOW_LOOPBACK: allow_loopback_endpoint, "allowLoopbackEndpoint", "allow-loopback-endpoint";
+    PROXY: proxy, "proxy", "proxy";
+    NO_PROXY: no_proxy, "noProxy", "no-proxy";
+    PROXY_CREDENTIALS: proxy_credentials_file, "proxyCredentialsFile", "proxy-credentials-file";
+    CA_BUNDLE: ca_bundle_file, "caBundleFile", "ca-bundle-file";
+    SERVER_PINS: server_spki_pins, "serverSpkiPins", "server-spki-pins";
     TRUST_DIR: trust_dir, "trustDir", "trust-dir";
     BOOTSTRAP_TOKEN: bootstrap_token_file, "bootstrapTokenFile", "bootstrap-token-file";
     SERVICE_ACCOUNT_TOKEN: service_account_token_file, "serviceAccountTokenFile", "service-account-token-file";
@@ -283,7 +321,7 @@ impl<'a> Sources<'a> {
     /// # Errors
     /// When it is not a DNS label.
     pub fn namespace(&self) -> Result<String, ConfigError> {
-        self.parsed(&NAMESPACE, Some("mendix-agent"), dns_label)
+        self.parsed(&NAMESPACE, Some(DEFAULT_NAMESPACE), dns_label)
     }
 
     /// Puts the sources together and checks every value.
@@ -296,6 +334,7 @@ impl<'a> Sources<'a> {
             endpoint: self.parsed(&ENDPOINT, None, endpoint)?,
             allow_public_endpoint: self.parsed(&ALLOW_PUBLIC, Some("false"), boolean)?,
             allow_loopback_endpoint: self.parsed(&ALLOW_LOOPBACK, Some("false"), boolean)?,
+            route: self.route()?,
             trust_dir: self.parsed(&TRUST_DIR, Some("/etc/mendix-agent/trust"), absolute)?,
             bootstrap_token_file: self.parsed(
                 &BOOTSTRAP_TOKEN,

@@ -16,6 +16,7 @@ pub mod crd;
 pub mod errors;
 pub mod health;
 pub mod http;
+pub mod kubeconfig;
 pub mod logs;
 pub mod metrics;
 pub mod patch;

@@ -87,17 +87,7 @@ impl Collector for Observed {
                 Body::Components(report) => components(page, report)?,
                 Body::TicketStates(report) => tickets(page, report)?,
                 Body::Health(report) => health(page, report)?,
-                Body::ReleaseRun(report) => page.gauges(
-                    "release_run",
-                    "The release run in flight or the last one, by state",
-                    [(
-                        vec![
-                            ("release", report.release_id.clone()),
-                            ("state", report.state.clone()),
-                        ],
-                        1,
-                    )],
-                )?,
+                Body::ReleaseRun(report) => release_run(page, report)?,
                 Body::RequestOutcomes(_) | Body::Preflight(_) | Body::Unsupported(_) => {}
             }
         }
@@ -131,6 +121,19 @@ fn audit(page: &mut Page<'_, '_>, audit: &Audit) -> fmt::Result {
         "audit_lost",
         "Decisions that could not be written to the audit log and were given up",
         [(vec![], figures.lost)],
+    )
+}
+
+fn release_run(page: &mut Page<'_, '_>, report: &v1::ReleaseRunReport) -> fmt::Result {
+    page.gauges(
+        "release_run",
+        "The release run in flight or the last one, by state",
+        [(vec![("release", report.release_id.clone()), ("state", report.state.clone())], 1)],
+    )?;
+    page.gauges(
+        "release_overdue",
+        "Whether the wanted release was to be committed by now and is not",
+        [(vec![], i64::from(report.overdue))],
     )
 }
 
@@ -270,8 +273,16 @@ mod tests {
                 ..Default::default()
             }],
         }));
+        reports.publish(Body::ReleaseRun(v1::ReleaseRunReport {
+            release_id: "r2".into(),
+            state: "Scheduled".into(),
+            overdue: true,
+            ..Default::default()
+        }));
         let page = metrics.encode().unwrap();
         for line in [
+            "mendix_agent_release_run{release=\"r2\",state=\"Scheduled\"} 1",
+            "mendix_agent_release_overdue 1",
             "mendix_agent_build{version=\"1.2.3\"} 1",
             "mendix_agent_session_up 1",
             "mendix_agent_component_ready{component=\"mendix-operator\",version=\"2.1\"} 1",

@@ -16,6 +16,7 @@ pub mod contents;
 pub mod converge;
 pub mod drift;
 pub mod driver;
+pub mod exported;
 pub mod failure;
 pub mod gate;
 pub mod live;
@@ -120,10 +121,16 @@ impl Controller {
         // The trust state is loaded before any record is written: a record without it means that it
         // was lost. Without it no release is accepted; what was accepted goes on.
         let trust = self.load_trust(cancel).await?;
-        resume(&self.driver, cancel).await?;
+        let work = async {
+            resume(&self.driver, cancel).await?;
+            tokio::select! {
+                result = self.drift.run(cancel) => result.map_err(PatchError::from),
+                result = self.follow(&trust, cancel) => result,
+                () = self.driver.reporter.watch_deadline(cancel) => Ok(()),
+            }
+        };
         tokio::select! {
-            result = self.drift.run(cancel) => result.map_err(PatchError::from),
-            result = self.follow(&trust, cancel) => result,
+            result = Box::pin(work) => result,
             () = self.look_for_portal_keys(&trust) => Ok(()),
         }
     }

@@ -18,7 +18,7 @@ use crate::{
     errors::describe,
     health,
     http::{self, Pages},
-    logs,
+    kubeconfig, logs,
     metrics::Metrics,
     patch, preflight,
     requests::RequestOutcomes,
@@ -74,7 +74,7 @@ impl RunError {
 }
 
 pub(crate) async fn client() -> Result<Client, RunError> {
-    let config = kube::Config::infer().await.map_err(RunError::Kubeconfig)?;
+    let config = kubeconfig::infer().await.map_err(RunError::Kubeconfig)?;
     Client::try_from(config).map_err(RunError::Client)
 }
 

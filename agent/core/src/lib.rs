@@ -6,6 +6,7 @@
 //!
 //! | path | modules, in the order of the flow |
 //! |---|---|
+//! | who leads | [`leadership`] |
 //! | channel | [`session`] |
 //! | patch bundles | [`bundle`] |
 //! | all | [`audit`] |
@@ -16,6 +17,7 @@ pub mod audit;
 pub mod bundle;
 pub mod consent;
 pub mod envelope;
+pub mod leadership;
 pub mod redact;
 pub mod seal;
 pub mod session;

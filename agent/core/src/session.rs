@@ -24,6 +24,7 @@ mod incoming;
 #[cfg(test)]
 mod invariants;
 mod link;
+mod no_proxy;
 mod outbox;
 mod renewal;
 #[cfg(test)]
@@ -35,10 +36,11 @@ use jiff::Timestamp;
 use mendix_agent_proto::{limits, v1};
 
 pub use self::{
-    address::{AddressPolicy, AddressRefused},
+    address::{AddressPolicy, AddressRefused, alternate},
     backoff::{Backoff, STABLE_AFTER, Schedule},
     desired::Update,
     link::Link,
+    no_proxy::NoProxy,
     outbox::TooLarge,
     renewal::renew_at,
 };

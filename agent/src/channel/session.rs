@@ -5,7 +5,8 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -15,7 +16,7 @@ use mendix_agent_core::session::{
 use mendix_agent_proto::v1;
 use tokio::{
     sync::{broadcast, mpsc, watch},
-    time::{sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -25,7 +26,6 @@ use super::{
     DesiredWriter, Dialer, Revised,
     dial::{control_client, describe},
     identity::Standing,
-    random,
 };
 
 /// Messages that may wait to be sent on one stream: a Hello, one report per section, unanswered
@@ -59,13 +59,18 @@ pub struct Wiring {
     pub audit_acks: watch::Sender<Option<v1::AuditCheckpointAck>>,
     /// Where the state of the session goes.
     pub link: watch::Sender<Link>,
+    /// Source of jitter, uniform over all of `u64`.
+    pub random: Random,
 }
+
+/// See [`Wiring::random`].
+pub type Random = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// Runs the session until it is cancelled; it never gives up by itself.
 pub async fn run(wiring: &mut Wiring, cancel: CancellationToken) {
     let (events, incoming) = mpsc::channel(EVENTS);
     let driver = Driver {
-        session: Session::new(wiring.about.clone(), Instant::now()),
+        session: Session::new(wiring.about.clone(), Instant::now().into_std()),
         streams: BTreeMap::new(),
         tasks: TaskTracker::new(),
         end: CancellationToken::new(),
@@ -74,6 +79,7 @@ pub async fn run(wiring: &mut Wiring, cancel: CancellationToken) {
         envelopes: wiring.envelopes.clone(),
         audit_acks: wiring.audit_acks.clone(),
         link: wiring.link.clone(),
+        random: wiring.random.clone(),
         events,
         queue: VecDeque::new(),
     };
@@ -97,6 +103,7 @@ struct Driver {
     envelopes: broadcast::Sender<Vec<u8>>,
     audit_acks: watch::Sender<Option<v1::AuditCheckpointAck>>,
     link: watch::Sender<Link>,
+    random: Random,
     events: mpsc::Sender<Event>,
     /// Events that carrying out an action gave rise to.
     queue: VecDeque<Event>,
@@ -155,8 +162,8 @@ impl Driver {
     fn step(&mut self, event: Event) {
         self.queue.push_back(event);
         while let Some(event) = self.queue.pop_front() {
-            let now = Now { monotonic: Instant::now(), wall: Timestamp::now() };
-            for action in self.session.handle(now, event, &mut random) {
+            let now = Now { monotonic: Instant::now().into_std(), wall: Timestamp::now() };
+            for action in self.session.handle(now, event, &mut || (self.random)()) {
                 self.perform(action);
             }
         }

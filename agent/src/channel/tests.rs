@@ -5,7 +5,9 @@ mod api;
 mod dial;
 mod enroll;
 pub(crate) mod plane;
+mod proxy;
 mod session;
+mod staged;
 
 use std::time::Duration;
 

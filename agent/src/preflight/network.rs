@@ -15,7 +15,7 @@ use super::{Check, Verdict, bounded};
 use crate::{
     channel::{
         DialError, Target,
-        dial::{describe, tls},
+        dial::{describe, network::Purpose, tls},
         identity::{Identity, IdentityError, store::Store},
     },
     cluster::Cluster,
@@ -131,11 +131,10 @@ async fn resolve(target: &Target, found: &mut Vec<SocketAddr>) -> Check {
 }
 
 async fn tcp(target: &Target, addresses: &[SocketAddr], reached: &mut bool) -> Check {
-    match target.tcp(addresses).await {
-        Ok(stream) => {
+    match target.tcp(addresses, Purpose::Messages).await {
+        Ok((address, _)) => {
             *reached = true;
-            let peer = stream.peer_addr().map(|it| it.to_string()).unwrap_or_default();
-            Check::pass(TCP, format!("{peer} accepts connections"))
+            Check::pass(TCP, format!("{address} accepts connections"))
         }
         Err(error) => failed(TCP, &error),
     }
@@ -150,7 +149,11 @@ async fn handshake(
         Ok(config) => config,
         Err(error) => return Check::new(TLS, Verdict::Fail, error.to_string(), ""),
     };
-    let tried = async { target.tls(target.tcp(addresses).await?, config).await }.await;
+    let tried = async {
+        let (_, stream) = target.tcp(addresses, Purpose::Messages).await?;
+        target.tls(stream, config).await
+    }
+    .await;
     match tried {
         Ok(stream) => {
             let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
@@ -198,7 +201,7 @@ async fn issuer_of_stranger(target: &Target, addresses: &[SocketAddr]) -> Option
         .dangerous()
         .with_custom_certificate_verifier(Arc::clone(&witness) as Arc<dyn ServerCertVerifier>)
         .with_no_client_auth();
-    let stream = target.tcp(addresses).await.ok()?;
+    let (_, stream) = target.tcp(addresses, Purpose::Messages).await.ok()?;
     let _refused = target.tls(stream, Arc::new(config)).await;
     witness.issuer.lock().ok()?.take()
 }

@@ -6,13 +6,14 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::channel::tests::plane::{Ca, Manner, Plane};
-use crate::config::LogFormat;
+use crate::config::{LogFormat, Route};
 
 fn config(endpoint: &str, trust: &Path) -> Config {
     Config {
         endpoint: endpoint.parse().unwrap(),
         allow_public_endpoint: false,
         allow_loopback_endpoint: true,
+        route: Route::default(),
         trust_dir: trust.into(),
         bootstrap_token_file: trust.join("token"),
         service_account_token_file: None,

@@ -43,7 +43,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::soon;
 use crate::channel::{
     Target,
-    dial::tls,
+    dial::{KeyPin, tls},
     identity::{Credentials, Identity, Key, Parts},
 };
 
@@ -155,6 +155,8 @@ pub(crate) struct Book {
 pub(crate) struct Plane {
     pub(crate) address: SocketAddr,
     pub(crate) ca: Arc<Ca>,
+    /// Of the server's key.
+    pub(crate) pin: KeyPin,
     pub(crate) book: Arc<Mutex<Book>>,
     /// TLS handshakes that resumed an earlier session.
     pub(crate) resumed: Arc<Mutex<Vec<bool>>>,
@@ -368,7 +370,7 @@ impl Plane {
 
     pub(crate) async fn with(manner: Manner) -> Self {
         let ca = Arc::new(Ca::new("channel CA"));
-        let config = server_config(&ca, manner);
+        let (config, pin) = server_config(&ca, manner);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let book = Arc::new(Mutex::new(Book {
@@ -413,7 +415,7 @@ impl Plane {
                 .await
                 .unwrap();
         });
-        Self { address, ca, book, resumed, peers: AsyncMutex::new(peers), cut, _tasks: tasks }
+        Self { address, ca, pin, book, resumed, peers: AsyncMutex::new(peers), cut, _tasks: tasks }
     }
 
     /// The next session an agent opens.
@@ -435,8 +437,9 @@ pub(super) fn target(address: SocketAddr) -> Target {
     Target::new(&format!("https://{address}").parse().unwrap(), policy).unwrap()
 }
 
-fn server_config(ca: &Ca, manner: Manner) -> Arc<ServerConfig> {
+fn server_config(ca: &Ca, manner: Manner) -> (Arc<ServerConfig>, KeyPin) {
     let (certificate, key) = manner.interceptor.as_ref().unwrap_or(ca).server(manner.name);
+    let pin = KeyPin::of(&certificate).unwrap();
     let roots = tls::roots(std::slice::from_ref(&ca.der)).unwrap();
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, tls::provider())
         .allow_unauthenticated()
@@ -449,7 +452,7 @@ fn server_config(ca: &Ca, manner: Manner) -> Arc<ServerConfig> {
         .with_single_cert(vec![certificate], key)
         .unwrap();
     config.alpn_protocols = manner.alpn;
-    Arc::new(config)
+    (Arc::new(config), pin)
 }
 
 async fn accept(

@@ -58,6 +58,7 @@ impl Agent {
             checkpoints: watch::channel(None).1,
             audit_acks: watch::channel(None).0,
             link: link_tx,
+            random: Arc::new(crate::channel::random),
         };
         let cancel = CancellationToken::new();
         let token = cancel.clone();
@@ -278,6 +279,7 @@ async fn stopping_while_it_dials_a_silent_server_takes_no_time() {
         checkpoints: watch::channel(None).1,
         audit_acks: watch::channel(None).0,
         link: watch::channel(Link::WaitingForConnection { last_failure: None }).0,
+        random: Arc::new(crate::channel::random),
     };
     let cancel = CancellationToken::new();
     let token = cancel.clone();

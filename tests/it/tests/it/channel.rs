@@ -16,7 +16,7 @@ use kube::{
 use mendix_agent::{
     channel::{self, Handles, Link, identity::Standing},
     cluster::Cluster,
-    config::{Config, LogFormat},
+    config::{Config, LogFormat, Route},
     preflight::{self, Verdict},
 };
 use mendix_agent_proto::v1::{self, Section};
@@ -51,6 +51,7 @@ impl Plane {
             endpoint: format!("https://{}", self.running.address()).parse().unwrap(),
             allow_public_endpoint: false,
             allow_loopback_endpoint: true,
+            route: Route::default(),
             trust_dir: self.running.store().trust_dir(),
             bootstrap_token_file: self.token_file(),
             service_account_token_file: None,

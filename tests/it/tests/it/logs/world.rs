@@ -16,7 +16,7 @@ use kube::{
 use mendix_agent::{
     channel,
     cluster::Cluster,
-    config::{Config, LogFormat},
+    config::{Config, LogFormat, Route},
     crd::{
         log_sharing_policy::LogSharingPolicy, log_snapshot::LogSnapshot,
         managed_component::ManagedComponent, support_ticket::SupportTicket,
@@ -193,6 +193,7 @@ impl World {
             endpoint: format!("https://{}", self.proxy.address()).parse().unwrap(),
             allow_public_endpoint: false,
             allow_loopback_endpoint: true,
+            route: Route::default(),
             trust_dir: self.plane.store().trust_dir(),
             bootstrap_token_file: self.dir.path().join("token"),
             service_account_token_file: None,
