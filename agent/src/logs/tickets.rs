@@ -49,9 +49,9 @@ pub(super) async fn follow(logs: &Logs) {
     let mut policy = logs.policy.changes();
     let mut pinned = logs.pinned.changes();
     let mut spent = logs.spent.subscribe();
-    let mut written = None;
+    let mut known = None;
     loop {
-        let pause = match round(logs, &mirrors, &mut written).await {
+        let pause = match round(logs, &mirrors, &mut known).await {
             Ok(()) => REFRESH,
             Err(error) => {
                 tracing::warn!(error = describe(&error), "tickets could not be brought up to date");
@@ -77,16 +77,16 @@ pub(super) async fn follow(logs: &Logs) {
 async fn round(
     logs: &Logs,
     mirrors: &Mirrors,
-    written: &mut Option<BTreeMap<String, SupportTicketStatus>>,
+    known: &mut Option<Known>,
 ) -> Result<(), RecordError> {
     let Some(listed) = listed(logs) else {
         // Nothing heard since the start: what is known stays as it is.
         return Ok(());
     };
-    let written = match written {
-        Some(written) => written,
+    let Known { written, decided } = match known {
+        Some(known) => known,
         // What an earlier process has told is not told again.
-        None => written.insert(known(mirrors).await?),
+        None => known.insert(Known::read(mirrors).await?),
     };
     let managed = logs.managed().await?;
     let managed = managed.iter().map(|component| component.spec.component.clone()).collect();
@@ -105,7 +105,7 @@ async fn round(
         if written.get(&name) == Some(&standing.status) {
             continue;
         }
-        write_down(logs, &standing.ticket.id, written.get(&name), &standing.status).await;
+        write_down(logs, &standing.ticket.id, decided, &standing.status).await;
         let object = mirrors.write(&name, &standing.ticket.id, &standing.status).await?;
         announce(logs, &object, written.get(&name), &standing.status).await;
         written.insert(name, standing.status.clone());
@@ -125,31 +125,47 @@ async fn round(
         };
         let name = object.name_any();
         let before = written.remove(&name);
-        write_down(logs, &object.spec.ticket_id, before.as_ref(), &status).await;
+        write_down(logs, &object.spec.ticket_id, decided, &status).await;
         let object = mirrors.write(&name, &object.spec.ticket_id, &status).await?;
         announce(logs, &object, before.as_ref(), &status).await;
     }
     mirrors.prune(&objects).await
 }
 
-/// What the objects say already.
-async fn known(mirrors: &Mirrors) -> Result<BTreeMap<String, SupportTicketStatus>, RecordError> {
-    let objects = mirrors.all().await?;
-    let status = |object: SupportTicket| Some((object.name_any(), object.status?));
-    Ok(objects.into_iter().filter_map(status).collect())
+/// What the customer can see already, by name of the object.
+struct Known {
+    written: BTreeMap<String, SupportTicketStatus>,
+    decided: BTreeMap<String, Decision>,
 }
 
-/// Writes down that a ticket allows something else than before.
+/// Consent, why not, and under which grant: what the audit log is about.
+type Decision = (String, Option<String>, Option<String>);
+
+fn decision(status: &SupportTicketStatus) -> Decision {
+    (status.consent.clone(), status.reason.clone(), status.grant_id.clone())
+}
+
+impl Known {
+    /// What the objects say.
+    async fn read(mirrors: &Mirrors) -> Result<Self, RecordError> {
+        let objects = mirrors.all().await?;
+        let status = |object: SupportTicket| Some((object.name_any(), object.status?));
+        let written: BTreeMap<_, _> = objects.into_iter().filter_map(status).collect();
+        let decided = written.iter().map(|(name, status)| (name.clone(), decision(status)));
+        Ok(Self { decided: decided.collect(), written })
+    }
+}
+
+/// Writes down that a ticket allows something else than before; once, also when its object can't be
+/// written.
 async fn write_down(
     logs: &Logs,
     ticket: &str,
-    before: Option<&SupportTicketStatus>,
+    decided: &mut BTreeMap<String, Decision>,
     after: &SupportTicketStatus,
 ) {
-    let decision = |status: &SupportTicketStatus| {
-        (status.consent.clone(), status.reason.clone(), status.grant_id.clone())
-    };
-    if before.is_some_and(|before| decision(before) == decision(after)) {
+    let now = decision(after);
+    if decided.insert(ticket.to_ascii_lowercase(), now.clone()) == Some(now) {
         return;
     }
     let listed = logs.sources.ticket(ticket);

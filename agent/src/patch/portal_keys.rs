@@ -29,7 +29,7 @@ const LOOK: Duration = Duration::from_secs(3600);
 pub type Found = watch::Sender<Option<Authentic>>;
 
 /// Looks on each new session, at each hint and every hour; never ends.
-pub(super) async fn follow(
+pub async fn follow(
     cluster: &Cluster,
     handles: &Handles,
     trust: &Mutex<ReleaseTrust>,

@@ -342,3 +342,7 @@ pub fn voids_grant(ticket: &Ticket) -> bool {
 #[cfg(test)]
 #[path = "gate/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "gate/orders.rs"]
+mod orders;

@@ -10,7 +10,7 @@ use mendix_agent_core::{
     audit::Event,
     consent::{
         Refusal,
-        gate::{self, Candidate, Facts, Told, Wish},
+        gate::{self, Candidate, Facts, Now, Told, Wish},
         grant::Grant,
         ledger::Ledger,
     },
@@ -70,6 +70,14 @@ pub(super) async fn admit(
         let view = logs.policy.view();
         candidate.admit(&lease, &view, &ledger, now)?
     };
+    // What is written down holds at that moment: the ticket may have ended while we waited.
+    {
+        let ticket = logs.sources.ticket(&request.ticket_id);
+        let told = Told { ticket: ticket.as_ref(), deregistered: logs.sources.deregistered() };
+        let (trust, now) = (logs.pinned.current(), logs.sources.clock.now());
+        let now = Now { wall: ledger.now(now.wall), ..now };
+        consent.still_holds(&trust, told, &lease, &logs.policy.view(), now)?;
+    }
     let consent = Arc::new(consent);
     // Written down before anything is spent or read: what can't be is not done.
     let recorded = logs

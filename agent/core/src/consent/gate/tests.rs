@@ -28,10 +28,10 @@ fn boot(seconds: u64) -> Duration {
 
 /// Everything the gate looks at. `Default` is a situation in which a snapshot may be taken.
 #[derive(Clone)]
-struct Situation {
-    cluster_uid: String,
-    managed: BTreeSet<String>,
-    redaction_policy: u32,
+pub(super) struct Situation {
+    pub(super) cluster_uid: String,
+    pub(super) managed: BTreeSet<String>,
+    pub(super) redaction_policy: u32,
     deregistered: bool,
     listed: bool,
     ticket: Ticket,
@@ -39,16 +39,16 @@ struct Situation {
     grant_signer: u8,
     /// Overrides the envelope made from `grant`.
     envelope: Option<Vec<u8>>,
-    wish_ticket: String,
-    wish_components: Vec<String>,
+    pub(super) wish_ticket: String,
+    pub(super) wish_components: Vec<String>,
     lease: Lease,
     lease_signer: u8,
     lease_for_other_grant: bool,
     asked: [u8; 16],
     policy: Reading,
     policy_read_at: Duration,
-    ledger: Ledger,
-    now: Now,
+    pub(super) ledger: Ledger,
+    pub(super) now: Now,
 }
 
 impl Default for Situation {
@@ -101,7 +101,7 @@ impl Default for Situation {
 }
 
 impl Situation {
-    fn envelope(&self) -> Vec<u8> {
+    pub(super) fn envelope(&self) -> Vec<u8> {
         self.envelope.clone().unwrap_or_else(|| {
             SigningKey::from_seed(&[self.grant_signer; 32])
                 .unwrap()
@@ -109,7 +109,7 @@ impl Situation {
         })
     }
 
-    fn ticket(&self) -> Ticket {
+    pub(super) fn ticket(&self) -> Ticket {
         let mut ticket = self.ticket.clone();
         if ticket.grant_envelope.is_empty() {
             ticket.grant_envelope = self.envelope();
@@ -205,10 +205,10 @@ fn an_automatic_ticket_needs_a_customers_act() {
 }
 
 /// A name, the code to be seen, and what makes it wrong.
-type Fault = (&'static str, &'static str, fn(&mut Situation));
+pub(super) type Fault = (&'static str, &'static str, fn(&mut Situation));
 
 /// Each makes exactly one thing wrong.
-const FAULTS: &[Fault] = &[
+pub(super) const FAULTS: &[Fault] = &[
     ("deregistered", "Deregistered", |s| s.deregistered = true),
     ("ticket not listed", "NoTicket", |s| s.listed = false),
     ("another ticket asked", "NoTicket", |s| s.wish_ticket = "MX-1002".into()),
