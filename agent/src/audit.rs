@@ -20,6 +20,7 @@ mod upkeep;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -131,6 +132,12 @@ pub struct Figures {
 /// The audit log; cheap to clone. Used by whoever leads, and by nobody else.
 #[derive(Clone)]
 pub struct Audit(Arc<Inner>);
+
+impl fmt::Debug for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Audit").field(&self.figures()).finish()
+    }
+}
 
 struct Inner {
     store: Store,

@@ -13,7 +13,7 @@ pub mod session;
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
-use mendix_agent_core::session::About;
+use mendix_agent_core::session::{About, CAPABILITIES};
 use mendix_agent_proto::v1;
 use tokio::sync::{Mutex, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -179,16 +179,22 @@ pub enum OpenError {
     Trust(#[from] TrustError),
 }
 
-/// Sets up the channel; nothing is dialled until [`Worker::run`]. `lease_epoch` is the fencing epoch
-/// of the leader's Lease.
+/// Whether the channel could be set up, so that an agent that is installed wrongly says so at once.
+///
+/// # Errors
+/// As [`open`].
+pub fn check(config: &Config) -> Result<(), OpenError> {
+    Target::from_config(config)?;
+    dial::tls::channel_ca(&config.trust_dir)?;
+    Ok(())
+}
+
+/// Sets up the channel; nothing is dialled until [`Worker::run`]. `Hello` carries the epoch of the
+/// cluster's term.
 ///
 /// # Errors
 /// When the endpoint can't be read, or `channel-ca.pem` can't be used.
-pub fn open(
-    config: &Config,
-    cluster: &Cluster,
-    lease_epoch: u64,
-) -> Result<(Handles, Worker), OpenError> {
+pub fn open(config: &Config, cluster: &Cluster) -> Result<(Handles, Worker), OpenError> {
     let target = Target::from_config(config)?;
     let version = env!("CARGO_PKG_VERSION");
     let settings = enroll::Settings {
@@ -212,9 +218,9 @@ pub fn open(
         cluster_uid: cluster.uid.clone(),
         agent_version: version.into(),
         boot_id: format!("{:016x}{:016x}", random(), random()),
-        lease_epoch,
+        lease_epoch: cluster.term().epoch(),
         kubernetes_version: cluster.server_version.clone(),
-        capabilities: Vec::new(),
+        capabilities: CAPABILITIES.iter().map(ToString::to_string).collect(),
     };
     let wiring = session::Wiring {
         about,

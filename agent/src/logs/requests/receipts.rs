@@ -9,9 +9,10 @@ use tokio::time::sleep;
 use super::{
     super::{
         Logs,
+        assemble::Tally,
         live::Live,
         objects::{Receipts, RecordError, STARTED, reference},
-        snapshot::{Ending, Tally},
+        snapshot::Ending,
     },
     RETRY,
 };

@@ -2,6 +2,9 @@
 
 mod drift;
 mod killed;
+mod model;
+mod obstacles;
+mod webhook;
 mod world;
 
 use std::{collections::BTreeMap, time::Duration};

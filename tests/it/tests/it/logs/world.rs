@@ -213,7 +213,7 @@ impl World {
             log_filter: "info".into(),
             log_format: LogFormat::Text,
         };
-        let (handles, worker) = channel::open(&config, &cluster, 1).unwrap();
+        let (handles, worker) = channel::open(&config, &cluster).unwrap();
         let audit = Audit::new(&cluster, handles.checkpoints.clone());
         let (found, keys) = watch::channel(None);
         let portal = logs::Portal { trust_dir: config.trust_dir.clone(), found: keys };
