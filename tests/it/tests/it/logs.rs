@@ -1,6 +1,7 @@
 //! Log snapshots from the ticket to the opened archive: real API server with the agent's own
 //! rights, real control plane, real TLS; only the kubelet behind the API server is ours.
 
+mod consent;
 mod faults;
 mod kubelet;
 mod plain;
