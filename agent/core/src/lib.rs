@@ -6,6 +6,7 @@
 //!
 //! | path | modules, in the order of the flow |
 //! |---|---|
+//! | who leads | [`leadership`] |
 //! | channel | [`session`] |
 //! | patch bundles | [`bundle`] |
 //! | log snapshots | [`envelope`] → [`consent`] → [`redact`] → [`archive`] → [`seal`] → [`transfer`] |
@@ -14,6 +15,7 @@ pub mod archive;
 pub mod bundle;
 pub mod consent;
 pub mod envelope;
+pub mod leadership;
 pub mod redact;
 pub mod seal;
 pub mod session;
