@@ -117,6 +117,8 @@ fn summarize(
         cluster_uid: cluster.uid.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kubernetes_version: cluster.server_version.clone(),
+        leader: Some(cluster.term().holder().to_owned()),
+        epoch: Some(cluster.term().epoch()),
         ..AgentStatusStatus::default()
     };
     describe_link(&mut status, link);

@@ -171,16 +171,22 @@ pub enum OpenError {
     Trust(#[from] TrustError),
 }
 
-/// Sets up the channel; nothing is dialled until [`Worker::run`]. `lease_epoch` is the fencing epoch
-/// of the leader's Lease.
+/// Whether the channel could be set up, so that an agent that is installed wrongly says so at once.
+///
+/// # Errors
+/// As [`open`].
+pub fn check(config: &Config) -> Result<(), OpenError> {
+    Target::from_config(config)?;
+    dial::tls::channel_ca(&config.trust_dir)?;
+    Ok(())
+}
+
+/// Sets up the channel; nothing is dialled until [`Worker::run`]. `Hello` carries the epoch of the
+/// cluster's term.
 ///
 /// # Errors
 /// When the endpoint can't be read, or `channel-ca.pem` can't be used.
-pub fn open(
-    config: &Config,
-    cluster: &Cluster,
-    lease_epoch: u64,
-) -> Result<(Handles, Worker), OpenError> {
+pub fn open(config: &Config, cluster: &Cluster) -> Result<(Handles, Worker), OpenError> {
     let target = Target::from_config(config)?;
     let version = env!("CARGO_PKG_VERSION");
     let settings = enroll::Settings {
@@ -202,7 +208,7 @@ pub fn open(
         cluster_uid: cluster.uid.clone(),
         agent_version: version.into(),
         boot_id: format!("{:016x}{:016x}", random(), random()),
-        lease_epoch,
+        lease_epoch: cluster.term().epoch(),
         kubernetes_version: cluster.server_version.clone(),
         capabilities: Vec::new(),
     };

@@ -2,7 +2,7 @@
 //!
 //! Three paths, one module each: [`channel`] (one outbound mTLS session), [`patch`] (signed patch
 //! bundles in, drift out) and [`logs`] (consented snapshots). The decisions they act on are made in
-//! `mendix-agent-core`. [`run`] wires them up.
+//! `mendix-agent-core`. [`run`] wires them up, on the replica that [`leadership`] lets lead.
 
 pub mod agent_status;
 pub mod channel;
@@ -15,6 +15,7 @@ pub mod errors;
 pub mod health;
 pub mod http;
 pub mod kubeconfig;
+pub mod leadership;
 pub mod logs;
 pub mod metrics;
 pub mod patch;

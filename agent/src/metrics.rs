@@ -14,10 +14,25 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use tokio::sync::watch;
+
 use crate::{
     channel::{Link, Reports},
     supervise::Tasks,
 };
+
+/// What the pages show of a replica that leads.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// Epoch of its term.
+    pub epoch: u64,
+    /// State of the session.
+    pub link: watch::Receiver<Link>,
+    /// What the control plane is told.
+    pub reports: Reports,
+    /// The term's tasks.
+    pub tasks: Tasks,
+}
 
 /// The registry behind `/metrics`.
 pub struct Metrics {
@@ -26,14 +41,11 @@ pub struct Metrics {
 
 impl Metrics {
     /// Metrics over the given state.
-    pub fn new(
-        link: tokio::sync::watch::Receiver<Link>,
-        reports: Reports,
-        tasks: Tasks,
-        version: &'static str,
-    ) -> Self {
+    ///
+    /// `work` is there while this replica leads.
+    pub fn new(work: watch::Receiver<Option<Work>>, tasks: Tasks, version: &'static str) -> Self {
         let mut registry = Registry::with_prefix("mendix_agent");
-        registry.register_collector(Box::new(Observed { link, reports, tasks, version }));
+        registry.register_collector(Box::new(Observed { work, tasks, version }));
         Self { registry }
     }
 
@@ -49,8 +61,7 @@ impl Metrics {
 }
 
 struct Observed {
-    link: tokio::sync::watch::Receiver<Link>,
-    reports: Reports,
+    work: watch::Receiver<Option<Work>>,
     tasks: Tasks,
     version: &'static str,
 }
@@ -65,19 +76,31 @@ impl Collector for Observed {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let page = &mut Page { encoder: &mut encoder };
         page.gauges("build", "The running build", [(vec![("version", self.version.into())], 1)])?;
-        let up = i64::from(matches!(*self.link.borrow(), Link::Connected { .. }));
+        let work = self.work.borrow().clone();
+        let leads = i64::from(work.is_some());
+        page.gauges(
+            "leader",
+            "Whether this replica leads; the other stands by",
+            [(vec![], leads)],
+        )?;
+        let up = work.as_ref().map(|work| work.link.borrow().clone());
+        let up = i64::from(matches!(up, Some(Link::Connected { .. })));
         page.gauges(
             "session_up",
             "Whether the session with the control plane is up",
             [(vec![], up)],
         )?;
-        let tasks = self.tasks.states();
+        let mut tasks = self.tasks.states();
+        tasks.extend(work.iter().flat_map(|work| work.tasks.states()));
         page.counters(
             "task_restarts",
             "How often a task of the agent was started again",
             tasks.iter().map(|(name, state)| (vec![("task", (*name).into())], state.restarts)),
         )?;
-        let reports = self.reports.subscribe();
+        let Some(work) = work else { return Ok(()) };
+        let epoch = i64::try_from(work.epoch).unwrap_or(i64::MAX);
+        page.gauges("lease_epoch", "Fencing epoch of this leader", [(vec![], epoch)])?;
+        let reports = work.reports.subscribe();
         for body in reports.borrow().values() {
             match body {
                 Body::Components(report) => components(page, report)?,
@@ -216,7 +239,16 @@ mod tests {
         let (link, receiver) =
             tokio::sync::watch::channel(Link::WaitingForConnection { last_failure: None });
         let reports = Reports::default();
-        let metrics = Metrics::new(receiver, reports.clone(), Tasks::default(), "1.2.3");
+        let (work, seen) = watch::channel(None);
+        let metrics = Metrics::new(seen, Tasks::default(), "1.2.3");
+        let page = metrics.encode().unwrap();
+        assert!(page.contains("mendix_agent_leader 0"), "{page}");
+        work.send_replace(Some(Work {
+            epoch: 7,
+            link: receiver,
+            reports: reports.clone(),
+            tasks: Tasks::default(),
+        }));
         let page = metrics.encode().unwrap();
         assert!(page.contains("mendix_agent_session_up 0"), "{page}");
 
@@ -237,6 +269,8 @@ mod tests {
         let page = metrics.encode().unwrap();
         for line in [
             "mendix_agent_build{version=\"1.2.3\"} 1",
+            "mendix_agent_leader 1",
+            "mendix_agent_lease_epoch 7",
             "mendix_agent_session_up 1",
             "mendix_agent_component_ready{component=\"mendix-operator\",version=\"2.1\"} 1",
             "mendix_agent_drift_corrected_total{component=\"mendix-operator\"} 3",

@@ -1,24 +1,38 @@
 //! Wires the three paths together and keeps them going until the agent is told to stop.
+//!
+//! ```text
+//! every replica      http, leadership
+//!                              │ Term, while it leads
+//!                              ▼
+//! the leader         channel, requests, patch, logs, health, agent-status
+//! ```
+//!
+//! The leader's tasks belong to its [`Term`]: they start with it and end with it, all of them, before
+//! the next one begins.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
 use kube::Client;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     agent_status,
     channel::{self, identity::Standing},
-    cluster::{Cluster, ClusterError},
+    cluster::{Cluster, ClusterError, Site},
     config::Config,
     console::{Exit, Output},
     errors::describe,
     health,
     http::{self, Pages},
     kubeconfig,
+    leadership::{self, Post, Term},
     logs,
-    metrics::Metrics,
+    metrics::{Metrics, Work},
     patch, preflight,
     requests::RequestOutcomes,
     status::{Overview, StatusError},
@@ -29,9 +43,8 @@ use crate::{
 /// server itself may come up after the agent.
 const CLUSTER_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Fencing epoch that `Hello` carries. With one replica and strategy Recreate there is one writer;
-/// an epoch per leader comes with the Lease.
-const LEASE_EPOCH: u64 = 1;
+/// Pause before the channel is set up again.
+const OPEN_RETRY: Duration = Duration::from_secs(5);
 
 /// Why the agent could not run.
 #[derive(Debug, thiserror::Error)]
@@ -82,34 +95,170 @@ async fn client() -> Result<Client, RunError> {
 /// # Errors
 /// When there is no way to reach Kubernetes. What can heal is retried, not returned.
 pub async fn run(config: Config) -> Result<Exit, RunError> {
-    let shutdown = CancellationToken::new();
     let mut signals = Signals::new()?;
     let client = client().await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), endpoint = %config.endpoint, "starting");
-    let cluster = tokio::select! {
-        cluster = connect(client, config.namespace.clone()) => cluster?,
+    channel::check(&config)?;
+    let site = tokio::select! {
+        site = connect(client, config.namespace.clone()) => site?,
         signal = signals.next() => {
             tracing::info!(signal, "stopped before the cluster was reached");
             return Ok(Exit::Success);
         }
     };
-    let (handles, worker) = channel::open(&config, &cluster, LEASE_EPOCH)?;
-    let mut supervisor = Supervisor::new(shutdown.clone());
-    start(&mut supervisor, config, cluster, handles, worker);
-    let signal = signals.next().await;
-    tracing::info!(signal, "stopping");
-    shutdown.cancel();
-    tokio::select! {
-        left = supervisor.join() => match left {
-            0 => tracing::info!("stopped"),
-            left => tracing::warn!(left, "stopped; some tasks did not end in time"),
-        },
-        signal = signals.next() => tracing::warn!(signal, "stopped at once by a second signal"),
+    let replica = Replica::start(config, site);
+    match replica.serve(&mut signals).await {
+        Stopped::InTime(0) => tracing::info!("stopped"),
+        Stopped::InTime(left) => tracing::warn!(left, "stopped; some tasks did not end in time"),
+        Stopped::AtOnce(signal) => tracing::warn!(signal, "stopped at once by a second signal"),
     }
     Ok(Exit::Success)
 }
 
-/// Starts every task of the agent.
+/// How the agent ended.
+enum Stopped {
+    /// With so many tasks that had to be dropped.
+    InTime(usize),
+    /// By a second signal.
+    AtOnce(&'static str),
+}
+
+/// What every replica runs.
+struct Replica {
+    config: Config,
+    site: Site,
+    supervisor: Supervisor,
+    shutdown: CancellationToken,
+    posts: watch::Receiver<Post>,
+    work: watch::Sender<Option<Work>>,
+}
+
+impl Replica {
+    fn start(config: Config, site: Site) -> Self {
+        let shutdown = CancellationToken::new();
+        let mut supervisor = Supervisor::new(shutdown.clone());
+        let blind = Post::Blind { why: "it was not read yet".into() };
+        let (post_tx, posts) = watch::channel(blind);
+        let (work, seen) = watch::channel(None);
+        let metrics = Metrics::new(seen.clone(), supervisor.tasks(), env!("CARGO_PKG_VERSION"));
+        let pages = Pages {
+            tasks: supervisor.tasks(),
+            post: posts.clone(),
+            work: seen,
+            metrics: Arc::new(metrics),
+        };
+        let listen = config.listen;
+        supervisor.spawn("http", move |token| http::serve(listen, pages.clone(), token));
+        let (lease_site, post_tx) = (site.clone(), Arc::new(post_tx));
+        let me = identity();
+        supervisor.spawn("leadership", move |token| {
+            leadership::run(lease_site.clone(), me.clone(), post_tx.clone(), token)
+        });
+        Self { config, site, supervisor, shutdown, posts, work }
+    }
+
+    /// Leads whenever it may, until a signal.
+    async fn serve(mut self, signals: &mut Signals) -> Stopped {
+        let mut left = 0;
+        loop {
+            let term = tokio::select! {
+                signal = signals.next() => {
+                    tracing::info!(signal, "stopping");
+                    break;
+                }
+                term = next_term(&mut self.posts) => term,
+            };
+            let (tasks, signal) = self.lead(&term, signals).await;
+            if let Some(signal) = signal {
+                tracing::info!(signal, "stopping");
+            }
+            // The term still holds while its tasks end, unless it is what ended.
+            tasks.shutdown.cancel();
+            left = tokio::select! {
+                left = tasks.supervisor.join() => left,
+                second = signals.next(), if signal.is_some() => return Stopped::AtOnce(second),
+            };
+            if left > 0 {
+                term.abandon();
+            }
+            self.work.send_replace(None);
+            if signal.is_some() {
+                break;
+            }
+            tracing::info!(left, "the tasks of the term have ended");
+        }
+        // Releases the Lease, so that the other replica takes over at once.
+        self.shutdown.cancel();
+        tokio::select! {
+            more = self.supervisor.join() => Stopped::InTime(left + more),
+            signal = signals.next() => Stopped::AtOnce(signal),
+        }
+    }
+
+    /// Does a leader's work until the term is over or a signal comes; its tasks then still run.
+    async fn lead(&self, term: &Term, signals: &mut Signals) -> (Tasks, Option<&'static str>) {
+        let shutdown = term.over().child_token();
+        let mut supervisor = Supervisor::new(shutdown.clone());
+        let cluster = self.site.lead(term);
+        let opened = loop {
+            match channel::open(&self.config, &cluster) {
+                Ok(opened) => break Some(opened),
+                // It could be when the agent started: the trust folder is being changed.
+                Err(error) => {
+                    let error = describe(&error);
+                    tracing::error!(error, "the channel can't be set up; trying again");
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(OPEN_RETRY) => {}
+                () = term.over().cancelled() => break None,
+                signal = signals.next() => return (Tasks { supervisor, shutdown }, Some(signal)),
+            }
+        };
+        if let Some((handles, worker)) = opened {
+            self.work.send_replace(Some(Work {
+                epoch: term.epoch(),
+                link: handles.link.clone(),
+                reports: handles.reports.clone(),
+                tasks: supervisor.tasks(),
+            }));
+            start(&mut supervisor, self.config.clone(), cluster, handles, worker);
+        }
+        let signal = tokio::select! {
+            () = term.over().cancelled() => None,
+            signal = signals.next() => Some(signal),
+        };
+        (Tasks { supervisor, shutdown }, signal)
+    }
+}
+
+/// The tasks of one term.
+struct Tasks {
+    supervisor: Supervisor,
+    shutdown: CancellationToken,
+}
+
+/// The next term of this replica. Without one it waits.
+async fn next_term(posts: &mut watch::Receiver<Post>) -> Term {
+    loop {
+        if let Post::Leader(term) = &*posts.borrow_and_update()
+            && !term.over().is_cancelled()
+        {
+            return term.clone();
+        }
+        if posts.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// This process as the Lease names it: the pod's or machine's name, and what no other process has.
+fn identity() -> String {
+    let host = std::env::var("HOSTNAME").ok().filter(|host| !host.is_empty());
+    format!("{}_{:016x}", host.unwrap_or_else(|| "mendix-agent".into()), channel::random())
+}
+
+/// Starts the tasks of a leader.
 fn start(
     supervisor: &mut Supervisor,
     config: Config,
@@ -117,15 +266,6 @@ fn start(
     handles: channel::Handles,
     worker: channel::Worker,
 ) {
-    let metrics = Arc::new(Metrics::new(
-        handles.link.clone(),
-        handles.reports.clone(),
-        supervisor.tasks(),
-        env!("CARGO_PKG_VERSION"),
-    ));
-    let pages = Pages { tasks: supervisor.tasks(), metrics };
-    let listen = config.listen;
-    supervisor.spawn("http", move |token| http::serve(listen, pages.clone(), token));
     supervisor.spawn("channel", move |token| {
         let worker = worker.clone();
         async move { worker.run(token).await }
@@ -174,8 +314,8 @@ fn start(
     });
 }
 
-async fn connect(client: Client, namespace: String) -> Result<Cluster, ClusterError> {
-    (|| Cluster::connect(client.clone(), namespace.clone()))
+async fn connect(client: Client, namespace: String) -> Result<Site, ClusterError> {
+    (|| Site::connect(client.clone(), namespace.clone()))
         .retry(
             ExponentialBuilder::default()
                 .with_min_delay(CLUSTER_RETRY.0)

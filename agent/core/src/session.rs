@@ -72,7 +72,7 @@ pub struct About {
     pub cluster_uid: String,
     /// SemVer of the binary.
     pub agent_version: String,
-    /// Random, new at each start of the process.
+    /// Random, new with each term of leading.
     pub boot_id: String,
     /// Fencing epoch of the leader's Lease.
     pub lease_epoch: u64,

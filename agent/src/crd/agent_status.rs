@@ -56,6 +56,12 @@ pub struct AgentStatusStatus {
     pub cluster_uid: String,
     /// Version of the agent.
     pub version: String,
+    /// The replica that leads, and wrote this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// Fencing epoch of its term; a later leader has a higher one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
     /// Version of the Kubernetes API server.
     pub kubernetes_version: String,
     /// Last committed release.

@@ -34,6 +34,9 @@ pub struct ManagedComponentSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ManagedComponentStatus {
+    /// Epoch of the leader that wrote this last; an earlier leader writes it no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
     /// Version of the last committed release that named it; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,

@@ -66,6 +66,9 @@ pub struct BundleComponent {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PatchBundleStatus {
+    /// Epoch of the leader that wrote this last; an earlier leader writes it no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
     /// Offered, Receiving, Verified, Preflighted, Scheduled, Snapshotted, Applying, Gating, Soaking,
     /// Committed, RollingBack, RolledBack, Held or Refused.
     pub state: String,

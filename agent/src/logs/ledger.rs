@@ -1,4 +1,5 @@
-//! Where the ledger is kept: one Secret of the agent's namespace, written by compare-and-swap.
+//! Where the ledger is kept: one Secret of the agent's namespace, written by compare-and-swap, and only
+//! while no later leader has written it.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ use tokio::time::timeout;
 use crate::{
     cluster::{CALL_DEADLINE, Cluster, FIELD_MANAGER},
     errors::describe,
+    leadership::Term,
 };
 
 /// Name of the Secret.
@@ -26,6 +28,7 @@ const ATTEMPTS: usize = 5;
 #[derive(Clone)]
 pub(super) struct LedgerStore {
     api: Api<Secret>,
+    term: Term,
 }
 
 fn unavailable(what: impl Into<String>) -> Refusal {
@@ -34,7 +37,7 @@ fn unavailable(what: impl Into<String>) -> Refusal {
 
 impl LedgerStore {
     pub(super) fn new(cluster: &Cluster) -> Self {
-        Self { api: cluster.own() }
+        Self { api: cluster.own(), term: cluster.term().clone() }
     }
 
     /// What is stored; an absent Secret is an empty ledger, a damaged one refuses.
@@ -70,6 +73,10 @@ impl LedgerStore {
             if ledger == before && secret.is_some() {
                 return Ok(result);
             }
+            if let Some(secret) = &secret {
+                let check = self.term.check(&secret.metadata);
+                check.map_err(|error| unavailable(describe(&error)))?;
+            }
             if self.write(&ledger, secret).await? {
                 return Ok(result);
             }
@@ -87,10 +94,12 @@ impl LedgerStore {
                 // The Secret as it was read, resourceVersion included.
                 Some(mut secret) => {
                     secret.data = Some(data);
+                    self.term.stamp(&mut secret.metadata);
                     self.api.replace(NAME, &params, &secret).await
                 }
                 None => {
-                    let metadata = ObjectMeta { name: Some(NAME.into()), ..Default::default() };
+                    let mut metadata = ObjectMeta { name: Some(NAME.into()), ..Default::default() };
+                    self.term.stamp(&mut metadata);
                     let secret = Secret { metadata, data: Some(data), ..Default::default() };
                     self.api.create(&params, &secret).await
                 }

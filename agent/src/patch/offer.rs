@@ -112,6 +112,7 @@ async fn finish(
 /// # Errors
 /// When the cluster refuses what can't be done without.
 pub async fn resume(driver: &Driver, cancel: &CancellationToken) -> Result<(), PatchError> {
+    failure::patiently(cancel, &|_| {}, || async { driver.records.claim().await }).await?;
     let all =
         failure::patiently(cancel, &|_| {}, || async { driver.records.bundles().await }).await?;
     let committed = |bundle: &&PatchBundle| state_of(bundle) == Some(State::Committed);

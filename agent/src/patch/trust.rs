@@ -43,7 +43,10 @@ pub use state::StateError;
 pub use store::SECRET;
 pub use transport::{FetchError, Interruption};
 
-use crate::cluster::{CALL_DEADLINE, Cluster};
+use crate::{
+    cluster::{CALL_DEADLINE, Cluster},
+    leadership::Superseded,
+};
 
 /// File in the trust folder with the root that the agent is installed with.
 pub const ROOT_FILE: &str = "root.json";
@@ -85,6 +88,9 @@ pub enum TrustError {
          from a backup of the cluster"
     )]
     Stored(#[source] StateError),
+    /// A later leader wrote the Secret.
+    #[error("Secret {SECRET}")]
+    Superseded(#[from] Superseded),
     /// Somebody else wrote the Secret in between.
     #[error("Secret {SECRET} was written by somebody else in the meantime; load it again")]
     Conflict,
@@ -181,7 +187,10 @@ impl TrustError {
     /// the connection, the repository's server or the API server, and never a refusal.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Conflict | Self::ApiDeadline { .. } | Self::Api { .. } => true,
+            // A term that is over ends by itself; nothing is refused because of it.
+            Self::Superseded(_) | Self::Conflict | Self::ApiDeadline { .. } | Self::Api { .. } => {
+                true
+            }
             Self::Transport(error) => {
                 let tough::error::Error::Transport { source, .. } = error.as_ref() else {
                     return false;

@@ -88,7 +88,7 @@ struct Agent {
 
 impl Agent {
     fn start(config: &Config, cluster: &Cluster) -> Self {
-        let (handles, worker) = channel::open(config, cluster, 1).unwrap();
+        let (handles, worker) = channel::open(config, cluster).unwrap();
         let cancel = CancellationToken::new();
         let token = cancel.clone();
         let task = tokio::spawn(async move { worker.run(token).await.unwrap_or(()) });

@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
+use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::{
     Api, Client, ResourceExt,
     api::{DynamicObject, Patch, PatchParams},
@@ -19,7 +20,12 @@ pub(crate) fn read(file: &str) -> Vec<DynamicObject> {
 
 /// Applies files as an administrator would.
 pub(crate) async fn apply(client: &Client, files: &[&str]) {
-    for object in files.iter().flat_map(|file| read(file)) {
+    let version = client.apiserver_version().await.unwrap();
+    for mut object in files.iter().flat_map(|file| read(file)) {
+        let types = object.types.as_mut().unwrap();
+        if types.api_version == "policy/v1" && before_policy_v1(&version) {
+            types.api_version = "policy/v1beta1".into();
+        }
         let gvk = GroupVersionKind::try_from(object.types.as_ref().unwrap()).unwrap();
         let (resource, capabilities) =
             eventually(Duration::from_secs(30), format!("{} is served", gvk.kind), async || {
@@ -38,6 +44,12 @@ pub(crate) async fn apply(client: &Client, files: &[&str]) {
             .await
             .unwrap_or_else(|error| panic!("{} {}: {error}", gvk.kind, object.name_any()));
     }
+}
+
+/// policy/v1 came with 1.21; what the manifests say of it was the same before.
+fn before_policy_v1(version: &Info) -> bool {
+    let minor: u32 = version.minor.trim_end_matches('+').parse().unwrap();
+    version.major == "1" && minor < 21
 }
 
 #[test]

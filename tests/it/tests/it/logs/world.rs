@@ -202,7 +202,7 @@ impl World {
             log_filter: "info".into(),
             log_format: LogFormat::Text,
         };
-        let (handles, worker) = channel::open(&config, &cluster, 1).unwrap();
+        let (handles, worker) = channel::open(&config, &cluster).unwrap();
         let trust = logs::read_trust(&config.trust_dir).await.unwrap();
         let outcomes =
             RequestOutcomes::new(handles.desired.requests.clone(), handles.reports.clone());
