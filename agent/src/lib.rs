@@ -22,5 +22,6 @@ pub mod patch;
 pub mod preflight;
 pub mod requests;
 pub mod run;
+pub mod service;
 pub mod status;
 pub mod supervise;

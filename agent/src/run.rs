@@ -35,6 +35,7 @@ use crate::{
     metrics::{Metrics, Work},
     patch, preflight,
     requests::RequestOutcomes,
+    service::{self, Service},
     status::{Overview, StatusError},
     supervise::Supervisor,
 };
@@ -99,15 +100,17 @@ pub async fn run(config: Config) -> Result<Exit, RunError> {
     let client = client().await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), endpoint = %config.endpoint, "starting");
     channel::check(&config)?;
+    let service = Service::ready();
     let site = tokio::select! {
         site = connect(client, config.namespace.clone()) => site?,
         signal = signals.next() => {
             tracing::info!(signal, "stopped before the cluster was reached");
+            service.stopping(signal);
             return Ok(Exit::Success);
         }
     };
     let replica = Replica::start(config, site);
-    match replica.serve(&mut signals).await {
+    match replica.serve(&mut signals, &service).await {
         Stopped::InTime(0) => tracing::info!("stopped"),
         Stopped::InTime(left) => tracing::warn!(left, "stopped; some tasks did not end in time"),
         Stopped::AtOnce(signal) => tracing::warn!(signal, "stopped at once by a second signal"),
@@ -147,6 +150,13 @@ impl Replica {
             work: seen,
             metrics: Arc::new(metrics),
         };
+        if service::is_listened_to() {
+            let told = (supervisor.tasks(), posts.clone(), pages.work.clone());
+            supervisor.spawn("service", move |token| {
+                let (tasks, posts, work) = told.clone();
+                service::follow(tasks, posts, work, token)
+            });
+        }
         let listen = config.listen;
         supervisor.spawn("http", move |token| http::serve(listen, pages.clone(), token));
         let (lease_site, post_tx) = (site.clone(), Arc::new(post_tx));
@@ -158,12 +168,13 @@ impl Replica {
     }
 
     /// Leads whenever it may, until a signal.
-    async fn serve(mut self, signals: &mut Signals) -> Stopped {
+    async fn serve(mut self, signals: &mut Signals, service: &Service) -> Stopped {
         let mut left = 0;
         loop {
             let term = tokio::select! {
                 signal = signals.next() => {
                     tracing::info!(signal, "stopping");
+                    service.stopping(signal);
                     break;
                 }
                 term = next_term(&mut self.posts) => term,
@@ -171,6 +182,7 @@ impl Replica {
             let (tasks, signal) = self.lead(&term, signals).await;
             if let Some(signal) = signal {
                 tracing::info!(signal, "stopping");
+                service.stopping(signal);
             }
             // The term still holds while its tasks end, unless it is what ended.
             tasks.shutdown.cancel();
