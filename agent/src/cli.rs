@@ -3,7 +3,7 @@
 
 use std::{fmt, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     config::{Config, ConfigError, Layer, LogFormat, Sources},
@@ -39,6 +39,9 @@ enum Command {
         /// How to print the result.
         #[arg(long, short, value_enum, default_value_t)]
         output: Output,
+        /// End with 0 instead of 10 when there are warnings and nothing failed.
+        #[arg(long)]
+        accept_warnings: bool,
     },
     /// Show what runs, what is pending, what was refused and what was shared.
     Status {
@@ -48,6 +51,11 @@ enum Command {
     },
     /// Print the custom resource definitions of the agent as YAML.
     Crds,
+}
+
+/// The commands and their arguments.
+pub fn commands() -> clap::Command {
+    Cli::command()
 }
 
 /// Why a command ended early, with the exit code that says so.
@@ -104,7 +112,12 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
             tell_panics_by_place();
             block_on(run::run(config))
         }
-        Command::Preflight { output } => block_on(run::preflight(sources()?.resolve()?, output)),
+        Command::Preflight { output, accept_warnings } => {
+            match block_on(run::preflight(sources()?.resolve()?, output))? {
+                Exit::Warned if accept_warnings => Ok(Exit::Success),
+                exit => Ok(exit),
+            }
+        }
         Command::Status { output } => block_on(run::status(sources()?.namespace()?, output)),
     }
 }
@@ -146,7 +159,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
+        commands().debug_assert();
     }
 }
