@@ -193,8 +193,10 @@ fn release_run(status: &mut AgentStatusStatus, run: &v1::ReleaseRunReport) -> Op
     if !run.committed_release.is_empty() {
         status.release = Some(run.committed_release.clone());
     }
-    matches!(run.state.as_str(), "RollingBack" | "RolledBack" | "Held" | "Refused")
-        .then(|| format!("release {} {}: {}", run.release_id, run.state, run.message))
+    let late = if run.overdue { " (OVERDUE)" } else { "" };
+    let bad = matches!(run.state.as_str(), "RollingBack" | "RolledBack" | "Held" | "Refused");
+    let why = if run.message.is_empty() { String::new() } else { format!(": {}", run.message) };
+    (bad || run.overdue).then(|| format!("release {} {}{late}{why}", run.release_id, run.state))
 }
 
 #[cfg(test)]
@@ -230,6 +232,19 @@ mod tests {
         );
         describe_sections(&mut status, &[run, component]);
         assert_eq!(status.problem.as_deref(), Some("not connected: TCP: refused"));
+    }
+
+    #[test]
+    fn a_release_that_is_overdue_is_a_problem_though_it_is_on_its_way() {
+        let run = v1::ReleaseRunReport {
+            release_id: "r2".into(),
+            state: "Scheduled".into(),
+            overdue: true,
+            ..Default::default()
+        };
+        let mut status = AgentStatusStatus::default();
+        describe_sections(&mut status, &[Body::ReleaseRun(run)]);
+        assert_eq!(status.problem.as_deref(), Some("release r2 Scheduled (OVERDUE)"));
     }
 
     #[test]

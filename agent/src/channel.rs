@@ -8,6 +8,7 @@
 pub mod dial;
 pub mod enroll;
 pub mod identity;
+mod own;
 pub mod session;
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
@@ -23,6 +24,7 @@ pub use self::dial::{
     DialError, Dialer, Layer, Target, bundle_client, snapshot_client, tls::TrustError,
 };
 use self::identity::Standing;
+pub use self::own::OwnCredentials;
 use crate::{cluster::Cluster, config::Config};
 
 /// Leases that may be on their way to a reader; they are tiny and only the newest counts.
@@ -150,6 +152,8 @@ pub struct Handles {
     pub dialer: Dialer,
     /// The agent's identity, with the cluster's release ring.
     pub standing: watch::Receiver<Standing>,
+    /// What redaction has to know.
+    pub own: OwnCredentials,
 }
 
 /// Everything the channel runs: keeps the identity alive and holds the session.
@@ -221,10 +225,12 @@ pub fn open(config: &Config, cluster: &Cluster) -> Result<(Handles, Worker), Ope
         lease_requests,
         envelopes: leases.envelopes.clone(),
         link: link_tx,
+        random: Arc::new(random),
     };
     let store = identity::store::Store::new(cluster);
     let enrollment = enroll::Enrollment::new(settings, target, store, standing);
-    let handles = Handles { desired, reports, leases, link, dialer, standing: standing_rx };
+    let own = OwnCredentials::new(config, standing_rx.clone());
+    let handles = Handles { desired, reports, leases, link, dialer, standing: standing_rx, own };
     let worker = Worker { enrollment: Arc::new(enrollment), wiring: Arc::new(Mutex::new(wiring)) };
     Ok((handles, worker))
 }

@@ -1,6 +1,8 @@
 //! The command line: parse, set up what every command needs, run one, turn its end into an exit
 //! code.
 
+mod bundle;
+
 use std::{fmt, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -48,6 +50,11 @@ enum Command {
         /// How to print it.
         #[arg(long, short, value_enum, default_value_t)]
         output: Output,
+    },
+    /// Look at a release in a file, and check it, away from any cluster.
+    Bundle {
+        #[command(subcommand)]
+        command: bundle::Command,
     },
     /// Print the custom resource definitions of the agent as YAML.
     Crds,
@@ -106,6 +113,7 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
             print!("{yaml}");
             Ok(Exit::Success)
         }
+        Command::Bundle { command } => command.execute(),
         Command::Run => {
             let config = sources()?.resolve()?;
             start_logging(&config);
@@ -123,15 +131,19 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
 }
 
 fn block_on(command: impl Future<Output = Result<Exit, run::RunError>>) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(Exit::Failed, &error))?;
+    let runtime = runtime()?;
     let result = runtime.block_on(command);
     // What a second signal left behind is not waited for.
     runtime.shutdown_background();
     result.map_err(|error| Failure::new(error.exit(), &error))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, &error))
 }
 
 fn start_logging(config: &Config) {

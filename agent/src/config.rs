@@ -23,6 +23,8 @@ pub use self::route::{Proxy, ProxyCredentials, Route};
 
 /// Where the configuration file is looked for when no flag names one. It may be absent.
 pub const DEFAULT_FILE: &str = "/etc/mendix-agent/config.yaml";
+/// The agent's own namespace, unless it is told another.
+pub const DEFAULT_NAMESPACE: &str = "mendix-agent";
 /// kube-rs reports every answer that is not a success as an error, also the 404 that says that an object
 /// is to be created; the callers tell those that matter.
 const DEFAULT_LOG_FILTER: &str = "info,kube_client=off";
@@ -319,7 +321,7 @@ impl<'a> Sources<'a> {
     /// # Errors
     /// When it is not a DNS label.
     pub fn namespace(&self) -> Result<String, ConfigError> {
-        self.parsed(&NAMESPACE, Some("mendix-agent"), dns_label)
+        self.parsed(&NAMESPACE, Some(DEFAULT_NAMESPACE), dns_label)
     }
 
     /// Puts the sources together and checks every value.

@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{ledger::LedgerStore, live::Sources, objects::RecordError, policy::Policy};
 use crate::{
-    channel::{Dialer, Handles, Reports, Revised},
+    channel::{Dialer, Handles, OwnCredentials, Reports, Revised},
     cluster::Cluster,
     crd::managed_component::ManagedComponent,
     requests::RequestOutcomes,
@@ -75,6 +75,7 @@ struct Logs {
     sources: Sources,
     wanted: watch::Receiver<Option<Revised<mendix_agent_proto::v1::RequestsSection>>>,
     dialer: Dialer,
+    own: OwnCredentials,
     reports: Reports,
     outcomes: RequestOutcomes,
     policy: Policy,
@@ -118,6 +119,7 @@ pub async fn run(
         },
         wanted: handles.desired.requests,
         dialer: handles.dialer,
+        own: handles.own,
         reports: handles.reports,
         outcomes,
         spent: watch::channel(0).0,

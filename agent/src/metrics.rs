@@ -106,22 +106,25 @@ impl Collector for Observed {
                 Body::Components(report) => components(page, report)?,
                 Body::TicketStates(report) => tickets(page, report)?,
                 Body::Health(report) => health(page, report)?,
-                Body::ReleaseRun(report) => page.gauges(
-                    "release_run",
-                    "The release run in flight or the last one, by state",
-                    [(
-                        vec![
-                            ("release", report.release_id.clone()),
-                            ("state", report.state.clone()),
-                        ],
-                        1,
-                    )],
-                )?,
+                Body::ReleaseRun(report) => release_run(page, report)?,
                 Body::RequestOutcomes(_) | Body::Preflight(_) | Body::Unsupported(_) => {}
             }
         }
         Ok(())
     }
+}
+
+fn release_run(page: &mut Page<'_, '_>, report: &v1::ReleaseRunReport) -> fmt::Result {
+    page.gauges(
+        "release_run",
+        "The release run in flight or the last one, by state",
+        [(vec![("release", report.release_id.clone()), ("state", report.state.clone())], 1)],
+    )?;
+    page.gauges(
+        "release_overdue",
+        "Whether the wanted release was to be committed by now and is not",
+        [(vec![], i64::from(report.overdue))],
+    )
 }
 
 fn components(page: &mut Page<'_, '_>, report: &v1::ComponentsReport) -> fmt::Result {
@@ -266,8 +269,16 @@ mod tests {
                 ..Default::default()
             }],
         }));
+        reports.publish(Body::ReleaseRun(v1::ReleaseRunReport {
+            release_id: "r2".into(),
+            state: "Scheduled".into(),
+            overdue: true,
+            ..Default::default()
+        }));
         let page = metrics.encode().unwrap();
         for line in [
+            "mendix_agent_release_run{release=\"r2\",state=\"Scheduled\"} 1",
+            "mendix_agent_release_overdue 1",
             "mendix_agent_build{version=\"1.2.3\"} 1",
             "mendix_agent_leader 1",
             "mendix_agent_lease_epoch 7",

@@ -16,6 +16,7 @@ pub mod contents;
 pub mod converge;
 pub mod drift;
 pub mod driver;
+pub mod exported;
 pub mod failure;
 pub mod gate;
 pub mod live;
@@ -112,6 +113,7 @@ impl Controller {
         tokio::select! {
             result = self.drift.run(cancel) => result.map_err(PatchError::from),
             result = self.follow(&trust, cancel) => result,
+            () = self.driver.reporter.watch_deadline(cancel) => Ok(()),
         }
     }
 

@@ -15,6 +15,7 @@
 //! | `key`, `assign`, `value` | is it a sensitive key, what separates it from its value, where does the value end |
 //! | `header`, `prefixed`, `query`, `address`, `numbers` | rules with shapes of their own |
 //! | `follow` | what one line says about the next: PEM blocks, YAML blocks, Secret manifests, name/value pairs |
+//! | `redaction`, `custom`, `own` | what a snapshot adds to the rules: the customer's patterns, the agent's own credentials |
 //! | `placeholder` | `[R:class:8hex]` |
 //! | `second` | the second engine |
 //!
@@ -34,14 +35,17 @@ use zeroize::Zeroize as _;
 mod address;
 mod assign;
 mod class;
+pub mod custom;
 mod follow;
 mod header;
 mod key;
 mod line;
 mod numbers;
+mod own;
 mod placeholder;
 mod prefixed;
 mod query;
+mod redaction;
 mod second;
 mod shadow;
 mod stems;
@@ -53,12 +57,14 @@ mod words;
 mod tests;
 
 pub use class::{Class, Counts};
+pub use own::OwnSecrets;
+pub use redaction::{Finder, Redaction};
 pub use second::{Leak, scan_output};
 pub use stream::Redactor;
 
 /// Version of the rules. A grant names the oldest one that is good enough; any change that makes a
 /// rule weaker must not raise it, any new class must.
-pub const POLICY_VERSION: u32 = 1;
+pub const POLICY_VERSION: u32 = 2;
 
 /// Longest line, in bytes without its line end, that is read; a longer one is replaced whole.
 pub const MAX_LINE: usize = 256 * 1024;
@@ -125,11 +131,11 @@ pub enum RedactError {
 /// # Errors
 /// As [`Redactor::push`]: text that looks binary is refused.
 pub fn redact_text(
-    key: &SnapshotKey,
+    redaction: &Redaction,
     text: &str,
     counts: &mut Counts,
 ) -> Result<String, RedactError> {
-    let mut redactor = Redactor::new(key);
+    let mut redactor = Redactor::new(redaction);
     let mut out = Vec::with_capacity(text.len() + 16);
     redactor.push(text.as_bytes(), &mut out)?;
     redactor.finish(&mut out)?;

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -25,7 +26,6 @@ use super::{
     DesiredWriter, Dialer, Revised,
     dial::{control_client, describe},
     identity::Standing,
-    random,
 };
 
 /// Messages that may wait to be sent on one stream: a Hello, one report per section, unanswered
@@ -55,7 +55,12 @@ pub struct Wiring {
     pub envelopes: broadcast::Sender<Vec<u8>>,
     /// Where the state of the session goes.
     pub link: watch::Sender<Link>,
+    /// Source of jitter, uniform over all of `u64`.
+    pub random: Random,
 }
+
+/// See [`Wiring::random`].
+pub type Random = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// Runs the session until it is cancelled; it never gives up by itself.
 pub async fn run(wiring: &mut Wiring, cancel: CancellationToken) {
@@ -69,6 +74,7 @@ pub async fn run(wiring: &mut Wiring, cancel: CancellationToken) {
         desired: wiring.desired.clone(),
         envelopes: wiring.envelopes.clone(),
         link: wiring.link.clone(),
+        random: wiring.random.clone(),
         events,
         queue: VecDeque::new(),
     };
@@ -91,6 +97,7 @@ struct Driver {
     desired: DesiredWriter,
     envelopes: broadcast::Sender<Vec<u8>>,
     link: watch::Sender<Link>,
+    random: Random,
     events: mpsc::Sender<Event>,
     /// Events that carrying out an action gave rise to.
     queue: VecDeque<Event>,
@@ -143,7 +150,7 @@ impl Driver {
         self.queue.push_back(event);
         while let Some(event) = self.queue.pop_front() {
             let now = Now { monotonic: Instant::now().into_std(), wall: Timestamp::now() };
-            for action in self.session.handle(now, event, &mut random) {
+            for action in self.session.handle(now, event, &mut || (self.random)()) {
                 self.perform(action);
             }
         }

@@ -14,7 +14,7 @@ use futures::StreamExt;
 use mendix_agent_core::{
     archive::EntryPath,
     consent::{gate::ActiveConsent, grant::DataClass},
-    redact::{Counts, SnapshotKey, redact_text},
+    redact::{Counts, Redaction, redact_text},
 };
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -55,7 +55,7 @@ pub(super) struct Collector {
     cluster: Cluster,
     consent: Arc<ActiveConsent>,
     components: Vec<ManagedComponent>,
-    key: SnapshotKey,
+    redaction: Redaction,
     items: mpsc::Sender<Item>,
 }
 
@@ -69,10 +69,10 @@ impl Collector {
         cluster: Cluster,
         consent: Arc<ActiveConsent>,
         components: Vec<ManagedComponent>,
-        key: SnapshotKey,
+        redaction: Redaction,
         items: mpsc::Sender<Item>,
     ) -> Self {
-        Self { cluster, consent, components, key, items }
+        Self { cluster, consent, components, redaction, items }
     }
 
     /// Collects everything; failures become gaps, not errors.
@@ -140,6 +140,6 @@ impl Collector {
 
     /// A redacted text; what can't be redacted is left out.
     fn text(&self, text: &str, counts: &mut Counts) -> String {
-        redact_text(&self.key, text, counts).unwrap_or_else(|_| "[left out]".into())
+        redact_text(&self.redaction, text, counts).unwrap_or_else(|_| "[left out]".into())
     }
 }

@@ -216,6 +216,7 @@ async fn handle(
             dialer: &logs.dialer,
             live: &live,
             components,
+            finders: vec![Box::new(logs.own.secrets().await)],
             budget: &mut budget,
         };
         Box::pin(snapshot.run()).await

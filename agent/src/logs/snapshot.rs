@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use mendix_agent_core::{
     archive::{ArchiveError, ArchiveWriter, EntryPath, MAX_ENTRY},
     consent::{Refusal, gate::ActiveConsent},
-    redact::{Counts, POLICY_VERSION, SnapshotKey},
+    redact::{self, Counts, Finder, POLICY_VERSION, SnapshotKey},
     seal::{FileKey, Header, SealError, Sealer, wrap_key},
     transfer::Totals,
 };
@@ -100,6 +100,8 @@ pub(super) struct Snapshot<'a> {
     pub(super) dialer: &'a Dialer,
     pub(super) live: &'a Live,
     pub(super) components: Vec<ManagedComponent>,
+    /// What redaction looks for besides its rules.
+    pub(super) finders: Vec<Box<dyn Finder>>,
     pub(super) budget: &'a mut Budget,
 }
 
@@ -177,7 +179,7 @@ impl Snapshot<'_> {
             self.cluster.clone(),
             Arc::clone(consent),
             std::mem::take(&mut self.components),
-            SnapshotKey::new(*key),
+            redact::Redaction::new(SnapshotKey::new(*key), std::mem::take(&mut self.finders)),
             items,
         );
         let sealer =

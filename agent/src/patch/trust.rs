@@ -36,9 +36,10 @@ use jiff::Timestamp;
 use mendix_agent_core::bundle::admission::HighWater;
 use thiserror::Error;
 use tonic::transport::Channel;
-use tough::{TransportErrorKind, schema::RoleType};
+use tough::{Transport, TransportErrorKind, schema::RoleType};
 
 pub use client::Releases;
+pub(super) use guard::{MAX_METADATA, file_name, is_repository_file};
 pub use state::StateError;
 pub use store::SECRET;
 pub use transport::{FetchError, Interruption};
@@ -300,6 +301,22 @@ impl ReleaseTrust {
         }
         Ok(())
     }
+}
+
+/// Reads and verifies a repository that starts from `root`, the content of the file `path`, without
+/// any history: for a release in a file, away from a cluster. Nothing is stored.
+///
+/// # Errors
+/// [`TrustError::BadRoot`], and what the repository is refused for.
+pub(super) async fn offline<T: Transport + Clone + 'static>(
+    path: &Path,
+    root: Vec<u8>,
+    repository: T,
+    now: Timestamp,
+) -> Result<Releases, TrustError> {
+    let state = state::TrustState::initial(root)
+        .map_err(|source| TrustError::BadRoot { path: path.to_owned(), source })?;
+    Box::pin(client::update(&state, repository, now, None)).await.outcome
 }
 
 #[cfg(test)]

@@ -75,6 +75,17 @@ pub enum ReleaseClass {
     Critical,
 }
 
+impl ReleaseClass {
+    /// As the index writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Quarterly => "quarterly",
+            Self::Weekly => "weekly",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 /// Inclusive bounds on a dotted version, compared as numbers (1.9 < 1.10).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,4 +1,4 @@
-//! E-mail and IP addresses, and user info of URLs: R11, R29–R31. One search for `.`, `:` and `@`.
+//! E-mail and IP addresses, and user info of URLs: R11, R29–R31.
 
 use std::net::Ipv6Addr;
 
@@ -10,25 +10,32 @@ use super::{numbers, query};
 const LOCAL_PART: usize = 64;
 const DOMAIN: usize = 255;
 
-/// Looks for addresses in the whole body.
-pub(super) fn scan(scan: &mut Scan<'_>) {
-    let text = scan.text;
+/// A dot or colon with what may be digits to both sides. Returns where to look for the next.
+pub(super) fn at_mark(scan: &mut Scan<'_>, at: usize) -> usize {
+    if scan.spent() {
+        return scan.text.len();
+    }
+    let next = match scan.at(at) {
+        Some(b'.') => ipv4(scan, at),
+        // `[::1`: of the two colons only the second has digits around it.
+        _ if at > scan.body && scan.before(at) == Some(b':') => ipv6(scan, at - 1),
+        _ => ipv6(scan, at),
+    };
+    next.unwrap_or(0).max(at + 1)
+}
+
+/// Looks for `@` and `+` in the whole body.
+pub(super) fn at_signs(scan: &mut Scan<'_>) {
     let body = scan.body;
     let mut done = body;
-    for offset in memchr::memchr3_iter(b'.', b':', b'@', scan.rest(body)) {
+    for offset in memchr::memchr_iter(b'@', scan.rest(body)) {
         let at = body + offset;
-        if at < done {
-            continue;
-        }
         if scan.spent() {
             return;
         }
-        let next = match text.get(at) {
-            Some(b'.') => ipv4(scan, at),
-            Some(b':') => ipv6(scan, at),
-            _ => at_sign(scan, at),
-        };
-        done = done.max(next.unwrap_or(0));
+        if at >= done {
+            done = at_sign(scan, at).unwrap_or(done);
+        }
     }
     if let Some(offset) = memchr::memchr(b'+', scan.rest(body)) {
         numbers::after_plus(scan, body + offset);
@@ -124,12 +131,16 @@ fn is_version_context(scan: &Scan<'_>, start: usize) -> bool {
         }
         Some(_) => {}
     }
-    let before =
-        scan.slice(start.saturating_sub(24).max(scan.body.min(start)), start).to_ascii_lowercase();
+    let before = scan.slice(start.saturating_sub(24).max(scan.body.min(start)), start);
+    let ends = |text: &[u8], word: &str| {
+        text.len() >= word.len()
+            && text
+                .get(text.len() - word.len()..)
+                .is_some_and(|t| t.eq_ignore_ascii_case(word.as_bytes()))
+    };
     if let Some(product) = before.strip_suffix(b"/") {
-        let word: Vec<u8> =
-            product.iter().rev().take_while(|b| b.is_ascii_alphanumeric()).copied().collect();
-        return PRODUCTS.iter().any(|p| p.bytes().rev().eq(word.iter().copied()));
+        let len = product.iter().rev().take_while(|b| b.is_ascii_alphanumeric()).count();
+        return PRODUCTS.iter().any(|p| p.len() == len && ends(product, p));
     }
     let quotes = before
         .iter()
@@ -137,11 +148,7 @@ fn is_version_context(scan: &Scan<'_>, start: usize) -> bool {
         .take_while(|b| matches!(b, b'"' | b'\'' | b' ' | b':' | b'=' | b'\\'))
         .count();
     let word = before.get(..before.len() - quotes).unwrap_or_default();
-    quotes > 0
-        && (word.ends_with(b"version")
-            || word.ends_with(b" ver")
-            || word.ends_with(b"build")
-            || word.ends_with(b"release"))
+    quotes > 0 && ["version", " ver", "build", "release"].iter().any(|w| ends(word, w))
 }
 
 /// R31, at the first colon of an address.

@@ -84,6 +84,10 @@ classes! {
     Bsn = "bsn",
     /// R35: phone number.
     Phone = "phone",
+    /// R39: a credential of the agent itself.
+    AgentSecret = "agent-secret",
+    /// R40: what a pattern of the customer matches.
+    Custom = "custom",
     /// R41: random-looking value after a stem that alone would not be enough.
     Entropy = "entropy",
     /// A line over [`super::MAX_LINE`].

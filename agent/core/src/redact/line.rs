@@ -1,13 +1,14 @@
 //! One line: prefix, shadows, scanners, and the merged result.
 
-use std::cell::Cell;
+use std::{cell::Cell, sync::Arc};
 
 use super::follow::{Cues, Follow};
 use super::placeholder::{Pieces, Placeholders};
 use super::shadow::{self, Shadow};
-use super::stems::{Rule, STEMS};
+use super::stems::{Reader, Rule, STEMS};
 use super::{
-    Class, Counts, SnapshotKey, address, assign, header, numbers, placeholder, prefixed, query,
+    Class, Counts, Finder, Redaction, address, assign, header, numbers, placeholder, prefixed,
+    query,
 };
 
 /// Capacity, in spans, above which the list gives its memory back after the line.
@@ -115,31 +116,27 @@ impl<'a> Scan<'a> {
         self.text.get(start..).unwrap_or_default()
     }
 
+    /// Asks those who look for more than the rules know.
+    fn ask(&mut self, finders: &[Box<dyn Finder>]) {
+        let (text, body) = (self.rest(self.body), self.body);
+        for finder in finders {
+            let class = finder.class();
+            finder.find(text, &mut |range| self.add(body + range.start, body + range.end, class));
+        }
+    }
+
     /// Looks for keys and prefixes only.
     fn run_stems(&mut self) {
-        STEMS.scan(
-            self.text,
-            self.body,
-            self,
-            |scan, rule, start, end| scan.stem(rule, start, end),
-            |_, at| at + 1,
-        );
+        STEMS.scan(self.text, self.body, &mut Stemmed(self));
     }
 
     /// Runs every scanner.
     fn run(&mut self) {
-        STEMS.scan(
-            self.text,
-            self.body,
-            self,
-            |scan, rule, start, end| scan.stem(rule, start, end),
-            numbers::at_digits,
-        );
-        self.done = self.body;
-        address::scan(self);
+        STEMS.scan(self.text, self.body, self);
+        address::at_signs(self);
     }
 
-    fn stem(&mut self, rule: Rule, start: usize, end: usize) {
+    fn at_stem(&mut self, rule: Rule, start: usize, end: usize) {
         if self.spent() {
             return;
         }
@@ -176,6 +173,41 @@ impl<'a> Scan<'a> {
     }
 }
 
+impl Reader for Scan<'_> {
+    const NUMBERS: bool = true;
+
+    fn stem(&mut self, rule: Rule, start: usize, end: usize) {
+        self.at_stem(rule, start, end);
+    }
+
+    fn digits(&mut self, at: usize) -> usize {
+        numbers::at_digits(self, at)
+    }
+
+    fn address(&mut self, at: usize) -> usize {
+        address::at_mark(self, at)
+    }
+}
+
+/// Looks for stems alone.
+struct Stemmed<'s, 'a>(&'s mut Scan<'a>);
+
+impl Reader for Stemmed<'_, '_> {
+    const NUMBERS: bool = false;
+
+    fn stem(&mut self, rule: Rule, start: usize, end: usize) {
+        self.0.at_stem(rule, start, end);
+    }
+
+    fn digits(&mut self, at: usize) -> usize {
+        at
+    }
+
+    fn address(&mut self, at: usize) -> usize {
+        at
+    }
+}
+
 /// Redacts line after line of one stream.
 pub(super) struct Lines {
     placeholders: Placeholders,
@@ -184,17 +216,19 @@ pub(super) struct Lines {
     cleaned: Shadow,
     decoded: Shadow,
     follow: Follow,
+    finders: Arc<[Box<dyn Finder>]>,
 }
 
 impl Lines {
-    pub(super) fn new(key: &SnapshotKey) -> Self {
+    pub(super) fn new(redaction: &Redaction) -> Self {
         Self {
-            placeholders: Placeholders::new(key),
+            placeholders: Placeholders::new(&redaction.key),
             counts: Counts::default(),
             spans: Vec::new(),
             cleaned: Shadow::default(),
             decoded: Shadow::default(),
             follow: Follow::default(),
+            finders: Arc::clone(&redaction.finders),
         }
     }
 
@@ -234,6 +268,7 @@ impl Lines {
             self.follow.apply(&mut scan);
         }
         scan.run();
+        scan.ask(&self.finders);
         if odd.is_some() {
             prefixed::entra(&mut scan);
         }
@@ -249,6 +284,7 @@ impl Lines {
             let found = self.spans.len();
             let mut scan = Scan::new(&self.decoded.text, body, &mut self.spans);
             scan.run();
+            scan.ask(&self.finders);
             prefixed::entra(&mut scan);
             scan.finish();
             let mut index = found;
@@ -387,8 +423,16 @@ pub(super) fn timestamp_prefix(line: &[u8]) -> usize {
     {
         return 0;
     }
-    let Some(end) = line.iter().take(40).position(|&b| b == b' ') else { return 0 };
-    let digits = |b: &u8| matches!(b, b'0'..=b'9' | b'-' | b':' | b'T' | b'.' | b'Z' | b'+');
-    let stamp = line.get(..end).unwrap_or_default();
-    if end >= 20 && stamp.iter().all(digits) { end + 1 } else { 0 }
+    // A table, since this is asked of every line.
+    const STAMP: [bool; 256] = {
+        let mut signs = [false; 256];
+        let mut i = 0;
+        while i < 256 {
+            signs[i] = matches!(i as u8, b'0'..=b'9' | b'-' | b':' | b'T' | b'.' | b'Z' | b'+');
+            i += 1;
+        }
+        signs
+    };
+    let len = line.iter().take(40).take_while(|&&b| STAMP[usize::from(b)]).count();
+    if len >= 20 && len < 40 && line.get(len) == Some(&b' ') { len + 1 } else { 0 }
 }

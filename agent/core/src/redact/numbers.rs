@@ -117,6 +117,9 @@ pub(super) fn at_digits(scan: &mut Scan<'_>, at: usize) -> usize {
     if run == 0 {
         return at + 1;
     }
+    if len < 10 && !has_neighbours(scan, start, end) {
+        return end;
+    }
     let letter_before = scan.before(start).is_some_and(|b| b.is_ascii_alphabetic());
     let found = if len >= 13 && !letter_before { plain_card(scan, start, end) } else { None };
     let found =
@@ -143,6 +146,18 @@ pub(super) fn at_digits(scan: &mut Scan<'_>, at: usize) -> usize {
         .take_while(|b| b.is_ascii_alphanumeric())
         .count();
     if word > 0 && letter_before { end } else { end.max(at + 1) }
+}
+
+/// Whether the digits at `start..end` may be a part of something longer: of a word, or of groups that
+/// a blank or dash divides. Most numbers in a log stand alone.
+fn has_neighbours(scan: &Scan<'_>, start: usize, end: usize) -> bool {
+    let word = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
+    let divides = |b: Option<u8>| matches!(b, Some(b' ' | b'-'));
+    let (before, after) = (scan.before(start), scan.at(end));
+    word(before)
+        || word(after)
+        || divides(before) && word(scan.before(start - 1))
+        || divides(after) && word(scan.at(end + 1))
 }
 
 /// A sign, or nothing, that a number of its own may stand next to.
@@ -217,7 +232,8 @@ fn grouped_card(scan: &mut Scan<'_>, group: usize, len: usize) -> Option<usize> 
 }
 
 fn matches_shape(scan: &Scan<'_>, start: usize, shape: &[usize], separator: u8) -> Option<usize> {
-    let mut digits = Vec::with_capacity(19);
+    let mut digits = [0; 19];
+    let mut room = digits.iter_mut();
     let mut at = start;
     for (index, &len) in shape.iter().enumerate() {
         if index > 0 {
@@ -230,10 +246,13 @@ fn matches_shape(scan: &Scan<'_>, start: usize, shape: &[usize], separator: u8) 
         if group.len() != len || !group.iter().all(u8::is_ascii_digit) {
             return None;
         }
-        digits.extend_from_slice(group);
+        for (&digit, room) in group.iter().zip(&mut room) {
+            *room = digit;
+        }
         at += len;
     }
-    (open_before(scan, start) && open_after(scan, at) && is_card(&digits)).then_some(at)
+    let digits = digits.get(..shape.iter().sum()).unwrap_or_default();
+    (open_before(scan, start) && open_after(scan, at) && is_card(digits)).then_some(at)
 }
 
 /// A known issuer, its length, and the Luhn sum.

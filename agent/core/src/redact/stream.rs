@@ -2,7 +2,7 @@
 
 use super::line::{Lines, timestamp_prefix};
 use super::placeholder::Pieces;
-use super::{Class, Counts, MAX_LINE, RedactError, SnapshotKey};
+use super::{Class, Counts, MAX_LINE, RedactError, Redaction};
 
 /// NUL bytes in a stream beyond which it is no text.
 const NUL_ALLOWED: u64 = 8;
@@ -42,9 +42,9 @@ struct Seen {
 impl Redactor {
     /// Starts a stream.
     #[must_use]
-    pub fn new(key: &SnapshotKey) -> Self {
+    pub fn new(redaction: &Redaction) -> Self {
         Self {
-            lines: Lines::new(key),
+            lines: Lines::new(redaction),
             carry: Vec::new(),
             long: None,
             seen: Seen::default(),

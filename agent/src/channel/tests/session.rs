@@ -56,6 +56,7 @@ impl Agent {
             lease_requests,
             envelopes: leases.envelopes.clone(),
             link: link_tx,
+            random: Arc::new(crate::channel::random),
         };
         let cancel = CancellationToken::new();
         let token = cancel.clone();
@@ -273,6 +274,7 @@ async fn stopping_while_it_dials_a_silent_server_takes_no_time() {
         lease_requests: mpsc::channel(1).1,
         envelopes: leases.envelopes.clone(),
         link: watch::channel(Link::WaitingForConnection { last_failure: None }).0,
+        random: Arc::new(crate::channel::random),
     };
     let cancel = CancellationToken::new();
     let token = cancel.clone();

@@ -140,7 +140,7 @@ impl<'a> Reader<'a> {
         Self {
             collector,
             target,
-            redactor: Redactor::new(&collector.key),
+            redactor: Redactor::new(&collector.redaction),
             parts: Parts::default(),
             names: Counts::default(),
             raw: 0,

@@ -57,6 +57,8 @@ struct RunView {
     component: String,
     message: String,
     refusals: Vec<String>,
+    /// It was to be committed by now and is not.
+    overdue: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -143,6 +145,7 @@ fn run(agent: &AgentRecord) -> Option<RunView> {
         component: run.component,
         message: run.message,
         refusals: run.refusals,
+        overdue: run.overdue,
     })
 }
 
@@ -240,7 +243,10 @@ fn overview(views: &[View]) -> String {
             (None, None) => view.state.to_owned(),
         };
         let ready = view.components.iter().filter(|component| component.health == "Ready").count();
-        let run = view.release_run.as_ref().map(|run| format!("{} {}", run.release_id, run.state));
+        let run = view.release_run.as_ref().map(|run| {
+            let late = if run.overdue { " OVERDUE" } else { "" };
+            format!("{} {}{late}", run.release_id, run.state)
+        });
         [
             view.uid.clone(),
             if view.conflict.is_some() { format!("{since}, identity conflict") } else { since },

@@ -80,6 +80,7 @@ fn repository_exit(error: &RepositoryError) -> Exit {
         RepositoryError::Sequence { .. } => Exit::Refused,
         RepositoryError::Tuf { .. }
         | RepositoryError::Schema { .. }
+        | RepositoryError::NoTarget { .. }
         | RepositoryError::Key { .. } => Exit::Failed,
     }
 }
@@ -135,6 +136,7 @@ impl From<ServeError> for Failure {
             ServeError::Tls(_)
             | ServeError::Verifier(_)
             | ServeError::Listen { .. }
+            | ServeError::MetricsAddress { .. }
             | ServeError::Ended(_) => Exit::Failed,
         };
         Self::new(exit, error)

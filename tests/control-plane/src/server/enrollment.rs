@@ -112,6 +112,7 @@ impl EnrollmentService for Enrollment {
         &self,
         request: Request<EnrollRequest>,
     ) -> Result<Response<EnrollResponse>, Status> {
+        self.shared.admit_enrolment()?;
         let request = request.into_inner();
         let not_admitted = || Status::unauthenticated(NOT_ADMITTED);
         if request.bootstrap_token.len() > MAX_TOKEN {
@@ -151,6 +152,7 @@ impl EnrollmentService for Enrollment {
         &self,
         request: Request<RenewRequest>,
     ) -> Result<Response<RenewResponse>, Status> {
+        self.shared.admit_enrolment()?;
         let peer = authenticate(&self.shared, request.extensions()).await?.present()?;
         let uid = peer.uid().to_owned();
         let csr = csr(&request.into_inner().csr_der, &uid)?;
@@ -171,6 +173,7 @@ impl EnrollmentService for Enrollment {
         &self,
         request: Request<RecoverRequest>,
     ) -> Result<Response<RecoverResponse>, Status> {
+        self.shared.admit_enrolment()?;
         let request = request.into_inner();
         let unknown = || {
             Status::unauthenticated(

@@ -22,6 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     Shared,
+    metrics::Refusal,
     peer::{Peer, authenticate},
     shared::{LiveSession, blocking},
 };
@@ -61,7 +62,10 @@ impl ControlService for Control {
         &self,
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let peer = authenticate(&self.shared, request.extensions()).await?;
+        let peer =
+            authenticate(&self.shared, request.extensions()).await.inspect_err(|status| {
+                self.shared.telemetry.refused(Refusal::of(status));
+            })?;
         let inbound = request.into_inner();
         let (out, receiver) = mpsc::channel(OUTBOUND_BACKLOG);
         let shared = self.shared.clone();
@@ -70,6 +74,7 @@ impl ControlService for Control {
             let end = Box::pin(run(&shared, peer, inbound, &out)).await;
             tracing::info!(uid, reason = end.as_ref().err().map(Status::message), "session ended");
             if let Err(status) = end {
+                shared.telemetry.refused(Refusal::of(&status));
                 let _ = timeout(SEND_DEADLINE, out.send(Err(status))).await;
             }
         });
@@ -99,11 +104,14 @@ async fn run(
     }
     let protocol = common_protocol(&hello)?;
     if let Some(at) = peer.cluster.deleted_at {
+        shared.telemetry.refused(Refusal::Deregistered);
         return deregister(out, &at.to_string()).await;
     }
-    if shared.counters().sessions_open >= shared.options.max_sessions as u64 {
-        let retry_after = duration(shared.options.retry_after);
-        let throttle = v1::Throttle { retry_after: Some(retry_after) };
+    let (worker, uid) = (shared.clone(), peer.uid().to_owned());
+    blocking(move || worker.load_agent(&uid)).await?;
+    if let Some((reason, retry_after)) = later(shared, peer.uid()) {
+        shared.telemetry.refused(reason);
+        let throttle = v1::Throttle { retry_after: Some(duration(retry_after)) };
         return send(out, v1::control_message::Body::Throttle(throttle)).await;
     }
 
@@ -124,6 +132,19 @@ async fn run(
     let held = hello.held.iter().map(|held| (held.section, held.revision)).collect();
     let session = Session { shared: shared.clone(), peer, out: out.clone(), told: held };
     session.drive(inbound, desired, &live.replaced).await
+}
+
+/// Whether this agent is to come back later, why, and when.
+fn later(shared: &Shared, uid: &str) -> Option<(Refusal, Duration)> {
+    let options = &shared.options;
+    if shared.drain.is_cancelled() {
+        return Some((Refusal::Draining, options.drain + shared.spread()));
+    }
+    if shared.counters().sessions_open >= options.max_sessions as u64 {
+        return Some((Refusal::Full, options.retry_after));
+    }
+    let wait = shared.admit_session(uid).err()?;
+    Some((Refusal::IdentityRate, wait))
 }
 
 struct Session {
@@ -173,7 +194,7 @@ impl Session {
                     let stay = self.shared.options.drain;
                     let drain = v1::Drain {
                         deadline: Some(duration(stay)),
-                        spread: Some(duration(stay / 2)),
+                        spread: Some(duration(self.shared.spread())),
                     };
                     self.send(v1::control_message::Body::Drain(drain)).await?;
                     leave_at = Some(Instant::now() + stay);
@@ -325,12 +346,10 @@ struct Live {
 }
 
 impl Live {
-    /// Enters a session: refuses a stale epoch, and ends the sessions of another process that uses
+    /// Enters a session of an agent that was loaded: refuses a stale epoch, and ends the sessions of another process that uses
     /// the same identity. A session of the same process may overlap: it is being replaced because
     /// of its age.
     async fn open(shared: &Arc<Shared>, uid: &str, hello: &v1::Hello) -> Result<Self, Status> {
-        let (worker, name) = (shared.clone(), uid.to_owned());
-        blocking(move || worker.load_agent(&name)).await?;
         let number = shared.count.sessions.fetch_add(1, Relaxed) + 1;
         let replaced = CancellationToken::new();
         let text = |text: &str| text.chars().take(MAX_TEXT).collect::<String>();

@@ -57,7 +57,8 @@ fn an_operator_finds_the_way_from_init_to_a_ticket() {
     json(state, &[&publish[..], &["--dry-run"]].concat());
     assert_eq!(json(state, &["release", "list"]).as_array().map(Vec::len), Some(0));
     let published = json(state, &publish);
-    assert_eq!(published["components"][0]["version"], "2.0");
+    assert_eq!(published["release"]["components"][0]["version"], "2.0");
+    assert!(published["changes"][0]["against"].is_null());
     fails(state, &publish, 5);
     fails(state, &["release", "push", "never"], 3);
     let pushed = json(state, &["release", "push", "2026.11.3"]);

@@ -1,0 +1,258 @@
+//! Personal data whose checksums hold.
+
+use super::{DIGITS, HEX, UPPER};
+use crate::Set;
+use crate::fill::Source;
+
+/// The value of a generator of personal data, or `None` if there is none of that name.
+pub(crate) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Option<String> {
+    Some(match name {
+        "email" => email(source),
+        "ip4" => ipv4(source),
+        "ip6" => ipv6(source),
+        "iban" => iban(argument, source),
+        "card" => card(argument, source),
+        "bsn" => bsn(source),
+        "phone" => phone(argument, source),
+        _ => return None,
+    })
+}
+
+fn email(source: &mut Source<'_>) -> String {
+    let (first, last) = (source.word("first"), source.word("last"));
+    let (lower_first, lower_last) = (first.to_lowercase(), last.to_lowercase());
+    let initial = &lower_first[..1];
+    let local = match (source.set, source.random.below(6)) {
+        (_, 0) => format!("{lower_first}.{lower_last}"),
+        (_, 1) => format!("{initial}{lower_last}{}", source.random.between(1, 99)),
+        (Set::Development, 2) => format!("{first}.{last}+mendix"),
+        (Set::Development, 3) => format!("{lower_last}_{initial}"),
+        (Set::Development, 4) => format!("{initial}.van.{lower_last}"),
+        (Set::Development, _) => lower_first,
+        (Set::Evaluation, 2) => format!("{lower_first}-{lower_last}"),
+        (Set::Evaluation, 3) => {
+            format!("{initial}.{}.{lower_last}", source.random.letters("abcdehjmrst", 1))
+        }
+        (Set::Evaluation, 4) => {
+            format!("{lower_last}.{lower_first}.ext+sso{}", source.random.below(9))
+        }
+        (Set::Evaluation, _) => {
+            format!("{}{}", source.random.letters(UPPER, 1), source.random.letters(DIGITS, 6))
+        }
+    };
+    format!("{local}@{}", source.word("maildomain"))
+}
+
+fn ipv4(source: &mut Source<'_>) -> String {
+    let random = &mut *source.random;
+    let (a, b, c, d) =
+        (random.below(256), random.below(256), random.below(256), random.between(1, 254));
+    match random.below(6) {
+        0 => format!("10.{b}.{c}.{d}"),
+        1 => format!("172.{}.{c}.{d}", random.between(16, 31)),
+        2 => format!("192.168.{c}.{d}"),
+        3 => format!("100.{}.{c}.{d}", random.between(64, 127)),
+        _ => {
+            let first = *random
+                .pick(&[20, 31, 40, 51, 52, 62, 77, 80, 85, 92, 104, 145, 178, 185, 194, 213]);
+            format!("{first}.{}.{c}.{d}", if a == 0 { b } else { a })
+        }
+    }
+}
+
+fn ipv6(source: &mut Source<'_>) -> String {
+    let group = |source: &mut Source<'_>| {
+        let n = source.random.between(1, 4);
+        let first = source.random.letters("123456789abcdef", 1);
+        format!("{first}{}", source.random.letters(HEX, n - 1))
+    };
+    let mut groups = |n: usize| (0..n).map(|_| group(source)).collect::<Vec<_>>().join(":");
+    let (two, three, four, five) = (groups(2), groups(3), groups(4), groups(5));
+    match source.random.below(7) {
+        0 => format!("2001:db8::{two}"),
+        1 => format!("2a02:a4{}:{three}::{two}", source.random.letters(HEX, 2)),
+        2 => format!("fd{}:{five}:{two}", source.random.letters(HEX, 2)),
+        3 => format!("fe80::{four}"),
+        4 => format!(
+            "2603:1020:{}::{}",
+            source.random.between(200, 900),
+            source.random.between(1, 99)
+        ),
+        5 => format!("2A01:{}::{}", three.to_uppercase(), source.random.between(1, 9)),
+        _ => format!("::ffff:{}", ipv4(source)),
+    }
+}
+
+/// Country, length of the bank's letters, length of the digits behind.
+const IBANS: &[(&str, usize, usize)] = &[
+    ("NL", 4, 10),
+    ("DE", 0, 18),
+    ("BE", 0, 12),
+    ("GB", 4, 14),
+    ("FR", 0, 23),
+    ("AT", 0, 16),
+    ("IE", 4, 14),
+    ("ES", 0, 20),
+    ("PL", 0, 24),
+    ("NO", 0, 11),
+];
+const DUTCH_BANKS: &[&str] = &["ABNA", "RABO", "INGB", "TRIO", "KNAB", "BUNQ", "SNSB"];
+
+fn iban(argument: &str, source: &mut Source<'_>) -> String {
+    let (country, letters, digits) = match source.random.below(2) {
+        0 => IBANS[0],
+        _ => *source.random.pick(IBANS),
+    };
+    let bank = match country {
+        "NL" => (*source.random.pick(DUTCH_BANKS)).to_owned(),
+        _ => source.random.letters(UPPER, letters),
+    };
+    let body = format!("{bank}{}", source.random.letters(DIGITS, digits));
+    let check = 98 - mod_97(&format!("{body}{country}00"));
+    let iban = format!("{country}{check:02}{body}");
+    match argument {
+        "spaced" => grouped(&iban, ' '),
+        "lower" => iban.to_lowercase(),
+        _ => iban,
+    }
+}
+
+/// The remainder that ISO 13616 asks for: letters count from 10.
+pub(crate) fn mod_97(text: &str) -> u32 {
+    text.chars().filter_map(|c| c.to_digit(36)).fold(0, |rest, digit| {
+        if digit < 10 { (rest * 10 + digit) % 97 } else { (rest * 100 + digit) % 97 }
+    })
+}
+
+fn grouped(text: &str, by: char) -> String {
+    let mut out = String::new();
+    for (at, c) in text.chars().enumerate() {
+        if at > 0 && at % 4 == 0 {
+            out.push(by);
+        }
+        out.push(c);
+    }
+    out
+}
+
+fn card(argument: &str, source: &mut Source<'_>) -> String {
+    let (prefix, length) = *source.random.pick(&[
+        ("4", 16),
+        ("4", 16),
+        ("51", 16),
+        ("55", 16),
+        ("2221", 16),
+        ("34", 15),
+        ("37", 15),
+        ("6011", 16),
+        ("6759", 16),
+        ("4", 13),
+    ]);
+    // Where groups are asked for, only numbers that are printed in fours.
+    let (prefix, length) =
+        if argument.is_empty() || length == 16 { (prefix, length) } else { ("53", 16) };
+    let digits = source.random.letters(DIGITS, length - prefix.len() - 1);
+    let body = format!("{prefix}{digits}");
+    let check = (0..10).find(|c| luhn(&format!("{body}{c}"))).unwrap_or_default();
+    let number = format!("{body}{check}");
+    match argument {
+        "spaced" => grouped(&number, ' '),
+        "dashed" => grouped(&number, '-'),
+        _ => number,
+    }
+}
+
+/// Whether the digits pass ISO/IEC 7812's check.
+pub(crate) fn luhn(digits: &str) -> bool {
+    let sum: u32 = digits
+        .chars()
+        .rev()
+        .filter_map(|c| c.to_digit(10))
+        .enumerate()
+        .map(|(at, d)| {
+            if at % 2 == 0 {
+                d
+            } else if d > 4 {
+                d * 2 - 9
+            } else {
+                d * 2
+            }
+        })
+        .sum();
+    sum.is_multiple_of(10)
+}
+
+fn bsn(source: &mut Source<'_>) -> String {
+    loop {
+        let first = source.random.between(1, 9);
+        let number = format!("{first}{}", source.random.letters(DIGITS, 8));
+        if eleven(&number) {
+            return number;
+        }
+    }
+}
+
+/// Whether nine digits pass the 11-test: weights 9 to 2, and -1 for the last.
+pub(crate) fn eleven(digits: &str) -> bool {
+    let weights = [9, 8, 7, 6, 5, 4, 3, 2, -1];
+    let sum: i32 =
+        digits.chars().filter_map(|c| c.to_digit(10)).zip(weights).map(|(d, w)| d as i32 * w).sum();
+    sum % 11 == 0 && digits.len() == 9
+}
+
+/// `#` is a digit, `%` one from 1 to 9. The sets have notations of their own.
+const PHONES: (&[&str], &[&str]) = (
+    &[
+        "+31 6 %#######",
+        "+316########",
+        "06-%#######",
+        "06 ## ## ## ##",
+        "+31 (0)20 ### ## ##",
+        "020-%######",
+        "0031 6 %#######",
+        "+49 30 %#######",
+        "+49 170 %######",
+        "0151 %#######",
+        "+1 (415) %##-####",
+        "+1-212-%##-####",
+        "+44 20 %### ####",
+        "+32 475 ## ## ##",
+    ],
+    &[
+        "+31-6-%#######",
+        "+31 %# ### ####",
+        "06 %## ## ###",
+        "(020) %## ####",
+        "0%0-%######",
+        "+31(0)6 %#######",
+        "+49 (0)89 %#######",
+        "+49 1%# %### ####",
+        "0049 211 %#####",
+        "(312) %##-####",
+        "+1 646.%##.####",
+        "+1%##%######",
+        "+44 7%## ######",
+        "+33 6 ## ## ## ##",
+        "+353 1 %## ####",
+        "+48 %## ### ###",
+    ],
+);
+
+/// With the argument `intl` one that begins with a plus.
+fn phone(argument: &str, source: &mut Source<'_>) -> String {
+    let notations = match source.set {
+        Set::Development => PHONES.0,
+        Set::Evaluation => PHONES.1,
+    };
+    let fit: Vec<_> =
+        notations.iter().filter(|n| argument != "intl" || n.starts_with('+')).collect();
+    let notation = source.random.pick(&fit).to_owned();
+    notation
+        .chars()
+        .map(|c| match c {
+            '#' => char::from(*source.random.pick(DIGITS.as_bytes())),
+            '%' => char::from(*source.random.pick(&DIGITS.as_bytes()[1..])),
+            c => c,
+        })
+        .collect()
+}
