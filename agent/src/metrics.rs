@@ -234,6 +234,9 @@ impl Page<'_, '_> {
 }
 
 #[cfg(test)]
+mod page;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

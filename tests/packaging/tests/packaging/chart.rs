@@ -89,6 +89,8 @@ fn everything() -> Value {
         "metrics": {
             "podMonitor": { "enabled": true, "labels": { "release": "prometheus" } },
             "serviceMonitor": { "enabled": true, "interval": "15s" },
+            "rules": { "enabled": true, "labels": { "release": "prometheus" } },
+            "dashboard": { "enabled": true },
         },
         "preflight": { "onInstall": true, "deadlineSeconds": 60 },
     })

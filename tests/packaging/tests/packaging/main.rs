@@ -2,5 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 mod chart;
+mod deb;
 mod files;
+mod observability;
 mod systemd;

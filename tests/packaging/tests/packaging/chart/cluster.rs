@@ -262,10 +262,16 @@ fn receipt() -> Value {
     })
 }
 
+const MONITORING: [(&str, &str); 3] = [
+    ("PodMonitor", "podmonitors"),
+    ("ServiceMonitor", "servicemonitors"),
+    ("PrometheusRule", "prometheusrules"),
+];
+
 /// The kinds of the Prometheus Operator, as far as an API server must know them.
 async fn monitoring_definitions(client: &Client) {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for (kind, plural) in [("PodMonitor", "podmonitors"), ("ServiceMonitor", "servicemonitors")] {
+    for (kind, plural) in MONITORING {
         let name = format!("{plural}.monitoring.coreos.com");
         let definition = json!({
             "apiVersion": "apiextensions.k8s.io/v1",
@@ -295,7 +301,7 @@ async fn monitoring_definitions(client: &Client) {
 
 async fn remove_monitoring_definitions(client: &Client) {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for plural in ["podmonitors", "servicemonitors"] {
+    for (_, plural) in MONITORING {
         let name = format!("{plural}.monitoring.coreos.com");
         crds.delete(&name, &Default::default()).await.unwrap();
     }

@@ -87,6 +87,7 @@ fn the_values_of_the_tests_leave_nothing_out() {
             "image.tag",
             "logSharingPolicy.create",
             "managedNamespaces.create",
+            "metrics.dashboard.labels",
             "metrics.podMonitor.interval",
             "metrics.serviceMonitor.labels",
             "networkPolicy.egress.apiServerPorts",
