@@ -17,7 +17,7 @@ use crate::{
     cluster::{CALL_DEADLINE, Cluster, STATUS_MANAGER},
     config::Config,
     crd::agent_status::{AgentStatus, AgentStatusStatus, NAME},
-    health,
+    health, preflight,
 };
 
 /// Writes are at least this far apart, however fast the state changes.
@@ -174,10 +174,15 @@ fn describe_sections(status: &mut AgentStatusStatus, sections: &[Body]) {
             }
             Body::Preflight(report) => {
                 status.preflight = Some(report.result.clone());
+                status.preflight_findings = preflight::findings(report);
                 let failed = report.checks.iter().find(|check| check.result == "Fail");
                 failed.map(|check| format!("preflight {}: {}", check.name, check.detail))
             }
-            Body::Health(_) | Body::TicketStates(_) | Body::RequestOutcomes(_) => None,
+            Body::Health(report) => {
+                describe_inventory(status, report);
+                None
+            }
+            Body::TicketStates(_) | Body::RequestOutcomes(_) => None,
             Body::Unsupported(report) => (!report.sections.is_empty()).then(|| {
                 format!(
                     "the control plane sent sections this version does not know: {:?}",
@@ -187,6 +192,30 @@ fn describe_sections(status: &mut AgentStatusStatus, sections: &[Body]) {
         };
         status.problem = status.problem.take().or(problem);
     }
+}
+
+fn describe_inventory(status: &mut AgentStatusStatus, report: &v1::HealthReport) {
+    let count = |is: fn(&v1::NodeHealth) -> bool| report.nodes.iter().filter(|n| is(n)).count();
+    if !report.nodes.is_empty() {
+        let ready = count(|node| node.ready);
+        let quarantined = count(|node| node.upgrade_status == health::QUARANTINED);
+        let mut text = format!("{ready} of {} ready", report.nodes.len());
+        if quarantined > 0 {
+            text.push_str(&format!(", {quarantined} quarantined by an AKS upgrade"));
+        }
+        status.nodes = Some(text);
+    }
+    status.apps = report.apps.as_ref().map(|apps| {
+        let (major, minor) = health::MINIMUM_RUNTIME;
+        let mut text = apps.total.to_string();
+        if apps.below_minimum > 0 {
+            text.push_str(&format!(", {} below {major}.{minor}", apps.below_minimum));
+        }
+        if apps.unknown_runtime > 0 {
+            text.push_str(&format!(", {} of unknown version", apps.unknown_runtime));
+        }
+        text
+    });
 }
 
 fn release_run(status: &mut AgentStatusStatus, run: &v1::ReleaseRunReport) -> Option<String> {
@@ -202,6 +231,24 @@ fn release_run(status: &mut AgentStatusStatus, run: &v1::ReleaseRunReport) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nodes_and_apps_are_told_in_one_line_each() {
+        let node = |ready, upgrade: &str| v1::NodeHealth {
+            ready,
+            upgrade_status: upgrade.into(),
+            ..Default::default()
+        };
+        let report = v1::HealthReport {
+            nodes: vec![node(true, ""), node(false, "Quarantined")],
+            apps: Some(v1::AppsHealth { total: 7, below_minimum: 2, ..Default::default() }),
+            ..Default::default()
+        };
+        let mut status = AgentStatusStatus::default();
+        describe_sections(&mut status, &[Body::Health(report)]);
+        assert_eq!(status.nodes.unwrap(), "1 of 2 ready, 1 quarantined by an AKS upgrade");
+        assert_eq!(status.apps.unwrap(), "7, 2 below 10.10");
+    }
 
     #[test]
     fn the_first_problem_is_the_connection_then_the_release_then_a_component() {
@@ -261,6 +308,34 @@ mod tests {
             let field = field.as_str().expect("a name");
             assert!(written.get(field).is_some(), "{field} is required and not written");
         }
+    }
+
+    #[test]
+    fn what_preflight_found_is_in_the_status_with_its_remedy() {
+        let check = |name: &str, result: &str| v1::PreflightCheck {
+            name: name.into(),
+            result: result.into(),
+            detail: "what was seen".into(),
+            remedy: "what to do".into(),
+            ..Default::default()
+        };
+        let mut report = v1::PreflightReport {
+            result: "Failed".into(),
+            checks: vec![check("DNS", "Pass"), check("TCP", "Fail"), check("nodes", "Warn")],
+        };
+        let of = |report: &v1::PreflightReport| {
+            let mut status = AgentStatusStatus::default();
+            describe_sections(&mut status, &[Body::Preflight(report.clone())]);
+            status
+        };
+        let status = of(&report);
+        assert_eq!(status.preflight.as_deref(), Some("Failed"));
+        assert_eq!(status.preflight_findings, ["TCP: what was seen; what to do"]);
+        assert_eq!(status.problem.as_deref(), Some("preflight TCP: what was seen"));
+        report.checks.remove(1);
+        let status = of(&report);
+        assert_eq!(status.preflight_findings, ["nodes: what was seen; what to do"]);
+        assert_eq!(status.problem, None);
     }
 
     #[test]

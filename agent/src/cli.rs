@@ -12,7 +12,7 @@ use crate::{
     console::{Exit, Output},
     crd,
     errors::describe,
-    run,
+    hardening, logs, run,
 };
 
 /// Worker threads of the runtime. The agent waits most of its life; two let a redaction and the
@@ -56,8 +56,16 @@ enum Command {
         #[command(subcommand)]
         command: bundle::Command,
     },
+    /// Look at what log snapshots would hold.
+    #[command(subcommand)]
+    Logs(Logs),
     /// Print the custom resource definitions of the agent as YAML.
     Crds,
+}
+
+#[derive(Debug, Subcommand)]
+enum Logs {
+    Preview(Box<logs::preview::Arguments>),
 }
 
 /// The commands and their arguments.
@@ -116,15 +124,20 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
         Command::Bundle { command } => command.execute(),
         Command::Run => {
             let config = sources()?.resolve()?;
+            hardening::keep_memory_private().map_err(|error| Failure::new(Exit::Failed, &error))?;
             start_logging(&config);
             tell_panics_by_place();
             block_on(run::run(config))
         }
         Command::Preflight { output, accept_warnings } => {
-            match block_on(run::preflight(sources()?.resolve()?, output))? {
+            let config = sources().and_then(|sources| sources.resolve());
+            match block_on(run::preflight(config, output))? {
                 Exit::Warned if accept_warnings => Ok(Exit::Success),
                 exit => Ok(exit),
             }
+        }
+        Command::Logs(Logs::Preview(arguments)) => {
+            block_on(run::preview(sources()?.namespace()?, *arguments))
         }
         Command::Status { output } => block_on(run::status(sources()?.namespace()?, output)),
     }

@@ -12,6 +12,7 @@ pub mod config;
 pub mod console;
 pub mod crd;
 pub mod errors;
+pub mod hardening;
 pub mod health;
 pub mod http;
 pub mod kubeconfig;

@@ -5,12 +5,14 @@
 //! desired state ─▶ tickets   keeps SupportTicket objects, voids grants that ended, reports
 //!               └▶ requests  gate ─▶ record ─▶ snapshot ─▶ receipt, outcome
 //!                                               │
-//!        collect ─▶ archive ─▶ seal ─▶ upload ◀─┘   guarded by live: lease, policy, ticket, clock
+//!        collect ─▶ assemble ─▶ seal ─▶ upload ◀─┘  guarded by live: lease, policy, ticket, clock
+//!                      └▶ preview: the same bytes, for a terminal
 //! ```
 //!
 //! Every decision is made in `mendix_agent_core::consent`. What reads logs takes an `ActiveConsent`,
 //! which only the gate makes; what goes to the wire asks the consent before each chunk.
 
+mod assemble;
 mod clock;
 mod collect;
 mod ledger;
@@ -18,6 +20,7 @@ mod live;
 mod news;
 mod objects;
 mod policy;
+pub mod preview;
 mod records;
 mod requests;
 mod snapshot;
@@ -31,7 +34,8 @@ use mendix_agent_core::consent::keys::{self, ConsentKeysError, Trust};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::{ledger::LedgerStore, live::Sources, objects::RecordError, policy::Policy};
+pub use self::objects::RecordError;
+use self::{ledger::LedgerStore, live::Sources, policy::Policy};
 use crate::{
     channel::{Dialer, Handles, OwnCredentials, Reports, Revised},
     cluster::Cluster,
@@ -89,9 +93,7 @@ impl Logs {
     async fn managed(&self) -> Result<Vec<ManagedComponent>, RecordError> {
         let api: Api<ManagedComponent> = self.cluster.own();
         let mut components = objects::list(&api, "list ManagedComponents").await?;
-        components.retain(|component| {
-            component.status.as_ref().is_some_and(|status| status.version.is_some())
-        });
+        components.retain(ManagedComponent::has_release);
         Ok(components)
     }
 }

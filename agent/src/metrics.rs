@@ -176,6 +176,24 @@ fn health(page: &mut Page<'_, '_>, report: &v1::HealthReport) -> fmt::Result {
             let labels = vec![("node", n.name.clone()), ("image", n.node_image.clone())];
             (labels, i64::from(n.ready))
         }),
+    )?;
+    let Some(apps) = &report.apps else { return Ok(()) };
+    let counts = |label: &'static str, counts: &[v1::AppCount]| {
+        counts
+            .iter()
+            .map(|it| (vec![(label, it.name.clone())], i64::from(it.count)))
+            .collect::<Vec<_>>()
+    };
+    page.gauges("apps", "Mendix apps by state", counts("state", &apps.by_state))?;
+    page.gauges(
+        "apps_by_runtime",
+        "Mendix apps by version of their runtime",
+        counts("runtime", &apps.by_runtime),
+    )?;
+    page.gauges(
+        "apps_unsupported",
+        "Mendix apps whose runtime is too old to be supported",
+        [(vec![], i64::from(apps.below_minimum))],
     )
 }
 

@@ -24,7 +24,7 @@ use crate::{
     agent_status,
     channel::{self, identity::Standing},
     cluster::{Cluster, ClusterError, Site},
-    config::Config,
+    config::{Config, ConfigError},
     console::{Exit, Output},
     errors::describe,
     health,
@@ -68,6 +68,9 @@ pub enum RunError {
     /// The channel can't be set up.
     #[error("set up the channel")]
     Channel(#[from] channel::OpenError),
+    /// There is no preview.
+    #[error(transparent)]
+    Preview(#[from] logs::preview::PreviewError),
     /// Signals can't be received.
     #[error("listen for signals")]
     Signals(#[source] std::io::Error),
@@ -81,6 +84,8 @@ impl RunError {
                 Exit::Cluster
             }
             Self::Channel(_) => Exit::Config,
+            Self::Preview(logs::preview::PreviewError::Record(_)) => Exit::Cluster,
+            Self::Preview(_) => Exit::Failed,
             Self::Signals(_) | Self::Json(_) => Exit::Failed,
         }
     }
@@ -100,17 +105,16 @@ pub async fn run(config: Config) -> Result<Exit, RunError> {
     let client = client().await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), endpoint = %config.endpoint, "starting");
     channel::check(&config)?;
-    let service = Service::ready();
+    let _service = Service::ready();
     let site = tokio::select! {
         site = connect(client, config.namespace.clone()) => site?,
         signal = signals.next() => {
             tracing::info!(signal, "stopped before the cluster was reached");
-            service.stopping(signal);
             return Ok(Exit::Success);
         }
     };
     let replica = Replica::start(config, site);
-    match replica.serve(&mut signals, &service).await {
+    match replica.serve(&mut signals).await {
         Stopped::InTime(0) => tracing::info!("stopped"),
         Stopped::InTime(left) => tracing::warn!(left, "stopped; some tasks did not end in time"),
         Stopped::AtOnce(signal) => tracing::warn!(signal, "stopped at once by a second signal"),
@@ -168,37 +172,34 @@ impl Replica {
     }
 
     /// Leads whenever it may, until a signal.
-    async fn serve(mut self, signals: &mut Signals, service: &Service) -> Stopped {
-        let mut left = 0;
-        loop {
+    async fn serve(mut self, signals: &mut Signals) -> Stopped {
+        let left = loop {
             let term = tokio::select! {
                 signal = signals.next() => {
                     tracing::info!(signal, "stopping");
-                    service.stopping(signal);
-                    break;
+                    break 0;
                 }
                 term = next_term(&mut self.posts) => term,
             };
             let (tasks, signal) = self.lead(&term, signals).await;
             if let Some(signal) = signal {
                 tracing::info!(signal, "stopping");
-                service.stopping(signal);
             }
+            self.work.send_replace(None);
             // The term still holds while its tasks end, unless it is what ended.
             tasks.shutdown.cancel();
-            left = tokio::select! {
+            let left = tokio::select! {
                 left = tasks.supervisor.join() => left,
                 second = signals.next(), if signal.is_some() => return Stopped::AtOnce(second),
             };
             if left > 0 {
                 term.abandon();
             }
-            self.work.send_replace(None);
             if signal.is_some() {
-                break;
+                break left;
             }
             tracing::info!(left, "the tasks of the term have ended");
-        }
+        };
         // Releases the Lease, so that the other replica takes over at once.
         self.shutdown.cancel();
         tokio::select! {
@@ -315,6 +316,11 @@ fn start(
     let (health_cluster, reports) = (cluster.clone(), handles.reports.clone());
     supervisor
         .spawn("health", move |token| health::run(health_cluster.clone(), reports.clone(), token));
+    let path = (cluster.clone(), config.clone(), handles.link.clone(), handles.reports.clone());
+    supervisor.spawn("preflight", move |token| {
+        let (cluster, config, link, reports) = path.clone();
+        preflight::watch::run(cluster, config, link, reports, token)
+    });
     supervisor.spawn("agent-status", move |token| {
         agent_status::run(
             cluster.clone(),
@@ -361,10 +367,12 @@ impl Signals {
     }
 
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
+        let signal = tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
-        }
+        };
+        service::stopping(signal);
+        signal
     }
 }
 
@@ -372,9 +380,17 @@ impl Signals {
 ///
 /// # Errors
 /// None: what is wrong is in the report, and the worst of it in the exit code.
-pub async fn preflight(config: Config, output: Output) -> Result<Exit, RunError> {
-    let client = client().await.map_err(|error| describe(&error));
-    let report = preflight::run(&config, client).await;
+pub async fn preflight(
+    config: Result<Config, ConfigError>,
+    output: Output,
+) -> Result<Exit, RunError> {
+    let report = match &config {
+        Ok(config) => {
+            let client = client().await.map_err(|error| describe(&error));
+            preflight::run(config, client).await
+        }
+        Err(error) => preflight::Report::unconfigured(error),
+    };
     match output {
         Output::Table => print!("{}", report.table()),
         Output::Json => print!("{}", report.json()),
@@ -394,5 +410,18 @@ pub async fn status(namespace: String, output: Output) -> Result<Exit, RunError>
             println!("{}", serde_json::to_string_pretty(&overview).map_err(RunError::Json)?)
         }
     }
+    Ok(Exit::Success)
+}
+
+/// The command `logs preview`: reads with the caller's rights, sends nothing.
+///
+/// # Errors
+/// When Kubernetes can't be reached or refuses, or the preview can't be written.
+pub async fn preview(
+    namespace: String,
+    arguments: logs::preview::Arguments,
+) -> Result<Exit, RunError> {
+    let cluster = Cluster::connect(client().await?, namespace).await?;
+    eprint!("{}", logs::preview::run(cluster, arguments).await?);
     Ok(Exit::Success)
 }

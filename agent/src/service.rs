@@ -42,11 +42,11 @@ impl Service {
         });
         Self { pings }
     }
+}
 
-    /// Tells systemd that the agent is about to end.
-    pub fn stopping(&self, why: &str) {
-        tell(&[NotifyState::Stopping, NotifyState::Status(&line(why))]);
-    }
+/// Tells systemd that the agent is about to end.
+pub fn stopping(why: &str) {
+    tell(&[NotifyState::Stopping, NotifyState::Status(&line(why))]);
 }
 
 impl Drop for Service {

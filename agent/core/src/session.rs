@@ -44,13 +44,22 @@ pub use self::{
     outbox::TooLarge,
     renewal::renew_at,
 };
-use self::{backoff::about, desired::Intake, heartbeat::Heart, outbox::Outbox};
+use self::{
+    backoff::{about, fraction},
+    desired::Intake,
+    heartbeat::Heart,
+    outbox::Outbox,
+};
 
 /// Longest a dial may take before the machine gives it up. The dialler has shorter deadlines of its
 /// own; this one makes sure that nothing it forgets can stop the session for good.
 pub const DIAL_DEADLINE: Duration = Duration::from_secs(60);
 /// How often a deregistered agent asks whether that still holds, ±10 %.
 pub const DEREGISTERED_POLL: Duration = Duration::from_secs(900);
+
+/// What an agent of this build can do besides what every agent can, for `Hello`. A name is added
+/// with an ability that a control plane has to know of before it asks for it.
+pub const CAPABILITIES: &[&str] = &["log-snapshots", "patch-bundles", "recover-components"];
 
 /// Clock readings of one moment.
 #[derive(Clone, Copy, Debug)]
@@ -185,6 +194,8 @@ pub struct Session {
     live: Option<Live>,
     next: Next,
     backoff: Backoff,
+    /// End of the time over which a server that drained wants its agents back.
+    back_by: Option<Instant>,
     link: Link,
     deregistered: bool,
     ended: bool,
@@ -234,6 +245,7 @@ impl Session {
             live: None,
             next: Next::Waiting { until: now, why: Wait::Backoff },
             backoff: Backoff::default(),
+            back_by: None,
             link: Link::WaitingForConnection { last_failure: None },
             deregistered: false,
             ended: false,
@@ -398,11 +410,16 @@ impl Session {
     }
 
     fn wait_after(&mut self, failure: &Failure, step: &mut Step<'_>) {
+        let now = step.now.monotonic;
         let random = (step.random)();
         let wait = if self.deregistered {
             about(DEREGISTERED_POLL, random)
         } else {
-            self.backoff.next(failure.schedule, random)
+            let backoff = self.backoff.next(failure.schedule, random);
+            // Too early after a Drain: those who failed must not come back all at once when the
+            // server does, so the rest of its time is shared out anew.
+            let rest = self.back_by.map_or(Duration::ZERO, |by| by.saturating_duration_since(now));
+            backoff.max(rest.mul_f64(fraction(random)))
         };
         self.next = Next::Waiting { until: step.now.monotonic + wait, why: Wait::Backoff };
     }

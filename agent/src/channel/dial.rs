@@ -11,6 +11,7 @@
 //! CANCELLED, by where it broke), and the caller dials again, by its own backoff. That keeps every failure in one place and with its
 //! layer: DNS, private-address policy, TCP, proxy, TLS, authentication, stream.
 
+mod advice;
 mod clients;
 mod error;
 mod first_read;
@@ -22,7 +23,10 @@ pub(crate) mod tls;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -37,6 +41,7 @@ use url::{Host, Url};
 
 pub(crate) use self::clients::enrollment_client;
 pub use self::{
+    advice::Advice,
     clients::{bundle_client, control_client, snapshot_client},
     error::{DialError, Hop, Layer},
     pin::KeyPin,
@@ -57,6 +62,8 @@ pub const DNS_DEADLINE: Duration = Duration::from_secs(10);
 pub const TCP_DEADLINE: Duration = Duration::from_secs(8);
 /// Longest wait for the TLS handshake, and again for the first byte of HTTP/2 after it.
 pub const TLS_DEADLINE: Duration = Duration::from_secs(10);
+/// Doublings of the PING interval; 4 min are what Azure's load balancer lets a connection idle.
+const MAX_CALM: u32 = 3;
 /// Addresses of one name that are tried; more are left out.
 const ADDRESSES: usize = 8;
 
@@ -70,6 +77,8 @@ pub struct Target {
     proxy: Option<Proxy>,
     pins: Vec<KeyPin>,
     network: Arc<dyn Network>,
+    /// How often a server asked for fewer PINGs.
+    calmed: Arc<AtomicU32>,
 }
 
 impl Target {
@@ -102,7 +111,16 @@ impl Target {
             .map_err(|_| refuse("its host is neither a DNS name nor an IP address"))?;
         let port = endpoint.port_or_known_default().unwrap_or(443);
         let network = Arc::new(System);
-        Ok(Self { host, port, server_name, policy, proxy: None, pins: Vec::new(), network })
+        Ok(Self {
+            host,
+            port,
+            server_name,
+            policy,
+            proxy: None,
+            pins: Vec::new(),
+            network,
+            calmed: Arc::default(),
+        })
     }
 
     /// The same through a proxy.
@@ -144,6 +162,11 @@ impl Target {
     /// `host:port` of the control plane.
     pub fn name(&self) -> String {
         authority(&self.host, self.port)
+    }
+
+    /// Whether the server's key must be one of some.
+    pub fn is_pinned(&self) -> bool {
+        !self.pins.is_empty()
     }
 
     /// Whose addresses are dialled: the control plane's, or its proxy's.
@@ -288,6 +311,17 @@ impl Target {
         self.http2(stream).await
     }
 
+    /// A server, or a gateway in front of it, said that it gets too many PINGs
+    /// (ENHANCE_YOUR_CALM): later connections send half as many. Heartbeats are not touched by this.
+    pub fn calm_down(&self) {
+        self.calmed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn ping_interval(&self) -> Duration {
+        let doublings = self.calmed.load(Ordering::Relaxed).min(MAX_CALM);
+        limits::HTTP2_PING.0 * (1 << doublings)
+    }
+
     /// Layers 5 and 6: authentication and HTTP/2.
     ///
     /// # Errors
@@ -305,7 +339,7 @@ impl Target {
         });
         let endpoint = Endpoint::from_shared(format!("https://{}", self.name()))
             .map_err(|error| broken(error.to_string()))?
-            .http2_keep_alive_interval(limits::HTTP2_PING.0)
+            .http2_keep_alive_interval(self.ping_interval())
             .keep_alive_timeout(limits::HTTP2_PING.1)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)

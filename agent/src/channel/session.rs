@@ -244,7 +244,7 @@ async fn farewell(end: &CancellationToken) {
     tokio::time::sleep(FAREWELL).await;
 }
 
-async fn talk(
+pub(super) async fn talk(
     id: StreamId,
     dialer: &Dialer,
     messages: mpsc::Receiver<v1::AgentMessage>,
@@ -266,7 +266,7 @@ async fn talk(
     let mut client = control_client(channel);
     let mut incoming = match client.session(ReceiverStream::new(messages)).await {
         Ok(response) => response.into_inner(),
-        Err(status) => return failure(&status),
+        Err(status) => return broken(dialer, &status),
     };
     loop {
         match incoming.message().await {
@@ -279,9 +279,28 @@ async fn talk(
                 let text = "stream: the control plane ended the session".into();
                 return Failure { schedule: Schedule::Outage, text };
             }
-            Err(status) => return failure(&status),
+            Err(status) => return broken(dialer, &status),
         }
     }
+}
+
+fn broken(dialer: &Dialer, status: &tonic::Status) -> Failure {
+    if too_many_pings(status) {
+        dialer.target().calm_down();
+    }
+    failure(status)
+}
+
+/// Whether the other side ended the connection for being spoken to too often.
+fn too_many_pings(status: &tonic::Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.is_go_away() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// How soon to try again after an answer with this code.

@@ -2,8 +2,10 @@
 //! knows Secrets.
 
 mod api;
+mod cable;
 mod dial;
 mod enroll;
+mod faults;
 pub(crate) mod plane;
 mod proxy;
 mod session;

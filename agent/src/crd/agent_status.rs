@@ -69,9 +69,18 @@ pub struct AgentStatusStatus {
     pub release: Option<String>,
     /// Healthy, Degraded, Progressing or Unknown: the worst of the managed components.
     pub health: String,
+    /// Nodes of the cluster: how many are ready, of how many, and how many AKS could not upgrade.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<String>,
+    /// The customer's Mendix apps: how many, and how many run a version that is not supported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apps: Option<String>,
     /// Result of the last preflight: Passed, Warned or Failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preflight: Option<String>,
+    /// What it found that failed, or else what is worth a look: the check, the detail, and what to do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preflight_findings: Vec<String>,
     /// The first thing that needs attention; absent when nothing does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,

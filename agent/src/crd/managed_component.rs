@@ -72,6 +72,13 @@ pub struct ManagedComponentStatus {
     pub last_drift: Option<LastDrift>,
 }
 
+impl ManagedComponent {
+    /// Whether a release of it was committed here.
+    pub fn has_release(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.version.is_some())
+    }
+}
+
 /// An object that a component owns.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

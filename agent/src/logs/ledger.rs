@@ -119,13 +119,25 @@ pub(super) struct Budget {
     store: LedgerStore,
     grant: Grant,
     left: u64,
+    allowance: u64,
 }
 
 impl Budget {
     /// Spends one snapshot of the grant.
     pub(super) async fn begin(store: &LedgerStore, grant: &Grant) -> Result<Self, Refusal> {
-        let left = store.update(|ledger| ledger.begin(grant, Timestamp::now())).await?;
-        Ok(Self { store: store.clone(), grant: grant.clone(), left })
+        let begin = |ledger: &mut Ledger| {
+            let left = ledger.begin(grant, Timestamp::now())?;
+            let spent = ledger.entry(&grant.grant_id).map_or(0, |entry| entry.bytes);
+            Ok((left, left + grant.budget.bytes.saturating_sub(spent)))
+        };
+        let (left, allowance) = store.update(begin).await?;
+        Ok(Self { store: store.clone(), grant: grant.clone(), left, allowance })
+    }
+
+    /// Bytes that the grant allowed when this snapshot began. Other replicas may spend of them: what
+    /// counts is [`Budget::spend`].
+    pub(super) fn allowance(&self) -> u64 {
+        self.allowance
     }
 
     /// Spends bytes that are about to be sent.

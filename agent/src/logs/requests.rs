@@ -22,12 +22,14 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Logs, clock,
+    Logs,
+    assemble::Tally,
+    clock,
     ledger::Budget,
     live::{self, Live},
     news::News,
     objects::{Receipts, RecordError, STARTED, call, reference},
-    snapshot::{self, Ending, Snapshot, Tally},
+    snapshot::{self, Ending, Snapshot},
     upload::{self, Settled, UploadError},
 };
 use crate::{

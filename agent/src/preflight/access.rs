@@ -226,6 +226,14 @@ pub const REQUIRED: &[Access] = &[
         ],
         verbs: &["create", "patch", "delete"],
     },
+    // The customer's apps, to be counted.
+    Access {
+        scope: Scope::Cluster,
+        group: "privatecloud.mendix.com",
+        resources: &["mendixapps"],
+        names: &[],
+        verbs: &["list"],
+    },
     Access {
         scope: Scope::Cluster,
         group: "rbac.authorization.k8s.io",

@@ -12,11 +12,11 @@ use std::{
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use mendix_agent::channel::{
-    Dialer, Link, Reports, Target, desired,
+    Desired, Dialer, Leases, Link, Reports, Target, desired,
     identity::{Credentials, Identity, Key, Parts, Standing},
     leases, session,
 };
-use mendix_agent_core::session::{About, AddressPolicy};
+use mendix_agent_core::session::{About, AddressPolicy, CAPABILITIES};
 use mendix_agent_proto::v1;
 use mendix_control_plane::{Store, provision};
 use tokio::sync::watch;
@@ -109,33 +109,12 @@ impl Fleet {
         let endpoint = Url::parse(&format!("https://{plane}")).context("the endpoint")?;
         let network = Arc::new(Loopback::new(number, record.clone()));
         let target = Target::new(&endpoint, policy)?.over(network);
-        let (standing_tx, standing) =
-            watch::channel(Standing::Enrolled(member.credentials.clone()));
-        let (writer, wanted) = desired();
-        let (leases, lease_requests) = leases();
-        let reports = Reports::default();
+        let (mut wiring, light) = wire(&member.uid, number, target, member.credentials.clone());
+        let link = light.link.clone();
+        let reports = light.reports.clone();
         for body in observed() {
             reports.publish(body);
         }
-        let (link_tx, link) = watch::channel(Link::WaitingForConnection { last_failure: None });
-        let mut wiring = session::Wiring {
-            about: About {
-                cluster_uid: member.uid.clone(),
-                agent_version: env!("CARGO_PKG_VERSION").into(),
-                boot_id: format!("fleet-{number}"),
-                lease_epoch: 1,
-                kubernetes_version: "v1.34.2".into(),
-                capabilities: Vec::new(),
-            },
-            dialer: Dialer::new(target, standing.clone()),
-            standing,
-            desired: writer,
-            reports: reports.subscribe(),
-            lease_requests,
-            envelopes: leases.envelopes.clone(),
-            link: link_tx,
-            random: random(number),
-        };
         let (record, mut seen, cancel) = (record.clone(), link.clone(), self.cancel.clone());
         let watching = async move {
             let mut up = false;
@@ -149,7 +128,7 @@ impl Fleet {
         };
         self.tasks.spawn(async move {
             // What a whole agent would hold on to.
-            let _held = (standing_tx, wanted, leases);
+            let _held = light;
             tokio::select! {
                 () = Box::pin(session::run(&mut wiring, cancel)) => {}
                 () = watching => {}
@@ -205,6 +184,54 @@ impl Drop for Fleet {
     fn drop(&mut self) {
         self.cancel.cancel();
     }
+}
+
+/// The other paths' ends of a light agent's channel.
+#[derive(Debug)]
+pub struct Light {
+    /// State of the session.
+    pub link: watch::Receiver<Link>,
+    /// What is wanted.
+    pub desired: Desired,
+    /// What is told.
+    pub reports: Reports,
+    /// Lease requests and leases.
+    pub leases: Leases,
+    /// Where a new identity would go.
+    pub standing: watch::Sender<Standing>,
+}
+
+/// Wires the session of agent `number`, which is of cluster `uid`, towards `target`.
+pub fn wire(
+    uid: &str,
+    number: u32,
+    target: Target,
+    credentials: Arc<Credentials>,
+) -> (session::Wiring, Light) {
+    let (standing_tx, standing) = watch::channel(Standing::Enrolled(credentials));
+    let (writer, desired) = desired();
+    let (leases, lease_requests) = leases();
+    let reports = Reports::default();
+    let (link_tx, link) = watch::channel(Link::WaitingForConnection { last_failure: None });
+    let wiring = session::Wiring {
+        about: About {
+            cluster_uid: uid.into(),
+            agent_version: env!("CARGO_PKG_VERSION").into(),
+            boot_id: format!("fleet-{number}"),
+            lease_epoch: 1,
+            kubernetes_version: "v1.34.2".into(),
+            capabilities: CAPABILITIES.iter().map(ToString::to_string).collect(),
+        },
+        dialer: Dialer::new(target, standing.clone()),
+        standing,
+        desired: writer,
+        reports: reports.subscribe(),
+        lease_requests,
+        envelopes: leases.envelopes.clone(),
+        link: link_tx,
+        random: random(number),
+    };
+    (wiring, Light { link, desired, reports, leases, standing: standing_tx })
 }
 
 /// SplitMix64, one stream for each agent: jitter needs no secrets, and a run can be repeated.

@@ -434,5 +434,5 @@ pub(super) fn timestamp_prefix(line: &[u8]) -> usize {
         signs
     };
     let len = line.iter().take(40).take_while(|&&b| STAMP[usize::from(b)]).count();
-    if len >= 20 && len < 40 && line.get(len) == Some(&b' ') { len + 1 } else { 0 }
+    if (20..40).contains(&len) && line.get(len) == Some(&b' ') { len + 1 } else { 0 }
 }

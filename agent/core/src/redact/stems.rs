@@ -368,7 +368,7 @@ fn numbers(block: &[u8; BLOCK]) -> [u8; STEP] {
         let digits = row(a) & row(b) & row(c) & row(d) & (i % 2 == 0);
         let dot = (b == b'.') & row(a) & row(c);
         let colon = (b == b':') & hex(a) & hex(c);
-        *mark = u8::from(digits) * DIGITS | u8::from(dot | colon) * ADDRESS;
+        *mark = (u8::from(digits) * DIGITS) | (u8::from(dot | colon) * ADDRESS);
     }
     marks
 }

@@ -92,6 +92,7 @@ impl Session {
         }
         self.next = Next::Idle;
         self.deregistered = false;
+        self.back_by = None;
         let skew = welcome.server_time.map_or(0, |server| {
             let millis = server
                 .seconds
@@ -118,6 +119,7 @@ impl Session {
         if let Some(live) = &mut self.live {
             live.close_at = Some(now + deadline);
         }
+        self.back_by = Some(now + spread);
         if self.next == Next::Idle {
             self.settle(now);
             let until = now + spread.mul_f64(fraction((step.random)()));

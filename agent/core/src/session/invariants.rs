@@ -11,7 +11,8 @@
 //! 7. The link is never published twice in a row with the same content, and says `Connected`
 //!    exactly while there is a live stream.
 //! 8. After shutdown nothing happens.
-//! 9. Given a server that works, the agent connects again, whatever happened before, and the server
+//! 9. When the server said when to come back, nothing is dialled before.
+//! 10. Given a server that works, the agent connects again, whatever happened before, and the server
 //!    then has the last report of every section.
 
 use std::collections::BTreeMap;
@@ -34,6 +35,8 @@ enum Happening {
     Report(u8, u8),
     LeaseRequest,
     NewIdentity,
+    /// Something that was said earlier is said again: the network repeated or delayed it.
+    Again(usize),
     /// The server does what a good one does next on this stream.
     Serve(usize),
 }
@@ -101,6 +104,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         3 => (0u8..3, 0u8..4).prop_map(|(section, state)| Happening::Report(section, state)),
         1 => Just(Happening::LeaseRequest),
         1 => Just(Happening::NewIdentity),
+        4 => (0usize..40).prop_map(Happening::Again),
         14 => (0usize..2).prop_map(Happening::Serve),
     ]
 }
@@ -146,6 +150,10 @@ struct World {
     handed_on: BTreeMap<v1::Section, u64>,
     link: Option<Link>,
     shut: bool,
+    /// Everything that was said, for [`Happening::Again`].
+    said: Vec<(StreamId, v1::ControlMessage)>,
+    /// No dial before, by order of the server.
+    not_before: Option<Instant>,
 }
 
 impl World {
@@ -160,6 +168,8 @@ impl World {
             handed_on: BTreeMap::new(),
             link: None,
             shut: false,
+            said: Vec::new(),
+            not_before: None,
         }
     }
 
@@ -168,8 +178,12 @@ impl World {
         match &event {
             Event::Closed(stream, _) => drop(self.open.remove(stream)),
             Event::Received(stream, message) => {
+                self.said.push((*stream, message.clone()));
                 if let Some(seen) = self.open.get_mut(stream) {
                     seen.hears(message);
+                    if seen.hello {
+                        self.ordered(message);
+                    }
                 }
             }
             _ => {}
@@ -199,9 +213,26 @@ impl World {
         }
     }
 
+    /// Notes until when the server told the agent to stay away.
+    fn ordered(&mut self, message: &v1::ControlMessage) {
+        let (least, most) = limits::RETRY_AFTER_BOUNDS;
+        let wait = match &message.body {
+            Some(Down::Throttle(v1::Throttle { retry_after: None })) => least,
+            Some(Down::Throttle(v1::Throttle { retry_after: Some(said) })) => {
+                let negative = said.seconds < 0 || said.nanos < 0;
+                let otherwise = if negative { least } else { most };
+                Duration::try_from(*said).map_or(otherwise, |said| said.clamp(least, most))
+            }
+            Some(Down::Deregistered(_)) => DEREGISTERED_POLL.mul_f64(0.89),
+            _ => return,
+        };
+        self.not_before = Some(self.now + wait);
+    }
+
     fn check(&mut self, action: Action) {
         match action {
             Action::Dial(stream) => {
+                assert!(self.not_before.is_none_or(|at| at <= self.now), "9: too early");
                 self.ever.push(stream);
                 assert!(self.open.insert(stream, Seen::default()).is_none(), "1");
             }
@@ -283,6 +314,14 @@ impl World {
                 self.step(Event::LeaseRequest(v1::LeaseRequest::default()));
             }
             Happening::NewIdentity => self.step(Event::NewIdentity),
+            Happening::Again(at) => {
+                let earlier = self.said.iter().rev().nth(at).cloned();
+                if let Some((stream, message)) = earlier
+                    && self.open.get(&stream).is_none_or(|seen| seen.hello)
+                {
+                    self.step(Event::Received(stream, message));
+                }
+            }
             Happening::Serve(at) => {
                 if let Some(stream) = self.pick(at) {
                     self.serve(stream);
@@ -384,7 +423,7 @@ proptest! {
     }
 }
 
-/// 9: from any state, with a server that does its part.
+/// 10: from any state, with a server that does its part.
 fn reconnects(mut world: World) {
     let (section, body) = report(0, 77);
     world.step(Event::Report(section, body.clone()));
@@ -405,5 +444,5 @@ fn reconnects(mut world: World) {
         }
         world.tick();
     }
-    panic!("9: never connected, or never told: {:?}", world.session);
+    panic!("10: never connected, or never told: {:?}", world.session);
 }

@@ -456,3 +456,33 @@ fn shutdown_ends_everything_for_good() {
     assert_eq!(story.session.next_deadline(), None);
     assert_eq!(story.tell(Event::Tick), []);
 }
+
+#[test]
+fn a_dial_that_comes_too_early_after_a_drain_is_repeated_within_the_spread() {
+    let mut story = Story::new();
+    let live = story.connect();
+    story.roll = 0;
+    story.say(live, Down::Drain(v1::Drain { deadline: seconds(2), spread: seconds(60) }));
+    let (early, waited) = story.dial();
+    assert_eq!(waited, Duration::ZERO, "it drew the first moment of the spread");
+    story.roll = u64::MAX;
+    story.tell(Event::Closed(early, outage("tcp: refused")));
+    let (again, waited) = story.dial();
+    let whole = Duration::from_secs(60);
+    assert!(waited > whole - Duration::from_secs(1) && waited <= whole, "{waited:?}");
+    // Afterwards it is an outage like any other.
+    story.tell(Event::Closed(again, outage("tcp: refused")));
+    assert!(story.dial().1 <= Duration::from_secs(2));
+}
+
+#[test]
+fn a_drain_that_is_over_says_nothing_about_the_next_outage() {
+    let mut story = Story::new();
+    let live = story.connect();
+    story.roll = 0;
+    story.say(live, Down::Drain(v1::Drain { deadline: seconds(2), spread: seconds(600) }));
+    let moved = story.connect();
+    story.roll = u64::MAX;
+    story.lose(moved);
+    assert!(story.dial().1 <= Duration::from_secs(1));
+}

@@ -3,7 +3,7 @@
 use std::{fmt, io};
 
 use mendix_agent_core::session::{AddressRefused, Failure, Schedule};
-use rustls::{AlertDescription, CertificateError};
+use rustls::AlertDescription;
 use thiserror::Error as ThisError;
 
 use super::{KeyPin, ProxyError, Unreached};
@@ -209,81 +209,6 @@ impl DialError {
             }
             Self::NotEnrolled { .. } | Self::Rejected { .. } => Layer::Authentication,
             Self::Stream { .. } => Layer::Stream,
-        }
-    }
-
-    /// What a person can do about it.
-    pub fn remedy(&self) -> &'static str {
-        use CertificateError::{Expired, ExpiredContext, NotValidForName, NotValidForNameContext};
-        use CertificateError::{NotValidYet, NotValidYetContext, UnknownIssuer};
-        match self {
-            Self::Endpoint { .. } => "set `endpoint` to https://host:port of the private endpoint",
-            Self::Unpinned { .. } => {
-                "set `serverSpkiPins` to the pin that came with the agent's installation, or take \
-                 the proxy away: `proxy: direct`, or the endpoint in `noProxy`"
-            }
-            Self::Dns { hop: Hop::Proxy(_), .. } | Self::DnsDeadline { hop: Hop::Proxy(_) } => {
-                "check the name in `proxy` (or HTTPS_PROXY) and that cluster DNS knows it"
-            }
-            Self::Dns { .. } | Self::DnsDeadline { .. } => {
-                "check that the private DNS zone of the endpoint is linked to the cluster's network \
-                 and that cluster DNS forwards to it"
-            }
-            Self::Address { hop: Hop::Proxy(_), .. } => {
-                "a proxy outside the private network is not used: check the name in `proxy`"
-            }
-            Self::Address { .. } => {
-                "the name should resolve to the private endpoint: check the private DNS zone; set \
-                 `allowPublicEndpoint` only if the control plane is meant to be reached publicly"
-            }
-            Self::Tcp { hop: Hop::Proxy(_), .. } => {
-                "check host and port in `proxy`, and that network policies let the agent's pod reach \
-                 it"
-            }
-            Self::Tcp { .. } => {
-                "check that the private endpoint is approved and that network policies and network \
-                 security groups let the agent's pod reach its port; if only a proxy leads out, set \
-                 `proxy`"
-            }
-            Self::Proxy { source, .. } => source.remedy(),
-            Self::Tls { source: rustls::Error::InvalidCertificate(certificate), .. } => {
-                match certificate {
-                    UnknownIssuer => {
-                        "the server's certificate is not from the CA in channel-ca.pem: exempt the \
-                         endpoint from TLS interception, or update channel-ca.pem if the CA changed"
-                    }
-                    Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => {
-                        "the server's certificate is outside its dates by this node's clock: check \
-                         the clock first, then the control plane's certificate"
-                    }
-                    NotValidForName | NotValidForNameContext { .. } => {
-                        "the server's certificate is for another name: check `endpoint`"
-                    }
-                    _ => "the server's certificate is not acceptable: report it to Mendix support",
-                }
-            }
-            Self::Tls { .. } | Self::TlsBroken { .. } => {
-                "the other side is not a control plane that speaks TLS 1.3, or something between \
-                 breaks TLS: exempt the endpoint from TLS interception"
-            }
-            Self::Alpn { .. } => {
-                "something between removes HTTP/2: exempt the endpoint from TLS interception"
-            }
-            Self::Pin { .. } => {
-                "something between ends TLS with a key of its own, or the control plane has a new \
-                 key: exempt the endpoint from TLS interception; ask Mendix for the current pin"
-            }
-            Self::NotEnrolled { .. } => {
-                "mount a bootstrap token for this cluster; the agent enrols by itself"
-            }
-            Self::Rejected { .. } => {
-                "the certificate was revoked or comes from a CA the control plane no longer trusts: \
-                 mount a new bootstrap token for this cluster"
-            }
-            Self::Stream { .. } => {
-                "the server accepted the connection and ended it: its backend may be down; if this \
-                 stays, report it to Mendix support"
-            }
         }
     }
 

@@ -67,6 +67,9 @@ fn prepare(socket: SockRef<'_>, purpose: Purpose) -> io::Result<()> {
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
     if purpose == Purpose::Upload {
         socket.set_send_buffer_size(limits::UPLOAD_SEND_BUFFER)?;
+        // Closing it drops what is still in the kernel: it is closed when all of it is acknowledged,
+        // or when nothing more may leave.
+        socket.set_linger(Some(Duration::ZERO))?;
     }
     #[cfg(target_os = "linux")]
     {
@@ -92,6 +95,7 @@ mod tests {
         assert_eq!(socket.tcp_notsent_lowat().unwrap(), limits::UPLOAD_UNSENT);
         // The kernel doubles what is asked for, to have room for its own book-keeping.
         assert!(socket.send_buffer_size().unwrap() <= 2 * limits::UPLOAD_SEND_BUFFER);
+        assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(limits::TCP_USER_TIMEOUT));
         assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE);
     }

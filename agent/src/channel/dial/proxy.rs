@@ -85,43 +85,6 @@ pub enum ProxyError {
     Deadline,
 }
 
-impl ProxyError {
-    /// What a person can do about it.
-    pub(super) fn remedy(&self) -> &'static str {
-        match self {
-            Self::Credentials { .. } => {
-                "mount a file that holds user:password on one line, and name it in \
-                 `proxyCredentialsFile`"
-            }
-            Self::Bundle { .. } | Self::Tls(_) => {
-                "put the CA certificates of the proxy as PEM into the file that `caBundleFile` names, \
-                 or use the proxy's http port"
-            }
-            Self::Authentication { sent: false, .. } => {
-                "give the agent a user of the proxy: `proxyCredentialsFile`; only Basic is spoken"
-            }
-            Self::Authentication { sent: true, .. } => {
-                "check user and password in `proxyCredentialsFile`, and that the proxy accepts Basic"
-            }
-            Self::Refused { status } if status.is_server_error() => {
-                "the proxy can't reach the control plane: check its DNS for the endpoint's name and \
-                 its route to the private endpoint"
-            }
-            Self::Refused { .. } => "let the proxy allow CONNECT to the endpoint's name and port",
-            Self::Broken(_) | Self::Early(_) => {
-                "what answers is no HTTP CONNECT proxy: check `proxy`, scheme and port included"
-            }
-            Self::ClosedAfterConnect => {
-                "the proxy lets CONNECT pass and stops what follows: exempt the endpoint from \
-                 inspection, and check that the proxy itself reaches it"
-            }
-            Self::Deadline => {
-                "check that `proxy` names a CONNECT proxy and that it reaches the control plane"
-            }
-        }
-    }
-}
-
 /// Asks for a tunnel to `destination` (`host:port`) over a connection to the proxy.
 pub(super) async fn tunnel(
     proxy: &Proxy,

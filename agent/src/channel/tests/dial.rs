@@ -176,7 +176,7 @@ async fn an_unknown_ca_is_named_and_its_remedy_speaks_of_interception() {
     let error = refused(&Plane::with(manner).await).await;
     assert_eq!(error.layer(), Layer::Tls);
     assert!(describe(&error).contains("UnknownIssuer"), "{}", describe(&error));
-    assert!(error.remedy().contains("TLS interception"));
+    assert!(error.advice().remedy.contains("TLS interception"));
 }
 
 #[tokio::test]
@@ -184,7 +184,7 @@ async fn a_certificate_for_another_name_is_a_tls_failure() {
     let manner = Manner { name: "other.example", ..Manner::default() };
     let error = refused(&Plane::with(manner).await).await;
     assert_eq!(error.layer(), Layer::Tls);
-    assert!(error.remedy().contains("another name"), "{}", describe(&error));
+    assert!(error.advice().cause.contains("another name"), "{}", describe(&error));
 }
 
 #[tokio::test]

@@ -170,7 +170,7 @@ async fn a_proxy_that_wants_authentication_is_named_and_not_pressed() {
         "proxy: no way through proxy proxy.bank:3128: it asks for authentication (407, Negotiate or \
          Basic); no credentials are configured"
     );
-    assert!(error.remedy().contains("proxyCredentialsFile"));
+    assert!(error.advice().remedy.contains("proxyCredentialsFile"));
     assert_eq!(error.failure().schedule, Schedule::Refusal);
 
     let proxy = Scripted::start(Manners::Say(answer)).await;
@@ -204,7 +204,7 @@ async fn a_proxy_that_closes_after_200_is_named() {
     let error = refused(Manners::Say(OK)).await;
     let closed = ProxyError::ClosedAfterConnect;
     assert_eq!(describe(&error), format!("proxy: no way through proxy proxy.bank:3128: {closed}"));
-    assert!(error.remedy().contains("exempt the endpoint from inspection"));
+    assert!(error.advice().remedy.contains("exempt the endpoint from inspection"));
 }
 
 #[tokio::test]
@@ -236,7 +236,7 @@ async fn without_a_pin_no_proxy_is_asked() {
     let target = proxy.target(vec![], None);
     let error = dialer(target, &Ca::new("any")).connect().await.unwrap_err();
     assert_eq!(error.layer(), Layer::Configuration);
-    assert!(error.remedy().contains("serverSpkiPins"));
+    assert!(error.advice().remedy.contains("serverSpkiPins"));
     assert!(proxy.network.seen().is_empty(), "{:?}", proxy.network.seen());
 }
 
@@ -251,7 +251,7 @@ async fn a_proxy_outside_the_private_network_is_not_used() {
     let target = target.over(Arc::clone(&proxy.network) as _);
     let error = dialer(target, &Ca::new("any")).connect().await.unwrap_err();
     assert_eq!(error.layer(), Layer::AddressPolicy, "{}", describe(&error));
-    assert!(error.remedy().contains("a proxy outside the private network"));
+    assert!(error.advice().remedy.contains("a proxy outside the private network"));
 }
 
 #[tokio::test]

@@ -20,21 +20,25 @@ use super::{
     soon,
 };
 use crate::channel::{
-    Desired, Dialer, Leases, Link, Reports, desired, identity::Standing, leases, session,
+    Desired, Dialer, Leases, Link, Reports, Target, desired, identity::Standing, leases, session,
 };
 
-struct Agent {
+pub(super) struct Agent {
     desired: Desired,
     reports: Reports,
     leases: Leases,
-    link: watch::Receiver<Link>,
+    pub(super) link: watch::Receiver<Link>,
     standing: watch::Sender<Standing>,
-    cancel: CancellationToken,
+    pub(super) cancel: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Agent {
     fn start(plane: &Plane, standing: Standing) -> Self {
+        Self::dialling(plane.target(), standing)
+    }
+
+    pub(super) fn dialling(target: Target, standing: Standing) -> Self {
         let (standing, standing_rx) = watch::channel(standing);
         let (writer, desired) = desired();
         let (leases, lease_requests) = leases();
@@ -49,7 +53,7 @@ impl Agent {
                 kubernetes_version: "v1.34.2".into(),
                 capabilities: Vec::new(),
             },
-            dialer: Dialer::new(plane.target(), standing_rx.clone()),
+            dialer: Dialer::new(target, standing_rx.clone()),
             standing: standing_rx,
             desired: writer,
             reports: reports.subscribe(),
@@ -69,7 +73,7 @@ impl Agent {
     }
 }
 
-fn enrolled(plane: &Plane) -> Standing {
+pub(super) fn enrolled(plane: &Plane) -> Standing {
     Standing::Enrolled(Arc::new(plane.ca.credentials()))
 }
 

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt as _, stream::Map};
 use jiff::Timestamp;
 use mendix_agent_proto::{
     limits,
@@ -42,7 +43,9 @@ const MAX_SECTIONS: usize = 32;
 /// Longest text of a Hello that is kept.
 const MAX_TEXT: usize = 128;
 
-type Outbound = mpsc::Sender<Result<v1::ControlMessage, Status>>;
+/// Boxed: a queue keeps room for 32 at least, in every session.
+type Outbound = mpsc::Sender<Box<Result<v1::ControlMessage, Status>>>;
+type Unboxed = fn(Box<Result<v1::ControlMessage, Status>>) -> Result<v1::ControlMessage, Status>;
 
 pub(super) struct Control {
     shared: Arc<Shared>,
@@ -56,7 +59,7 @@ impl Control {
 
 #[tonic::async_trait]
 impl ControlService for Control {
-    type SessionStream = ReceiverStream<Result<v1::ControlMessage, Status>>;
+    type SessionStream = Map<ReceiverStream<Box<Result<v1::ControlMessage, Status>>>, Unboxed>;
 
     async fn session(
         &self,
@@ -75,10 +78,11 @@ impl ControlService for Control {
             tracing::info!(uid, reason = end.as_ref().err().map(Status::message), "session ended");
             if let Err(status) = end {
                 shared.telemetry.refused(Refusal::of(&status));
-                let _ = timeout(SEND_DEADLINE, out.send(Err(status))).await;
+                let _ = timeout(SEND_DEADLINE, out.send(Box::new(Err(status)))).await;
             }
         });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        let unboxed: Unboxed = |message| *message;
+        Ok(Response::new(ReceiverStream::new(receiver).map(unboxed)))
     }
 }
 
@@ -455,7 +459,7 @@ async fn deregister(out: &Outbound, since: &str) -> Result<(), Status> {
 
 async fn send(out: &Outbound, body: v1::control_message::Body) -> Result<(), Status> {
     let message = v1::ControlMessage { body: Some(body) };
-    match timeout(SEND_DEADLINE, out.send(Ok(message))).await {
+    match timeout(SEND_DEADLINE, out.send(Box::new(Ok(message)))).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(Status::cancelled("the agent hung up")),
         Err(_) => Err(Status::deadline_exceeded("the agent does not read")),

@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Namespace, Node, Secret, ServiceAccount};
 use kube::{
     Api, Client,
-    api::{ObjectMeta, PostParams},
+    api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
 use mendix_agent::{
     channel::{self, Handles, Link, identity::Standing},
@@ -24,6 +24,7 @@ use mendix_control_plane::{
     ControlPlane, Options, Running, init, pki::ServerNames, repository::Expiry, store::RequestKind,
 };
 use mendix_test_kit::{apiserver::ApiServer, wait::eventually};
+use serde_json::{from_value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -216,6 +217,19 @@ async fn a_deleted_cluster_is_deregistered_and_its_identity_stays() {
     agent.stop().await;
 }
 
+/// A node with room, as its kubelet would report it.
+async fn a_node(admin: &Client) {
+    let nodes: Api<Node> = Api::all(admin.clone());
+    let node = json!({ "metadata": { "name": "preflight" } });
+    nodes.create(&PostParams::default(), &from_value(node).unwrap()).await.unwrap();
+    let status = json!({ "status": {
+        "conditions": [{ "type": "Ready", "status": "True", "reason": "KubeletReady" }],
+        "allocatable": { "cpu": "3860m", "memory": "12880484Ki" },
+    }});
+    let params = PatchParams::default();
+    nodes.patch_status("preflight", &params, &Patch::Merge(status)).await.unwrap();
+}
+
 #[tokio::test]
 async fn preflight_passes_with_exactly_the_rights_of_the_manifests() {
     let server = ApiServer::shared().await.unwrap();
@@ -227,6 +241,7 @@ async fn preflight_passes_with_exactly_the_rights_of_the_manifests() {
     plane.register(&cluster.uid);
     let config = plane.config("mendix-agent");
 
+    a_node(&admin).await;
     let before = preflight::run(&config, Ok(client.clone())).await;
     assert_eq!(before.worst(), Verdict::Pass, "{}", before.table());
     let agent = Agent::start(&config, &cluster);
@@ -235,6 +250,11 @@ async fn preflight_passes_with_exactly_the_rights_of_the_manifests() {
     assert_eq!(after.worst(), Verdict::Pass, "{}", after.table());
     assert!(after.checks.iter().all(|check| check.result == Verdict::Pass), "{}", after.table());
     assert!(after.table().contains("certificate accepted"), "{}", after.table());
+    let names: Vec<&str> = after.checks.iter().map(|check| check.name).collect();
+    let wanted = "configuration trust DNS private address TCP proxy TLS TLS issuer TLS name and dates \
+                  TLS pin TLS ALPN authentication stream round trip clock Kubernetes permissions \
+                  nodes CRDs";
+    assert_eq!(names.join(" "), wanted);
     agent.stop().await;
 
     let without = ServiceAccount {

@@ -4,6 +4,7 @@
 mod bundle_file;
 mod channel;
 mod failure_modes;
+mod leadership;
 mod logs;
 mod manifests;
 mod patch;

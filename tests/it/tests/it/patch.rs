@@ -2,6 +2,8 @@
 
 mod drift;
 mod killed;
+mod obstacles;
+mod webhook;
 mod world;
 
 use std::{collections::BTreeMap, time::Duration};
