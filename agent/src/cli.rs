@@ -3,16 +3,18 @@
 
 mod bundle;
 
-use std::{fmt, path::PathBuf, process::ExitCode};
+use std::{fmt, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
-    config::{Config, ConfigError, Layer, LogFormat, Sources},
-    console::{Exit, Output},
+    config::{ConfigError, Layer, Sources},
+    console::{self, Exit, Output},
     crd,
     errors::describe,
-    hardening, logs, run,
+    hardening,
+    logging::Level,
+    logs, run,
 };
 
 /// Worker threads of the runtime. The agent waits most of its life; two let a redaction and the
@@ -24,7 +26,7 @@ const WORKERS: usize = 2;
 #[command(version, about, disable_help_subcommand = true)]
 struct Cli {
     /// Configuration file; without it /etc/mendix-agent/config.yaml is read if it is there.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", env = "MENDIX_AGENT_CONFIG")]
     config: Option<PathBuf>,
     #[command(flatten)]
     layer: Layer,
@@ -50,6 +52,10 @@ enum Command {
         /// How to print it.
         #[arg(long, short, value_enum, default_value_t)]
         output: Output,
+        /// Print it again whenever it changed, looking every SECONDS (2 unless given).
+        #[arg(long, short, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+              value_parser = clap::value_parser!(u64).range(1..=3600))]
+        watch: Option<u64>,
     },
     /// Look at a release in a file, and check it, away from any cluster.
     Bundle {
@@ -61,6 +67,11 @@ enum Command {
     Logs(Logs),
     /// Print the custom resource definitions of the agent as YAML.
     Crds,
+    /// Print what a shell needs to complete this program's arguments.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -118,16 +129,20 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Command::Crds => {
             let yaml = crd::yaml().map_err(|error| Failure::new(Exit::Failed, &error))?;
-            print!("{yaml}");
-            Ok(Exit::Success)
+            show(&yaml)
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut commands(), "mendix-agent", &mut script);
+            show(&String::from_utf8_lossy(&script))
         }
         Command::Bundle { command } => command.execute(),
         Command::Run => {
             let config = sources()?.resolve()?;
             hardening::keep_memory_private().map_err(|error| Failure::new(Exit::Failed, &error))?;
-            start_logging(&config);
+            let level = Level::start(&config, cli.layer, cli.config);
             tell_panics_by_place();
-            block_on(run::run(config))
+            block_on(run::run(config, level))
         }
         Command::Preflight { output, accept_warnings } => {
             let config = sources().and_then(|sources| sources.resolve());
@@ -139,8 +154,16 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
         Command::Logs(Logs::Preview(arguments)) => {
             block_on(run::preview(sources()?.namespace()?, *arguments))
         }
-        Command::Status { output } => block_on(run::status(sources()?.namespace()?, output)),
+        Command::Status { output, watch } => {
+            let watch = watch.map(Duration::from_secs);
+            block_on(run::status(sources()?.namespace()?, output, watch))
+        }
     }
+}
+
+fn show(text: &str) -> Result<Exit, Failure> {
+    console::print(text).map_err(|error| Failure::new(Exit::Failed, &error))?;
+    Ok(Exit::Success)
 }
 
 fn block_on(command: impl Future<Output = Result<Exit, run::RunError>>) -> Result<Exit, Failure> {
@@ -157,16 +180,6 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Failed, &error))
-}
-
-fn start_logging(config: &Config) {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new(&config.log_filter))
-        .with_writer(std::io::stderr);
-    match config.log_format {
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-        LogFormat::Text => builder.init(),
-    }
 }
 
 /// The text of a panic could quote what was being worked on, such as a customer's log line. Only its

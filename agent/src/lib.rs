@@ -17,6 +17,7 @@ pub mod health;
 pub mod http;
 pub mod kubeconfig;
 pub mod leadership;
+pub mod logging;
 pub mod logs;
 pub mod metrics;
 pub mod patch;

@@ -51,6 +51,13 @@ fn page() -> String {
                 ready: true,
                 ..Default::default()
             }],
+            apps: Some(v1::AppsHealth {
+                total: 2,
+                by_state: vec![v1::AppCount { name: "Running".into(), count: 2 }],
+                by_runtime: vec![v1::AppCount { name: "10.9.1".into(), count: 2 }],
+                below_minimum: 2,
+                unknown_runtime: 0,
+            }),
             ..Default::default()
         }),
     ] {

@@ -83,6 +83,7 @@ seccompProfile: {type: RuntimeDefault}
 image: {{ include "mendix-agent.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 env:
+- {name: MENDIX_AGENT_CONFIG, value: /etc/mendix-agent/config/config.yaml}
 - {name: MENDIX_AGENT_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
 - {name: MENDIX_AGENT_SERVICE_ACCOUNT_TOKEN_FILE, value: /var/run/secrets/mendix-agent/token}
 securityContext:
@@ -90,7 +91,8 @@ securityContext:
   readOnlyRootFilesystem: true
   capabilities: {drop: [ALL]}
 volumeMounts:
-- {name: config, mountPath: /etc/mendix-agent/config.yaml, subPath: config.yaml, readOnly: true}
+# As a folder: a file by subPath would never change while the agent runs (logFilter does).
+- {name: config, mountPath: /etc/mendix-agent/config, readOnly: true}
 - {name: trust, mountPath: /etc/mendix-agent/trust, readOnly: true}
 - {name: bootstrap, mountPath: /etc/mendix-agent/bootstrap, readOnly: true}
 - {name: attestation, mountPath: /var/run/secrets/mendix-agent, readOnly: true}
