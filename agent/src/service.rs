@@ -135,7 +135,12 @@ mod tests {
     #[test]
     fn the_line_says_what_a_leader_and_a_standby_do() {
         let since = jiff::Timestamp::UNIX_EPOCH;
-        let link = Link::Connected { session_id: "s".into(), since, clock_skew_millis: 0 };
+        let link = Link::Connected {
+            session_id: "s".into(),
+            since,
+            clock_skew_millis: 0,
+            identity_conflict: None,
+        };
         assert_eq!(told(link), "Connected");
         let standby = Post::Standby { leader: Some("a_1".into()) };
         assert_eq!(what_it_does(&Tasks::default(), &standby, None), "standby, a_1 leads");

@@ -414,7 +414,11 @@ impl Dialer {
         let standing = self.standing.borrow().clone();
         match standing {
             Standing::Enrolled(credentials) => {
-                self.target.connect_for(purpose, Arc::clone(credentials.tls())).await
+                let dialled = self.target.connect_for(purpose, Arc::clone(credentials.tls())).await;
+                if let Err(DialError::Rejected { .. }) = &dialled {
+                    credentials.refuse();
+                }
+                dialled
             }
             Standing::NotEnrolled { reason } => Err(DialError::NotEnrolled { reason }),
         }

@@ -16,7 +16,12 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/metrics/page.txt");
 /// A page on which every metric has a sample.
 fn page() -> String {
     let since = jiff::Timestamp::UNIX_EPOCH;
-    let link = Link::Connected { session_id: "s".into(), since, clock_skew_millis: 0 };
+    let link = Link::Connected {
+        session_id: "s".into(),
+        since,
+        clock_skew_millis: 0,
+        identity_conflict: None,
+    };
     let (_keep, link) = watch::channel(link);
     let reports = Reports::default();
     for body in [

@@ -38,6 +38,9 @@ endpoint: {{ .Values.endpoint | quote }}
 {{- if .Values.allowPublicEndpoint }}
 allowPublicEndpoint: true
 {{- end }}
+{{- if .Values.identity.existingSecret }}
+identityDir: /etc/mendix-agent/identity
+{{- end }}
 {{- with .Values.proxy.url }}
 proxy: {{ . | quote }}
 {{- end }}
@@ -101,6 +104,9 @@ volumeMounts:
 {{- if include "mendix-agent.proxyCaConfigMap" . }}
 - {name: proxy-ca, mountPath: /etc/mendix-agent/proxy-ca, readOnly: true}
 {{- end }}
+{{- if .Values.identity.existingSecret }}
+- {name: identity, mountPath: /etc/mendix-agent/identity, readOnly: true}
+{{- end }}
 {{- if .Values.proxy.credentialsSecret }}
 - {name: proxy, mountPath: /etc/mendix-agent/proxy, readOnly: true}
 {{- end }}
@@ -118,6 +124,9 @@ volumeMounts:
 - {name: tmp, emptyDir: {medium: Memory, sizeLimit: 16Mi}}
 {{- with include "mendix-agent.proxyCaConfigMap" . }}
 - {name: proxy-ca, configMap: {name: {{ . }}}}
+{{- end }}
+{{- with .Values.identity.existingSecret }}
+- {name: identity, secret: {secretName: {{ . }}}}
 {{- end }}
 {{- with .Values.proxy.credentialsSecret }}
 - {name: proxy, secret: {secretName: {{ . }}}}

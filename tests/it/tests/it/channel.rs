@@ -56,6 +56,7 @@ impl Plane {
             trust_dir: self.running.store().trust_dir(),
             bootstrap_token_file: self.token_file(),
             service_account_token_file: None,
+            identity_dir: None,
             namespace: namespace.into(),
             listen: ([127, 0, 0, 1], 0).into(),
             log_filter: "info".into(),

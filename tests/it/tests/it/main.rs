@@ -4,6 +4,8 @@
 mod bundle_file;
 mod channel;
 mod failure_modes;
+mod health;
+mod identity;
 mod leadership;
 mod logs;
 mod manifests;

@@ -49,6 +49,7 @@ fn everything() -> Value {
         "allowPublicEndpoint": true,
         "trust": { "rootJson": ROOT, "consentKeysJson": KEYS, "channelCaPem": CA },
         "bootstrap": { "token": "once" },
+        "identity": { "existingSecret": "identity-of-cert-manager" },
         "proxy": {
             "url": "https://proxy.example:3128",
             "noProxy": [".svc", "10.0.0.0/8"],
