@@ -1,7 +1,9 @@
 //! The command line: parse, set up what every command needs, run one, turn its end into an exit
 //! code.
 
+mod audit;
 mod bundle;
+mod consent;
 
 use std::{fmt, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -9,7 +11,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     config::{ConfigError, Layer, Sources},
-    console::{self, Exit, Output},
+    console::{self, Exit, Output, ShowError},
     crd,
     errors::describe,
     hardening,
@@ -57,6 +59,12 @@ enum Command {
               value_parser = clap::value_parser!(u64).range(1..=3600))]
         watch: Option<u64>,
     },
+    /// What the audit log of this cluster says, and whether it was tampered with.
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// What each support ticket allows, and why not; grants and leases, checked offline.
+    #[command(subcommand)]
+    Consent(consent::Command),
     /// Look at a release in a file, and check it, away from any cluster.
     Bundle {
         #[command(subcommand)]
@@ -100,6 +108,12 @@ impl fmt::Display for Failure {
 impl Failure {
     fn new(exit: Exit, error: &(dyn std::error::Error + 'static)) -> Self {
         Self { exit, message: describe(error) }
+    }
+}
+
+impl From<ShowError> for Failure {
+    fn from(error: ShowError) -> Self {
+        Self::new(Exit::Failed, &error)
     }
 }
 
@@ -158,20 +172,30 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
             let watch = watch.map(Duration::from_secs);
             block_on(run::status(sources()?.namespace()?, output, watch))
         }
+        Command::Audit(command) => command.run(|| Ok(sources()?.namespace()?)),
+        Command::Consent(command) => command.run(|| Ok(sources()?.namespace()?)),
+    }
+}
+
+impl From<run::RunError> for Failure {
+    fn from(error: run::RunError) -> Self {
+        Self::new(error.exit(), &error)
     }
 }
 
 fn show(text: &str) -> Result<Exit, Failure> {
-    console::print(text).map_err(|error| Failure::new(Exit::Failed, &error))?;
+    console::print(text)?;
     Ok(Exit::Success)
 }
 
-fn block_on(command: impl Future<Output = Result<Exit, run::RunError>>) -> Result<Exit, Failure> {
+fn block_on<E: Into<Failure>>(
+    command: impl Future<Output = Result<Exit, E>>,
+) -> Result<Exit, Failure> {
     let runtime = runtime()?;
     let result = runtime.block_on(command);
     // What a second signal left behind is not waited for.
     runtime.shutdown_background();
-    result.map_err(|error| Failure::new(error.exit(), &error))
+    result.map_err(Into::into)
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {

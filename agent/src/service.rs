@@ -128,7 +128,8 @@ mod tests {
     fn told(link: Link) -> String {
         let (_keep, link) = watch::channel(link);
         let (reports, tasks) = (Reports::default(), Tasks::default());
-        let work = Work { epoch: 1, link, reports, tasks };
+        let (audit, _) = crate::audit::tests::audit(&Default::default());
+        let work = Work { epoch: 1, link, reports, audit, tasks };
         what_it_does(&Tasks::default(), &Post::Standby { leader: None }, Some(&work))
     }
 

@@ -68,9 +68,7 @@ impl Command {
 }
 
 fn print(view: &ReleaseView, output: Output, now: Timestamp) -> Result<Exit, Failure> {
-    output
-        .show(view, || exported::table(view, now))
-        .map_err(|error| Failure::new(Exit::Failed, &error))?;
+    output.show(view, || exported::table(view, now))?;
     Ok(if view.problems.is_empty() { Exit::Success } else { Exit::NotVerified })
 }
 

@@ -73,7 +73,9 @@ fn page() -> String {
     let mut supervisor = Supervisor::new(CancellationToken::new());
     supervisor.spawn("patch", |_| std::future::pending::<Result<(), std::io::Error>>());
     let tasks = supervisor.tasks();
-    let work = Work { epoch: 7, link, reports, tasks: tasks.clone() };
+    let (audit, _) = crate::audit::tests::audit(&Default::default());
+    audit.count_refusal("NoGrant");
+    let work = Work { epoch: 7, link, reports, audit, tasks: tasks.clone() };
     let (_keep, work) = watch::channel(Some(work));
     Metrics::new(work, tasks, "1.2.3").encode().unwrap()
 }
