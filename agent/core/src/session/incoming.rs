@@ -56,6 +56,7 @@ impl Session {
                     step.actions.push(Action::Lease(lease.envelope));
                 }
             }
+            Some(Body::AuditCheckpointAck(ack)) => step.actions.push(Action::AuditAck(ack)),
             Some(Body::Drain(drain)) => self.drained(drain, step),
             None => {
                 self.intake.unknown_message();
@@ -104,6 +105,7 @@ impl Session {
         self.publish(link, step);
         self.outbox.begin_session();
         self.send_reports(step);
+        self.send_checkpoint(step);
     }
 
     /// Tells of a skew that is another than the one told last.
@@ -207,10 +209,11 @@ fn tuned(
     (least, most): (Duration, Duration),
     default: Duration,
 ) -> Duration {
-    // Negative and overlong ones don't convert: the nearer bound is meant.
-    said.map_or(default, |said| match Duration::try_from(said) {
-        Ok(said) => said.clamp(least, most),
-        Err(_) if said.seconds < 0 || said.nanos < 0 => least,
-        Err(_) => most,
+    said.map_or(default, |said| {
+        // Not by the conversion of prost, which overflows on the most negative of seconds.
+        let nanos = i128::from(said.seconds) * 1_000_000_000 + i128::from(said.nanos);
+        let nanos = u128::try_from(nanos).unwrap_or(0);
+        let seconds = u64::try_from(nanos / 1_000_000_000).unwrap_or(u64::MAX);
+        Duration::new(seconds, (nanos % 1_000_000_000) as u32).clamp(least, most)
     })
 }

@@ -67,8 +67,10 @@ fn portal_exit(error: &PortalError) -> Exit {
     match error {
         PortalError::Store(error) => store_exit(error),
         PortalError::Grant(_) => Exit::Refused,
+        PortalError::Publish(error) => repository_exit(error),
         PortalError::Key { .. }
         | PortalError::NoRandomness { .. }
+        | PortalError::Pins(_)
         | PortalError::TicketKey { .. } => Exit::Failed,
     }
 }
@@ -161,7 +163,10 @@ impl From<OpenError> for Failure {
             OpenError::Store(error) => store_exit(error),
             OpenError::Portal(error) => portal_exit(error),
             OpenError::NotFinished { .. } => Exit::Refused,
-            OpenError::Digest(_) | OpenError::Seal(_) | OpenError::Archive(_) => Exit::Failed,
+            OpenError::Digest(_)
+            | OpenError::Seal(_)
+            | OpenError::Manifest { .. }
+            | OpenError::Archive(_) => Exit::Failed,
         };
         Self::new(exit, error)
     }

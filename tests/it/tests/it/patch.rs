@@ -3,6 +3,7 @@
 mod drift;
 mod fencing;
 mod killed;
+mod model;
 mod obstacles;
 mod webhook;
 mod world;
