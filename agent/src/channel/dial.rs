@@ -110,7 +110,7 @@ impl Target {
         let server_name = ServerName::try_from(host.clone())
             .map_err(|_| refuse("its host is neither a DNS name nor an IP address"))?;
         let port = endpoint.port_or_known_default().unwrap_or(443);
-        let network = Arc::new(System);
+        let network = Arc::new(System::default());
         Ok(Self {
             host,
             port,

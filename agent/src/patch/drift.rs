@@ -289,6 +289,7 @@ impl Drift {
             found_at: Some(found_at),
             corrected_at: Some(Timestamp::now()),
         };
+        self.driver.reporter.corrected(&drift.object, &drift.fields, &drift.claimed_by);
         if let Err(error) = self.tell(managed, &drift, &fight).await {
             tracing::warn!(error = error.line(), "drift was corrected and can't be recorded");
         }

@@ -16,6 +16,7 @@ mod ca;
 mod cluster;
 mod failure;
 mod output;
+mod portal;
 mod release;
 mod serve;
 mod snapshot;
@@ -64,6 +65,9 @@ enum Command {
     /// Support tickets and the customer's consent.
     #[command(subcommand)]
     Ticket(ticket::Command),
+    /// Keys of the support portal.
+    #[command(subcommand)]
+    Portal(portal::Command),
     /// Log snapshots: request, list, open.
     #[command(subcommand)]
     Snapshot(snapshot::Command),
@@ -112,6 +116,7 @@ async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Agents(agents) => agents.run(&store, output).await,
         Command::Release(command) => command.run(&store, output).await,
         Command::Ticket(command) => command.run(&store, output),
+        Command::Portal(command) => command.run(&store, output).await,
         Command::Snapshot(command) => command.run(&store, output),
     }
 }

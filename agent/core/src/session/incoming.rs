@@ -56,6 +56,7 @@ impl Session {
                     step.actions.push(Action::Lease(lease.envelope));
                 }
             }
+            Some(Body::AuditCheckpointAck(ack)) => step.actions.push(Action::AuditAck(ack)),
             Some(Body::Drain(drain)) => self.drained(drain, step),
             None => {
                 self.intake.unknown_message();
@@ -104,6 +105,7 @@ impl Session {
         self.publish(link, step);
         self.outbox.begin_session();
         self.send_reports(step);
+        self.send_checkpoint(step);
     }
 
     /// Tells of a skew that is another than the one told last.

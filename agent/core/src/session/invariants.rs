@@ -196,7 +196,7 @@ impl World {
                 assert_ne!(self.link.as_ref(), Some(&link), "7");
                 self.link = Some(link);
             }
-            Action::Lease(_) | Action::Note(_) => {}
+            Action::Lease(_) | Action::AuditAck(_) | Action::Note(_) => {}
         }
     }
 

@@ -503,6 +503,33 @@ fn shutdown_ends_everything_for_good() {
 }
 
 #[test]
+fn the_end_of_the_audit_log_is_told_on_each_session_and_the_answer_handed_on() {
+    let told = |actions: &[Action]| {
+        let checkpoints = sent(actions).into_iter().filter_map(|body| match body {
+            Up::AuditCheckpoint(checkpoint) => Some(checkpoint.sequence),
+            _ => None,
+        });
+        checkpoints.collect::<Vec<_>>()
+    };
+    let checkpoint =
+        |sequence| Event::AuditCheckpoint(v1::AuditCheckpoint { sequence, ..Default::default() });
+    let mut story = Story::new();
+    assert_eq!(told(story.tell(checkpoint(1))), [0; 0], "there is no session yet");
+    story.tell(checkpoint(2));
+    let (stream, _) = story.dial();
+    story.tell(Event::Dialled(stream));
+    assert_eq!(told(story.say(stream, welcome())), [2]);
+    assert_eq!(told(story.tell(checkpoint(3))), [3]);
+    let ack = v1::AuditCheckpointAck { sequence: 3, chain_sha256: vec![1; 32] };
+    let actions = story.say(stream, Down::AuditCheckpointAck(ack.clone()));
+    assert!(actions.contains(&Action::AuditAck(ack)));
+    story.lose(stream);
+    let (stream, _) = story.dial();
+    story.tell(Event::Dialled(stream));
+    assert_eq!(told(story.say(stream, welcome())), [3]);
+}
+
+#[test]
 fn a_dial_that_comes_too_early_after_a_drain_is_repeated_within_the_spread() {
     let mut story = Story::new();
     let live = story.connect();

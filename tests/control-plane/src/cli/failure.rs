@@ -67,8 +67,10 @@ fn portal_exit(error: &PortalError) -> Exit {
     match error {
         PortalError::Store(error) => store_exit(error),
         PortalError::Grant(_) => Exit::Refused,
+        PortalError::Publish(error) => repository_exit(error),
         PortalError::Key { .. }
         | PortalError::NoRandomness { .. }
+        | PortalError::Pins(_)
         | PortalError::TicketKey { .. } => Exit::Failed,
     }
 }

@@ -266,13 +266,7 @@ impl Session {
             Some(Body::Heartbeat(heartbeat)) => self.heartbeat(&heartbeat).await,
             Some(Body::Report(report)) => self.report(report).await,
             Some(Body::LeaseRequest(request)) => self.lease(request).await,
-            Some(Body::AuditCheckpoint(checkpoint)) => {
-                let chain = hex::encode(checkpoint.chain_sha256.get(..32).unwrap_or_default());
-                self.shared.observe(self.peer.uid(), |agent, _| {
-                    agent.audit_checkpoint = Some((checkpoint.sequence, chain));
-                });
-                Ok(())
-            }
+            Some(Body::AuditCheckpoint(checkpoint)) => self.audit(&checkpoint).await,
             Some(Body::Hello(_)) => Err(Status::invalid_argument("a second Hello")),
             // From a newer agent; there is nothing to answer.
             None => {
@@ -309,6 +303,29 @@ impl Session {
         }
         let ack = v1::ReportAck { section: report.section, revision: report.revision };
         self.send(v1::control_message::Body::ReportAck(ack)).await
+    }
+
+    /// Says what is held of the audit log, once that is on disk: the agent drops what it has.
+    async fn audit(&self, told: &v1::AuditCheckpoint) -> Result<(), Status> {
+        if told.chain_sha256.len() != 32 || !matches!(told.after_chain_sha256.len(), 0 | 32) {
+            return Err(Status::invalid_argument("an audit checkpoint has hashes of 32 bytes"));
+        }
+        let uid = self.peer.uid();
+        let (answer, alarm) = self.shared.observe(uid, |agent, _| {
+            let before = agent.audit.alarm.clone();
+            agent.audit.take(told, Timestamp::now());
+            let alarm = agent.audit.alarm.clone().filter(|alarm| before.as_ref() != Some(alarm));
+            (agent.audit.answer(), alarm)
+        });
+        if let Some(alarm) = alarm {
+            tracing::error!(uid, ?alarm, "the audit log of a cluster was rewound");
+        }
+        let worker = self.shared.clone();
+        blocking(move || worker.flush_agents()).await?;
+        match answer {
+            Some(ack) => self.send(v1::control_message::Body::AuditCheckpointAck(ack)).await,
+            None => Ok(()),
+        }
     }
 
     /// A lease while the ticket is active; silence otherwise.

@@ -65,6 +65,9 @@ pub struct ClusterRecord {
     pub recoveries: u32,
     /// The release it should run.
     pub release: Revised<Option<ReleaseWish>>,
+    /// Sequence of the portal's keys that its agent is to look for; 0: those it is installed with.
+    #[serde(default)]
+    pub consent_keys_sequence: u64,
     /// Its support tickets, in the order in which they were opened.
     pub tickets: Revised<Vec<TicketRecord>>,
     /// One-off requests without outcome.
@@ -190,7 +193,8 @@ impl ClusterRecord {
     }
 
     fn sections(&self) -> Vec<v1::DesiredSection> {
-        vec![self.release_section(), tickets::section(&self.tickets), self.requests_section()]
+        let tickets = tickets::section(&self.tickets, self.consent_keys_sequence);
+        vec![self.release_section(), tickets, self.requests_section()]
     }
 
     fn release_section(&self) -> v1::DesiredSection {
@@ -300,6 +304,7 @@ impl Store {
             issued: Vec::new(),
             recoveries: 0,
             release: Revised::first(None),
+            consent_keys_sequence: 0,
             tickets: Revised::first(Vec::new()),
             requests: Revised::first(Vec::new()),
             done: Vec::new(),
@@ -465,6 +470,18 @@ impl Store {
         }
         self.step_change(&lock)?;
         Ok(changed)
+    }
+
+    /// Tells all clusters to look for the portal's keys of this sequence.
+    pub(crate) fn hint_consent_keys(&self, sequence: u64) -> Result<(), StoreError> {
+        for cluster in self.clusters()?.into_iter().filter(|cluster| cluster.deleted_at.is_none()) {
+            self.change_desired(&cluster.uid, |cluster| {
+                cluster.tickets.revise();
+                cluster.consent_keys_sequence = sequence;
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     /// Places a request; it stays until the agent reports its outcome.

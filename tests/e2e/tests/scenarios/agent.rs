@@ -112,7 +112,8 @@ impl Agent {
 
 async fn give_up_lease(kubeconfig: &Path) -> Result<()> {
     let kubeconfig = Kubeconfig::read_from(kubeconfig).context("read the kubeconfig")?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default());
+    let options = KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options);
     let client = Client::try_from(config.await.context("use the kubeconfig")?)?;
     let leases: Api<Lease> = Api::namespaced(client, NAMESPACE);
     let Some(mut lease) = leases.get_opt(NAMESPACE).await.context("get the Lease")? else {

@@ -1,6 +1,8 @@
 //! Log snapshots from the ticket to the opened archive: real API server with the agent's own
 //! rights, real control plane, real TLS; only the kubelet behind the API server is ours.
 
+mod consent;
+mod faults;
 mod kubelet;
 mod plain;
 mod preview;
@@ -31,7 +33,10 @@ const SECRETS: [&str; 3] =
 
 /// A component with one pod whose log holds secrets, and a customer's pod that wears its label.
 async fn noisy_world() -> World {
-    let world = Box::pin(World::new()).await;
+    noisy(Box::pin(World::new()).await).await
+}
+
+async fn noisy(world: World) -> World {
     Box::pin(world.pod("noisy-1-abc", true, json!({}))).await;
     Box::pin(world.pod("shop-1-xyz", false, json!({}))).await;
     let text = lines(

@@ -10,4 +10,5 @@ mod leadership;
 mod logs;
 mod manifests;
 mod patch;
+mod proxy;
 mod rights;

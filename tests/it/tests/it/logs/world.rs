@@ -14,6 +14,7 @@ use kube::{
     api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams},
 };
 use mendix_agent::{
+    audit::Audit,
     channel,
     cluster::Cluster,
     config::{Config, LogFormat, Route},
@@ -22,6 +23,7 @@ use mendix_agent::{
         managed_component::ManagedComponent, support_ticket::SupportTicket,
     },
     logs,
+    patch::{portal_keys, trust::ReleaseTrust},
     requests::RequestOutcomes,
 };
 use mendix_control_plane::{
@@ -29,7 +31,10 @@ use mendix_control_plane::{
     pki::ServerNames,
     portal::{GrantTerms, NewTicket, open_ticket},
     repository::Expiry,
-    store::{DoneRequest, RequestKind, RequestRecord, TicketOrigin, TicketRecord, TicketSeverity},
+    store::{
+        ClusterRecord, DoneRequest, RequestKind, RequestRecord, TicketOrigin, TicketRecord,
+        TicketSeverity,
+    },
 };
 use mendix_test_kit::{
     apiserver::{ApiServer, ApiServerOptions},
@@ -39,7 +44,10 @@ use mendix_test_kit::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::{sync::OnceCell, task::JoinSet};
+use tokio::{
+    sync::{OnceCell, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::kubelet::Kubelet;
@@ -64,6 +72,8 @@ pub(crate) struct World {
     pub(crate) proxy: Arc<FaultProxy>,
     replica_set: ReplicaSet,
     agent: Option<Agent>,
+    /// The running agent's, or the last one's.
+    pub(crate) audit: Option<Audit>,
 }
 
 struct Agent {
@@ -90,6 +100,11 @@ where
 impl World {
     /// Without the agent: see [`World::start_agent`].
     pub(crate) async fn new() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    /// The same with a control plane of these options.
+    pub(crate) async fn with(options: Options) -> Self {
         // With RUST_LOG the agent's and the control plane's log show in a failed test's output.
         let _already_set = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
@@ -163,7 +178,7 @@ impl World {
             mendix_control_plane::init(&dir.path().join("plane"), &names, Expiry::default())
                 .await
                 .unwrap();
-        let plane = ControlPlane::start(store, Options::default()).await.unwrap();
+        let plane = ControlPlane::start(store, options).await.unwrap();
         let proxy = Arc::new(FaultProxy::start(plane.address()).await.unwrap());
         let uid = Cluster::connect(admin.clone(), agent_namespace.clone()).await.unwrap().uid;
         let token = plane.store().register_cluster(&uid, "stable").unwrap();
@@ -180,6 +195,7 @@ impl World {
             proxy,
             replica_set,
             agent: None,
+            audit: None,
         };
         world.set_policy(json!({ "mode": "WithConsent" })).await;
         world
@@ -204,7 +220,9 @@ impl World {
             log_format: LogFormat::Text,
         };
         let (handles, worker) = channel::open(&config, &cluster).unwrap();
-        let trust = logs::read_trust(&config.trust_dir).await.unwrap();
+        let audit = Audit::new(&cluster, handles.checkpoints.clone());
+        let (found, keys) = watch::channel(None);
+        let portal = logs::Portal { trust_dir: config.trust_dir.clone(), found: keys };
         let outcomes =
             RequestOutcomes::new(handles.desired.requests.clone(), handles.reports.clone());
         let shutdown = CancellationToken::new();
@@ -213,8 +231,24 @@ impl World {
         tasks.spawn(async move { worker.run(token).await.unwrap() });
         tasks.spawn(outcomes.clone().run(shutdown.clone()));
         let token = shutdown.clone();
+        let (recorded, of_audit) = (audit.clone(), handles.clone());
+        let until = shutdown.clone();
         tasks.spawn(async move {
-            logs::run(cluster, handles, trust, outcomes, token).await.unwrap();
+            mendix_agent::audit::run(recorded, of_audit, until).await.unwrap();
+        });
+        // What the patch path does beside its releases.
+        let (dialled, until, own) = (handles.clone(), shutdown.clone(), cluster.clone());
+        tasks.spawn(async move {
+            let trust = ReleaseTrust::load(&own, &config.trust_dir).await.unwrap();
+            let trust = tokio::sync::Mutex::new(trust);
+            tokio::select! {
+                () = until.cancelled() => {}
+                () = portal_keys::follow(&own, &dialled, &trust, &found) => {}
+            }
+        });
+        self.audit = Some(audit.clone());
+        tasks.spawn(async move {
+            logs::run(cluster, handles, portal, outcomes, audit, token).await.unwrap();
         });
         self.agent = Some(Agent { shutdown, tasks });
     }
@@ -341,6 +375,34 @@ impl World {
         let kind =
             RequestKind::Snapshot { ticket_id: ticket.ticket_id.clone(), components: vec![] };
         self.plane.store().place_request(&self.uid, kind).unwrap()
+    }
+
+    /// Changes what the control plane holds of the cluster behind the portal's back, as one could that
+    /// is in other hands. The agent hears of it at once.
+    pub(crate) fn rewrite(&self, change: impl FnOnce(&mut ClusterRecord)) {
+        let dir = self.plane.store().dir();
+        {
+            let lock = std::fs::File::open(dir.join("lock")).unwrap();
+            lock.lock().unwrap();
+            let path = dir.join("clusters").join(format!("{}.json", self.uid));
+            let mut cluster: ClusterRecord =
+                serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            change(&mut cluster);
+            std::fs::write(&path, serde_json::to_vec(&cluster).unwrap()).unwrap();
+            // What the server polls.
+            let change: u64 =
+                serde_json::from_slice(&std::fs::read(dir.join("change")).unwrap()).unwrap();
+            std::fs::write(dir.join("change"), (change + 1).to_string()).unwrap();
+        }
+    }
+
+    /// [`World::rewrite`] of one ticket.
+    pub(crate) fn smuggle(&self, ticket_id: &str, change: impl FnOnce(&mut TicketRecord)) {
+        self.rewrite(|cluster| {
+            cluster.tickets.revision += 1;
+            let mut tickets = cluster.tickets.value.iter_mut();
+            change(tickets.find(|ticket| ticket.ticket_id == ticket_id).unwrap());
+        });
     }
 
     /// The outcome that the agent reported for a request.
