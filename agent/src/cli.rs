@@ -1,7 +1,9 @@
 //! The command line: parse, set up what every command needs, run one, turn its end into an exit
 //! code.
 
+mod audit;
 mod bundle;
+mod consent;
 
 use std::{fmt, path::PathBuf, process::ExitCode};
 
@@ -48,6 +50,12 @@ enum Command {
         #[arg(long, short, value_enum, default_value_t)]
         output: Output,
     },
+    /// What the audit log of this cluster says, and whether it was tampered with.
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// What each support ticket allows, and why not; grants and leases, checked offline.
+    #[command(subcommand)]
+    Consent(consent::Command),
     /// Look at a release in a file, and check it, away from any cluster.
     Bundle {
         #[command(subcommand)]
@@ -129,15 +137,25 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
             block_on(run::preview(sources()?.namespace()?, *arguments))
         }
         Command::Status { output } => block_on(run::status(sources()?.namespace()?, output)),
+        Command::Audit(command) => command.run(|| Ok(sources()?.namespace()?)),
+        Command::Consent(command) => command.run(|| Ok(sources()?.namespace()?)),
     }
 }
 
-fn block_on(command: impl Future<Output = Result<Exit, run::RunError>>) -> Result<Exit, Failure> {
+impl From<run::RunError> for Failure {
+    fn from(error: run::RunError) -> Self {
+        Self::new(error.exit(), &error)
+    }
+}
+
+fn block_on<E: Into<Failure>>(
+    command: impl Future<Output = Result<Exit, E>>,
+) -> Result<Exit, Failure> {
     let runtime = runtime()?;
     let result = runtime.block_on(command);
     // What a second signal left behind is not waited for.
     runtime.shutdown_background();
-    result.map_err(|error| Failure::new(error.exit(), &error))
+    result.map_err(Into::into)
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {

@@ -21,6 +21,8 @@ pub enum Exit {
     Warned,
     /// 11: a preflight check failed.
     PreflightFailed,
+    /// 12: what was to be verified is not in order.
+    NotSound,
 }
 
 impl From<Exit> for ExitCode {
@@ -33,6 +35,7 @@ impl From<Exit> for ExitCode {
             Exit::NotVerified => 5,
             Exit::Warned => 10,
             Exit::PreflightFailed => 11,
+            Exit::NotSound => 12,
         })
     }
 }

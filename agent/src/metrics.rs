@@ -17,6 +17,7 @@ use prometheus_client::{
 use tokio::sync::watch;
 
 use crate::{
+    audit::Audit,
     channel::{Link, Reports},
     supervise::Tasks,
 };
@@ -30,6 +31,8 @@ pub struct Work {
     pub link: watch::Receiver<Link>,
     /// What the control plane is told.
     pub reports: Reports,
+    /// The audit log.
+    pub audit: Audit,
     /// The term's tasks.
     pub tasks: Tasks,
 }
@@ -100,6 +103,19 @@ impl Collector for Observed {
         let Some(work) = work else { return Ok(()) };
         let epoch = i64::try_from(work.epoch).unwrap_or(i64::MAX);
         page.gauges("lease_epoch", "Fencing epoch of this leader", [(vec![], epoch)])?;
+        if let Link::Connected { clock_skew_millis, identity_conflict, .. } = &*work.link.borrow() {
+            page.gauges(
+                "clock_skew_milliseconds",
+                "The control plane's clock minus this node's",
+                [(vec![], *clock_skew_millis)],
+            )?;
+            page.gauges(
+                "identity_conflict",
+                "Whether another process used this cluster's identity within the last day",
+                [(vec![], i64::from(identity_conflict.is_some()))],
+            )?;
+        }
+        audit(page, &work.audit)?;
         let reports = work.reports.subscribe();
         for body in reports.borrow().values() {
             match body {
@@ -112,6 +128,35 @@ impl Collector for Observed {
         }
         Ok(())
     }
+}
+
+fn audit(page: &mut Page<'_, '_>, audit: &Audit) -> fmt::Result {
+    let figures = audit.figures();
+    page.counters(
+        "log_refusals",
+        "Log snapshots that were refused, or ended because consent did, by reason code",
+        figures.refusals.iter().map(|(code, count)| (vec![("reason", code.clone())], *count)),
+    )?;
+    page.gauges(
+        "audit_sequence",
+        "Number of the newest record of the audit log",
+        [(vec![], integer(figures.records))],
+    )?;
+    page.gauges(
+        "audit_acknowledged_sequence",
+        "Newest record of the audit log that the control plane holds a checkpoint of",
+        [(vec![], integer(figures.acknowledged))],
+    )?;
+    page.gauges(
+        "audit_waiting",
+        "Decisions that wait to be written to the audit log",
+        [(vec![], integer(figures.waiting as u64))],
+    )?;
+    page.counters(
+        "audit_lost",
+        "Decisions that could not be written to the audit log and were given up",
+        [(vec![], figures.lost)],
+    )
 }
 
 fn release_run(page: &mut Page<'_, '_>, report: &v1::ReleaseRunReport) -> fmt::Result {
@@ -264,10 +309,13 @@ mod tests {
         let metrics = Metrics::new(seen, Tasks::default(), "1.2.3");
         let page = metrics.encode().unwrap();
         assert!(page.contains("mendix_agent_leader 0"), "{page}");
+        let (audit, _) = crate::audit::tests::audit(&Default::default());
+        audit.count_refusal("NoGrant");
         work.send_replace(Some(Work {
             epoch: 7,
             link: receiver,
             reports: reports.clone(),
+            audit,
             tasks: Tasks::default(),
         }));
         let page = metrics.encode().unwrap();
@@ -277,6 +325,7 @@ mod tests {
             session_id: "s".into(),
             since: jiff::Timestamp::UNIX_EPOCH,
             clock_skew_millis: 0,
+            identity_conflict: None,
         });
         reports.publish(Body::Components(v1::ComponentsReport {
             components: vec![v1::ComponentState {
@@ -301,8 +350,12 @@ mod tests {
             "mendix_agent_leader 1",
             "mendix_agent_lease_epoch 7",
             "mendix_agent_session_up 1",
+            "mendix_agent_clock_skew_milliseconds 0",
+            "mendix_agent_identity_conflict 0",
             "mendix_agent_component_ready{component=\"mendix-operator\",version=\"2.1\"} 1",
             "mendix_agent_drift_corrected_total{component=\"mendix-operator\"} 3",
+            "mendix_agent_log_refusals_total{reason=\"NoGrant\"} 1",
+            "mendix_agent_audit_lost_total 0",
         ] {
             assert!(page.contains(line), "{line} is missing in\n{page}");
         }

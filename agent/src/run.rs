@@ -21,7 +21,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    agent_status,
+    agent_status, audit,
+    audit::Audit,
     channel::{self, identity::Standing},
     cluster::{Cluster, ClusterError, Site},
     config::{Config, ConfigError},
@@ -90,7 +91,7 @@ impl RunError {
     }
 }
 
-async fn client() -> Result<Client, RunError> {
+pub(crate) async fn client() -> Result<Client, RunError> {
     let config = kubeconfig::infer().await.map_err(RunError::Kubeconfig)?;
     Client::try_from(config).map_err(RunError::Client)
 }
@@ -220,13 +221,15 @@ impl Replica {
             }
         };
         if let Some((handles, worker)) = opened {
+            let audit = Audit::new(&cluster, handles.checkpoints.clone());
             self.work.send_replace(Some(Work {
                 epoch: term.epoch(),
                 link: handles.link.clone(),
                 reports: handles.reports.clone(),
+                audit: audit.clone(),
                 tasks: supervisor.tasks(),
             }));
-            start(&mut supervisor, self.config.clone(), cluster, handles, worker);
+            start(&mut supervisor, self.config.clone(), cluster, handles, worker, audit);
         }
         let signal = tokio::select! {
             () = term.over().cancelled() => None,
@@ -269,6 +272,7 @@ fn start(
     cluster: Cluster,
     handles: channel::Handles,
     worker: channel::Worker,
+    audit: Audit,
 ) {
     supervisor.spawn("channel", move |token| {
         let worker = worker.clone();
@@ -291,18 +295,23 @@ fn start(
             Standing::NotEnrolled { .. } => String::new(),
         }),
     };
-    let path = (cluster.clone(), config.trust_dir.clone(), handles.clone(), outcomes.clone());
-    supervisor.spawn("patch", move |token| {
-        let (cluster, trust_dir, handles, outcomes) = path.clone();
-        patch::run(cluster, trust_dir, identity.clone(), handles, outcomes, token)
+    let kept = (audit.clone(), handles.clone());
+    supervisor.spawn("audit", move |token| {
+        let (audit, handles) = kept.clone();
+        audit::run(audit, handles, token)
     });
-    let path = (cluster.clone(), config.trust_dir.clone(), handles.clone(), outcomes);
+    let (portal_keys, found) = watch::channel(None);
+    let roots = patch::Roots { trust_dir: config.trust_dir.clone(), portal_keys };
+    let path = (cluster.clone(), handles.clone(), outcomes.clone(), audit.clone());
+    supervisor.spawn("patch", move |token| {
+        let (cluster, handles, outcomes, audit) = path.clone();
+        patch::run(cluster, roots.clone(), identity.clone(), handles, outcomes, audit, token)
+    });
+    let portal = logs::Portal { trust_dir: config.trust_dir.clone(), found };
+    let path = (cluster.clone(), handles.clone(), outcomes, audit);
     supervisor.spawn("logs", move |token| {
-        let (cluster, trust_dir, handles, outcomes) = path.clone();
-        async move {
-            let trust = logs::read_trust(&trust_dir).await?;
-            logs::run(cluster, handles, trust, outcomes, token).await
-        }
+        let (cluster, handles, outcomes, audit) = path.clone();
+        logs::run(cluster, handles, portal.clone(), outcomes, audit, token)
     });
     let (health_cluster, reports) = (cluster.clone(), handles.reports.clone());
     supervisor

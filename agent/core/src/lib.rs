@@ -10,9 +10,11 @@
 //! | channel | [`session`] |
 //! | health | [`health`] |
 //! | patch bundles | [`bundle`] |
+//! | all | [`audit`] |
 //! | log snapshots | [`envelope`] → [`consent`] → [`masked`], [`redact`] → [`archive`] → [`seal`] → [`transfer`] |
 
 pub mod archive;
+pub mod audit;
 pub mod bundle;
 pub mod consent;
 pub mod envelope;

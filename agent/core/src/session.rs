@@ -41,7 +41,7 @@ pub use self::{
     address::{AddressPolicy, AddressRefused, alternate},
     backoff::{Backoff, STABLE_AFTER, Schedule},
     desired::Update,
-    link::Link,
+    link::{Link, SKEW_BOUND, SKEW_STEP},
     no_proxy::NoProxy,
     outbox::TooLarge,
     renewal::renew_at,
@@ -108,6 +108,8 @@ pub enum Event {
     Report(v1::Section, v1::report::Body),
     /// Ask for a proof that a ticket is active. Dropped while there is no session: its nonce ages.
     LeaseRequest(v1::LeaseRequest),
+    /// The audit log ends here now; sent again on each new session.
+    AuditCheckpoint(v1::AuditCheckpoint),
     /// There is a new client certificate: use it from the next moment on.
     NewIdentity,
     /// End all streams, and do nothing any more.
@@ -138,6 +140,8 @@ pub enum Action {
     VoidConsent,
     /// Hand a lease envelope on.
     Lease(Vec<u8>),
+    /// Hand on what the control plane holds of the audit log.
+    AuditAck(v1::AuditCheckpointAck),
     /// The state of the session changed.
     Publish(Link),
     /// Something for the log.
@@ -202,6 +206,8 @@ pub struct Session {
     deregistered: bool,
     ended: bool,
     streams: u64,
+    /// Where the audit log ends.
+    checkpoint: Option<v1::AuditCheckpoint>,
     /// What was last reported as not taken.
     not_taken: Option<v1::UnsupportedReport>,
 }
@@ -252,6 +258,7 @@ impl Session {
             deregistered: false,
             ended: false,
             streams: 0,
+            checkpoint: None,
             not_taken: None,
         }
     }
@@ -293,6 +300,10 @@ impl Session {
                 }
                 None => step.note(Note::LeaseRequestDropped),
             },
+            Event::AuditCheckpoint(checkpoint) => {
+                self.checkpoint = Some(checkpoint);
+                self.send_checkpoint(&mut step);
+            }
             Event::NewIdentity => self.new_identity(now.monotonic),
             Event::Shutdown => {
                 self.close_all(CloseReason::Shutdown, &mut step);
@@ -478,6 +489,13 @@ impl Session {
             step.note(Note::ReportTooLarge(refused));
         }
         self.send_reports(step);
+    }
+
+    fn send_checkpoint(&self, step: &mut Step<'_>) {
+        if let (Some(live), Some(checkpoint)) = (&self.live, &self.checkpoint) {
+            let body = v1::agent_message::Body::AuditCheckpoint(checkpoint.clone());
+            step.send(live.stream, body);
+        }
     }
 
     fn send_reports(&mut self, step: &mut Step<'_>) {

@@ -53,6 +53,10 @@ pub struct Wiring {
     pub lease_requests: mpsc::Receiver<v1::LeaseRequest>,
     /// Where leases go.
     pub envelopes: broadcast::Sender<Vec<u8>>,
+    /// Where the audit log ends.
+    pub checkpoints: watch::Receiver<Option<v1::AuditCheckpoint>>,
+    /// Where goes what the control plane holds of it.
+    pub audit_acks: watch::Sender<Option<v1::AuditCheckpointAck>>,
     /// Where the state of the session goes.
     pub link: watch::Sender<Link>,
     /// Source of jitter, uniform over all of `u64`.
@@ -73,6 +77,7 @@ pub async fn run(wiring: &mut Wiring, cancel: CancellationToken) {
         dialer: wiring.dialer.clone(),
         desired: wiring.desired.clone(),
         envelopes: wiring.envelopes.clone(),
+        audit_acks: wiring.audit_acks.clone(),
         link: wiring.link.clone(),
         random: wiring.random.clone(),
         events,
@@ -96,6 +101,7 @@ struct Driver {
     dialer: Dialer,
     desired: DesiredWriter,
     envelopes: broadcast::Sender<Vec<u8>>,
+    audit_acks: watch::Sender<Option<v1::AuditCheckpointAck>>,
     link: watch::Sender<Link>,
     random: Random,
     events: mpsc::Sender<Event>,
@@ -114,6 +120,7 @@ impl Driver {
         let _guard = self.end.clone().drop_guard();
         // What was published before the loop began is news to the machine.
         wiring.reports.mark_changed();
+        wiring.checkpoints.mark_changed();
         self.step(Event::Tick);
         while let Some(deadline) = self.session.next_deadline() {
             tokio::select! {
@@ -128,6 +135,12 @@ impl Driver {
                 }
                 Some(request) = wiring.lease_requests.recv() => {
                     self.step(Event::LeaseRequest(request));
+                }
+                Ok(()) = wiring.checkpoints.changed() => {
+                    let checkpoint = wiring.checkpoints.borrow_and_update().clone();
+                    if let Some(checkpoint) = checkpoint {
+                        self.step(Event::AuditCheckpoint(checkpoint));
+                    }
                 }
                 Ok(()) = wiring.standing.changed() => {
                     let enrolled =
@@ -188,6 +201,9 @@ impl Driver {
             Action::Lease(envelope) => {
                 // No reader: no snapshot is being taken.
                 let _ = self.envelopes.send(envelope);
+            }
+            Action::AuditAck(ack) => {
+                self.audit_acks.send_replace(Some(ack));
             }
             Action::Publish(link) => {
                 tracing::info!(?link, "session");

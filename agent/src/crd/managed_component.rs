@@ -96,7 +96,8 @@ pub struct OwnedObject {
     pub namespace: Option<String>,
     /// Name.
     pub name: String,
-    /// UID it had when the release was committed; absent if it was missing then.
+    /// UID it had when the release was committed, or when it was made again since; absent if it was
+    /// missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
     /// First 16 hex digits of the SHA-256 of the object as the release wants it; absent for an object

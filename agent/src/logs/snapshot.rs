@@ -29,7 +29,8 @@ use super::{
     upload::{self, Upload, UploadError},
 };
 use crate::{
-    channel::Dialer, cluster::Cluster, crd::managed_component::ManagedComponent, errors::describe,
+    audit::RecordedSnapshot, channel::Dialer, cluster::Cluster,
+    crd::managed_component::ManagedComponent, errors::describe,
 };
 
 /// Longest time a snapshot may take.
@@ -78,9 +79,10 @@ pub(super) fn placeholder_key() -> Result<SnapshotKey, SealError> {
     Ok(SnapshotKey::new(*key))
 }
 
-/// One snapshot that may begin: its consent is in force and its budget spent.
+/// One snapshot that may begin: its consent is in force and written down, its budget spent.
 pub(super) struct Snapshot<'a> {
-    pub(super) id: &'a str,
+    /// Says that the audit log has it, and names it.
+    pub(super) recorded: &'a RecordedSnapshot,
     pub(super) cluster: &'a Cluster,
     pub(super) dialer: &'a Dialer,
     pub(super) live: &'a Live,
@@ -116,7 +118,7 @@ impl Snapshot<'_> {
     ) -> Result<Ending, Ending> {
         let consent = Arc::clone(self.live.consent());
         let crypto = |error: SealError| Ending::failed("SealFailed", &error);
-        let header = consent.header(self.id).map_err(crypto)?;
+        let header = consent.header(self.recorded.id()).map_err(crypto)?;
         let file_key = FileKey::generate().map_err(crypto)?;
         let totals = self.stream(&consent, &header, &file_key, sent, tally).await?;
         // From here the recipient can read it: the last moment at which the answer counts.
@@ -126,7 +128,7 @@ impl Snapshot<'_> {
         }
         // Not cut short when consent ends from here on: the key is on its way, and whether it
         // arrived has to be known for the receipt.
-        upload::finish(self.dialer, self.id, totals, wrapped)
+        upload::finish(self.dialer, self.recorded.id(), totals, wrapped)
             .await
             .map_err(|error| Ending::failed("FinishFailed", &error))?;
         Ok(Ending::Succeeded(totals))
@@ -159,7 +161,7 @@ impl Snapshot<'_> {
         let sink = Sealing { sealer, segments };
         let grant = consent.grant();
         let subject = Subject {
-            snapshot_id: self.id,
+            snapshot_id: self.recorded.id(),
             cluster_uid: &grant.cluster_uid,
             ticket_id: Some(&grant.ticket_id),
             grant_id: Some(&grant.grant_id),
@@ -168,7 +170,7 @@ impl Snapshot<'_> {
         };
         let assembler = Assembler::new(subject, &scope, sink, tally);
         let begin = BeginRequest {
-            snapshot_id: self.id.to_owned(),
+            snapshot_id: self.recorded.id().to_owned(),
             ticket_id: consent.grant().ticket_id.clone(),
             header: header.to_bytes(),
             grant_sha256: consent.grant_sha256().to_vec(),

@@ -9,11 +9,15 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource, ResourceExt, runtime::events::EventType};
-use mendix_agent_core::bundle::{cadence, run::State};
+use mendix_agent_core::{
+    audit::Event as Decision,
+    bundle::{cadence, run::State},
+};
 use mendix_agent_proto::v1::{self, report::Body};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    audit::Audit,
     channel::Reports,
     cluster::Cluster,
     crd::{managed_component::ManagedComponent, patch_bundle::PatchBundle},
@@ -35,6 +39,7 @@ const LATE_CHECK: Duration = Duration::from_secs(60);
 pub struct Reporter {
     cluster: Cluster,
     reports: Reports,
+    audit: Audit,
     committed: Arc<Mutex<String>>,
     told: Arc<Mutex<Option<Told>>>,
 }
@@ -47,9 +52,9 @@ struct Told {
 }
 
 impl Reporter {
-    /// Reports through the channel and as Kubernetes Events.
-    pub fn new(cluster: Cluster, reports: Reports) -> Self {
-        Self { cluster, reports, committed: Arc::default(), told: Arc::default() }
+    /// Reports through the channel, as Kubernetes Events and in the audit log.
+    pub fn new(cluster: Cluster, reports: Reports, audit: Audit) -> Self {
+        Self { cluster, reports, audit, committed: Arc::default(), told: Arc::default() }
     }
 
     /// Sets the last committed release, which every report names.
@@ -127,13 +132,23 @@ impl Reporter {
         self.reports.publish(Body::Components(v1::ComponentsReport { components }));
     }
 
-    /// Records the transition of a run as an Event on its PatchBundle.
+    /// Records the transition of a run in the audit log, and as an Event on its PatchBundle.
     pub async fn transition(&self, bundle: &PatchBundle, to: &State, note: Option<&str>) {
         let bad =
             matches!(to, State::Refused | State::RollingBack(_) | State::RolledBack | State::Held);
         let kind = if bad { EventType::Warning } else { EventType::Normal };
         let status = bundle.status.as_ref();
         let component = status.and_then(|status| status.component.as_deref());
+        self.audit
+            .tell(Decision::Release {
+                release: bundle.spec.release_id.clone(),
+                sequence: bundle.spec.sequence,
+                index_sha256: bundle.spec.index_sha256.clone(),
+                state: to.name().into(),
+                component: component.map(str::to_owned),
+                reason: status.and_then(|status| status.reason.clone()),
+            })
+            .await;
         let release = &bundle.spec.release_id;
         let mut text = match component {
             Some(component) => format!("release {release}: {}, component {component}", to.name()),
@@ -143,6 +158,11 @@ impl Reporter {
             text = format!("{text}: {note}");
         }
         self.event(&bundle.object_ref(&()), kind, to.name(), "Release", &text).await;
+    }
+
+    /// Notes in the audit log that an object was put back.
+    pub fn corrected(&self, object: &str, fields: &[String], claimed_by: &str) {
+        self.audit.drift(object, fields, claimed_by);
     }
 
     /// Records an Event.

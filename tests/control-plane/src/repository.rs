@@ -399,6 +399,29 @@ async fn compare(
     Ok(all)
 }
 
+/// Signs one file into the repository under its own name, in the place of an older one.
+///
+/// # Errors
+/// When TUF refuses, or the files can't be written.
+pub async fn publish_file(
+    store: &Store,
+    name: &str,
+    bytes: &[u8],
+    expiry: Expiry,
+) -> Result<(), RepositoryError> {
+    let lock_store = store.clone();
+    let _lock = tokio::task::spawn_blocking(move || lock_store.lock())
+        .await
+        .map_err(schema("take the lock"))??;
+    let loaded = load(store).await?;
+    let version = loaded.targets().signed.version.checked_add(1).unwrap_or(NonZeroU64::MAX);
+    let mut editor = RepositoryEditor::from_repo(newest_root(store)?, loaded)
+        .await
+        .map_err(tuf("open the repository"))?;
+    add_target(store, &mut editor, name, bytes)?;
+    sign(store, editor, version, expiry).await
+}
+
 fn add_target(
     store: &Store,
     editor: &mut RepositoryEditor,

@@ -82,6 +82,7 @@ fn down(input: &mut Input<'_>) -> Option<Down> {
             max_session_age: duration(input),
             server_time: duration(input)
                 .map(|at| prost_types::Timestamp { seconds: at.seconds, nanos: at.nanos }),
+            identity_conflict: None,
         }),
         2 => {
             let sections = (0..input.byte() % 4).map(|_| section(input)).collect();

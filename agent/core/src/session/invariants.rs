@@ -153,9 +153,9 @@ impl World {
         let wait = match &message.body {
             Some(Down::Throttle(v1::Throttle { retry_after: None })) => least,
             Some(Down::Throttle(v1::Throttle { retry_after: Some(said) })) => {
-                let negative = said.seconds < 0 || said.nanos < 0;
-                let otherwise = if negative { least } else { most };
-                Duration::try_from(*said).map_or(otherwise, |said| said.clamp(least, most))
+                let seconds = said.seconds as f64 + f64::from(said.nanos) / 1e9;
+                Duration::from_secs_f64(seconds.clamp(least.as_secs_f64(), most.as_secs_f64()))
+                    .saturating_sub(Duration::from_millis(1))
             }
             Some(Down::Deregistered(_)) => DEREGISTERED_POLL.mul_f64(0.89),
             _ => return,
@@ -196,7 +196,7 @@ impl World {
                 assert_ne!(self.link.as_ref(), Some(&link), "7");
                 self.link = Some(link);
             }
-            Action::Lease(_) | Action::Note(_) => {}
+            Action::Lease(_) | Action::AuditAck(_) | Action::Note(_) => {}
         }
     }
 

@@ -14,6 +14,8 @@ fn duration() -> impl Strategy<Value = Option<prost_types::Duration>> {
         (-10i64..5_000).prop_map(|seconds| Some(prost_types::Duration { seconds, nanos: 0 })),
         any::<(i64, i32)>()
             .prop_map(|(seconds, nanos)| { Some(prost_types::Duration { seconds, nanos }) }),
+        (prop::sample::select(vec![i64::MIN, -1, 0, i64::MAX]), any::<i32>())
+            .prop_map(|(seconds, nanos)| { Some(prost_types::Duration { seconds, nanos }) }),
     ]
 }
 
@@ -43,6 +45,7 @@ fn down() -> impl Strategy<Value = Option<Down>> {
                     heartbeat_interval,
                     max_session_age,
                     server_time: None,
+                    identity_conflict: None,
                 }))
             }
         ),

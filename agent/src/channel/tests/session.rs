@@ -59,6 +59,8 @@ impl Agent {
             reports: reports.subscribe(),
             lease_requests,
             envelopes: leases.envelopes.clone(),
+            checkpoints: watch::channel(None).1,
+            audit_acks: watch::channel(None).0,
             link: link_tx,
             random: Arc::new(crate::channel::random),
         };
@@ -199,6 +201,7 @@ async fn deregistered_voids_tickets_and_requests_and_keeps_the_release() {
             revision: 1,
             body: Some(desired_section::Body::Tickets(v1::TicketsSection {
                 tickets: vec![v1::Ticket { ticket_id: "t-1".into(), ..Default::default() }],
+                ..Default::default()
             })),
         }],
     }))
@@ -277,6 +280,8 @@ async fn stopping_while_it_dials_a_silent_server_takes_no_time() {
         reports: watch::channel(BTreeMap::new()).1,
         lease_requests: mpsc::channel(1).1,
         envelopes: leases.envelopes.clone(),
+        checkpoints: watch::channel(None).1,
+        audit_acks: watch::channel(None).0,
         link: watch::channel(Link::WaitingForConnection { last_failure: None }).0,
         random: Arc::new(crate::channel::random),
     };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream::Map};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use mendix_agent_proto::{
     limits,
     v1::{self, control_service_server::ControlService},
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     crypto, portal,
-    store::{Desired, IdentityConflict, ReportRecord},
+    store::{AgentRecord, Desired, IdentityConflict, ReportRecord},
 };
 
 /// Longest wait for the first message.
@@ -40,6 +40,8 @@ const OUTBOUND_BACKLOG: usize = 16;
 const SEND_DEADLINE: Duration = Duration::from_secs(30);
 /// Observed sections kept per agent, known and unknown ones.
 const MAX_SECTIONS: usize = 32;
+/// How long agents are told of a conflict after it was seen last.
+const CONFLICT_TOLD: SignedDuration = SignedDuration::from_hours(24);
 /// Longest text of a Hello that is kept.
 const MAX_TEXT: usize = 128;
 
@@ -131,6 +133,7 @@ async fn run(
         protocol,
         heartbeat_interval: Some(duration(shared.options.heartbeat_interval)),
         max_session_age: Some(duration(shared.options.max_session_age)),
+        identity_conflict: shared.agent(peer.uid()).and_then(|agent| recent_conflict(&agent)),
     };
     send(out, v1::control_message::Body::Welcome(welcome)).await?;
     let held = hello.held.iter().map(|held| (held.section, held.revision)).collect();
@@ -263,13 +266,7 @@ impl Session {
             Some(Body::Heartbeat(heartbeat)) => self.heartbeat(&heartbeat).await,
             Some(Body::Report(report)) => self.report(report).await,
             Some(Body::LeaseRequest(request)) => self.lease(request).await,
-            Some(Body::AuditCheckpoint(checkpoint)) => {
-                let chain = hex::encode(checkpoint.chain_sha256.get(..32).unwrap_or_default());
-                self.shared.observe(self.peer.uid(), |agent, _| {
-                    agent.audit_checkpoint = Some((checkpoint.sequence, chain));
-                });
-                Ok(())
-            }
+            Some(Body::AuditCheckpoint(checkpoint)) => self.audit(&checkpoint).await,
             Some(Body::Hello(_)) => Err(Status::invalid_argument("a second Hello")),
             // From a newer agent; there is nothing to answer.
             None => {
@@ -306,6 +303,29 @@ impl Session {
         }
         let ack = v1::ReportAck { section: report.section, revision: report.revision };
         self.send(v1::control_message::Body::ReportAck(ack)).await
+    }
+
+    /// Says what is held of the audit log, once that is on disk: the agent drops what it has.
+    async fn audit(&self, told: &v1::AuditCheckpoint) -> Result<(), Status> {
+        if told.chain_sha256.len() != 32 || !matches!(told.after_chain_sha256.len(), 0 | 32) {
+            return Err(Status::invalid_argument("an audit checkpoint has hashes of 32 bytes"));
+        }
+        let uid = self.peer.uid();
+        let (answer, alarm) = self.shared.observe(uid, |agent, _| {
+            let before = agent.audit.alarm.clone();
+            agent.audit.take(told, Timestamp::now());
+            let alarm = agent.audit.alarm.clone().filter(|alarm| before.as_ref() != Some(alarm));
+            (agent.audit.answer(), alarm)
+        });
+        if let Some(alarm) = alarm {
+            tracing::error!(uid, ?alarm, "the audit log of a cluster was rewound");
+        }
+        let worker = self.shared.clone();
+        blocking(move || worker.flush_agents()).await?;
+        match answer {
+            Some(ack) => self.send(v1::control_message::Body::AuditCheckpointAck(ack)).await,
+            None => Ok(()),
+        }
     }
 
     /// A lease while the ticket is active; silence otherwise.
@@ -362,7 +382,8 @@ impl Live {
         let raised = shared.observe(uid, |agent, live| {
             if hello.lease_epoch < agent.lease_epoch {
                 return Err(Status::failed_precondition(format!(
-                    "lease epoch {} is stale: {} has been seen; this process no longer leads",
+                    "lease epoch {} is stale: {} has been seen; this process no longer leads, or its \
+                     cluster was restored from a backup and needs a new bootstrap token",
                     hello.lease_epoch, agent.lease_epoch
                 )));
             }
@@ -422,6 +443,21 @@ impl Drop for Live {
             }
         });
     }
+}
+
+/// What the agent is told of another process that used its identity.
+fn recent_conflict(agent: &AgentRecord) -> Option<v1::IdentityConflict> {
+    let conflict = agent.conflict.as_ref()?;
+    let other = match agent.boot_id == conflict.newer_boot_id {
+        true => &conflict.older_boot_id,
+        false => &conflict.newer_boot_id,
+    };
+    let recent = Timestamp::now().duration_since(conflict.seen_at) < CONFLICT_TOLD;
+    recent.then(|| v1::IdentityConflict {
+        other_boot_id: other.clone(),
+        seen_at: Some(prost_types::Timestamp { seconds: conflict.seen_at.as_second(), nanos: 0 }),
+        count: conflict.count,
+    })
 }
 
 /// The newest protocol version that both speak.

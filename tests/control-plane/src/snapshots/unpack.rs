@@ -25,12 +25,28 @@ pub struct FileSummary {
     pub size: u64,
 }
 
-/// Unpacks regular files and folders into `dir`, and reads to the authentic end.
+/// Unpacks regular files into `dir`, and reads to the authentic end.
 ///
 /// # Errors
 /// When it holds anything else, a path that leads out, a file twice, or more than is ever unpacked;
 /// `dir` then holds what came before.
 pub(super) fn unpack(plain: impl Read, dir: &Path) -> io::Result<Vec<FileSummary>> {
+    walk(plain, |path, entry| {
+        let target = dir.join(path);
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&target)?;
+        io::copy(entry, &mut file)
+    })
+}
+
+/// Gives every regular file of the archive to `take`, which gives how long it was, and reads to the
+/// authentic end.
+pub(super) fn walk(
+    plain: impl Read,
+    mut take: impl FnMut(&Path, &mut dyn Read) -> io::Result<u64>,
+) -> io::Result<Vec<FileSummary>> {
     let refuse = |what: String| Err(io::Error::new(io::ErrorKind::InvalidData, what));
     let mut archive = tar::Archive::new(MultiGzDecoder::new(plain).take(MAX_UNPACKED));
     let mut files = Vec::new();
@@ -42,7 +58,6 @@ pub(super) fn unpack(plain: impl Read, dir: &Path) -> io::Result<Vec<FileSummary
             return refuse(format!("{} leads out of the archive", path.display()));
         }
         if kind.is_dir() {
-            fs::create_dir_all(dir.join(&path))?;
             continue;
         }
         if !kind.is_file() {
@@ -51,12 +66,7 @@ pub(super) fn unpack(plain: impl Read, dir: &Path) -> io::Result<Vec<FileSummary
         if files.len() >= MAX_FILES {
             return refuse(format!("more than {MAX_FILES} files"));
         }
-        let target = dir.join(&path);
-        if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&target)?;
-        let size = io::copy(&mut entry, &mut file)?;
+        let size = take(&path, &mut entry)?;
         files.push(FileSummary { path: path.display().to_string(), size });
     }
     // The archive may end before the stream does; only its last segment says that it is complete.

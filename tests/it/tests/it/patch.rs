@@ -1,7 +1,9 @@
 //! Carrying out releases against a real API server.
 
 mod drift;
+mod fencing;
 mod killed;
+mod model;
 mod obstacles;
 mod webhook;
 mod world;

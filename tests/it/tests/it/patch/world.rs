@@ -21,6 +21,7 @@ use kube::{
     runtime::{WatchStreamExt, wait, watcher},
 };
 use mendix_agent::{
+    audit::Audit,
     channel::Reports,
     cluster::Cluster,
     crd::{managed_component::ManagedComponent, patch_bundle::PatchBundle},
@@ -40,7 +41,10 @@ use mendix_agent_core::bundle::{
 };
 use mendix_test_kit::apiserver::ApiServer;
 use serde_json::{Value, json};
-use tokio::{sync::OnceCell, task::AbortHandle};
+use tokio::{
+    sync::{OnceCell, watch},
+    task::AbortHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 pub(super) const LONG: Duration = Duration::from_secs(60);
@@ -125,7 +129,11 @@ impl World {
 
     /// A driver with a client of its own.
     pub(super) fn driver_on(&self, cluster: Cluster) -> Driver {
-        let reporter = Reporter::new(cluster.clone(), self.reports.clone());
+        let reporter = Reporter::new(
+            cluster.clone(),
+            self.reports.clone(),
+            Audit::new(&cluster, watch::channel(None).0),
+        );
         let identity = Identity { agent_version: "1.0.0".into(), ring: Arc::new(String::new) };
         Driver::new(cluster, reporter, identity)
     }
