@@ -17,6 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_client(grpc)
         .build_server(grpc)
+        .codec_path("crate::codec::Frugal")
         .bytes(".mendix.agent.v1.Chunk.data")
         .bytes(".mendix.agent.v1.FetchChunk.data")
         .compile_fds(descriptors)?;

@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use kube::{
-    Api,
+    Api, Resource as _,
     api::{Patch, PatchParams},
+    runtime::events::EventType,
 };
+use mendix_agent_core::session::SKEW_BOUND;
 use mendix_agent_proto::v1::{self, report::Body};
 use serde_json::json;
 use tokio::sync::watch;
@@ -17,7 +19,7 @@ use crate::{
     cluster::{CALL_DEADLINE, Cluster, STATUS_MANAGER},
     config::Config,
     crd::agent_status::{AgentStatus, AgentStatusStatus, NAME},
-    health,
+    health, preflight,
 };
 
 /// Writes are at least this far apart, however fast the state changes.
@@ -56,6 +58,7 @@ pub async fn run(
 ) -> Result<(), StatusError> {
     let mut observed = reports.subscribe();
     let mut written = None;
+    let mut warned = None;
     loop {
         let status = {
             let link = link.borrow_and_update().clone();
@@ -63,8 +66,18 @@ pub async fn run(
             summarize(&cluster, &config, &link, &sections)
         };
         if written.as_ref() != Some(&status) {
-            write(&cluster, &status).await?;
+            let object = write(&cluster, &status).await?;
             written = Some(status);
+            let warning = warning(&link.borrow());
+            if warning != warned {
+                if let Some((reason, note)) = &warning {
+                    let about = object.object_ref(&());
+                    cluster
+                        .event(&about, EventType::Warning, reason, "Connect", note.clone())
+                        .await;
+                }
+                warned = warning;
+            }
         }
         tokio::select! {
             changed = link.changed() => if changed.is_err() { return Ok(()) },
@@ -78,7 +91,7 @@ pub async fn run(
     }
 }
 
-async fn write(cluster: &Cluster, status: &AgentStatusStatus) -> Result<(), StatusError> {
+async fn write(cluster: &Cluster, status: &AgentStatusStatus) -> Result<AgentStatus, StatusError> {
     let api: Api<AgentStatus> = cluster.own();
     let params = PatchParams::apply(STATUS_MANAGER).force();
     let head = json!({
@@ -102,8 +115,27 @@ async fn write(cluster: &Cluster, status: &AgentStatusStatus) -> Result<(), Stat
     tokio::time::timeout(CALL_DEADLINE, calls)
         .await
         .map_err(|_| StatusError::Deadline { namespace: namespace() })?
-        .map_err(|source| StatusError::Write { namespace: namespace(), source })?;
-    Ok(())
+        .map_err(|source| StatusError::Write { namespace: namespace(), source })
+}
+
+/// What people are warned of besides a broken connection, with its reason code. Each is said once per
+/// session: what changes with every heartbeat is left out.
+fn warning(link: &Link) -> Option<(&'static str, String)> {
+    let Link::Connected { clock_skew_millis, identity_conflict, .. } = link else { return None };
+    let conflict = identity_conflict.clone().map(|said| ("IdentityConflict", said));
+    conflict.or_else(|| wrong_clock(*clock_skew_millis).map(|said| ("ClockSkew", said)))
+}
+
+/// Says that this node's clock is off by more than what dates are judged with.
+fn wrong_clock(skew_millis: i64) -> Option<String> {
+    let off = Duration::from_millis(skew_millis.unsigned_abs());
+    (off > SKEW_BOUND).then(|| {
+        let side = if skew_millis > 0 { "behind" } else { "ahead of" };
+        format!(
+            "this node's clock is {} s {side} the control plane's; set the node's clock",
+            off.as_secs()
+        )
+    })
 }
 
 fn summarize(
@@ -117,6 +149,8 @@ fn summarize(
         cluster_uid: cluster.uid.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kubernetes_version: cluster.server_version.clone(),
+        leader: Some(cluster.term().holder().to_owned()),
+        epoch: Some(cluster.term().epoch()),
         ..AgentStatusStatus::default()
     };
     describe_link(&mut status, link);
@@ -131,11 +165,12 @@ fn describe_link(status: &mut AgentStatusStatus, link: &Link) {
             status.last_failure.clone_from(last_failure);
             status.problem = last_failure.as_ref().map(|why| format!("not connected: {why}"));
         }
-        Link::Connected { session_id, since, clock_skew_millis } => {
+        Link::Connected { session_id, since, clock_skew_millis, identity_conflict } => {
             status.link = "Connected".into();
             status.link_since = Some(*since);
             status.session_id = Some(session_id.clone());
             status.clock_skew_millis = Some(*clock_skew_millis);
+            status.problem = identity_conflict.clone().or_else(|| wrong_clock(*clock_skew_millis));
         }
         Link::Disconnected { since, last_failure } => {
             status.link = "Disconnected".into();
@@ -162,10 +197,15 @@ fn describe_sections(status: &mut AgentStatusStatus, sections: &[Body]) {
             }
             Body::Preflight(report) => {
                 status.preflight = Some(report.result.clone());
+                status.preflight_findings = preflight::findings(report);
                 let failed = report.checks.iter().find(|check| check.result == "Fail");
                 failed.map(|check| format!("preflight {}: {}", check.name, check.detail))
             }
-            Body::Health(_) | Body::TicketStates(_) | Body::RequestOutcomes(_) => None,
+            Body::Health(report) => {
+                describe_inventory(status, report);
+                None
+            }
+            Body::TicketStates(_) | Body::RequestOutcomes(_) => None,
             Body::Unsupported(report) => (!report.sections.is_empty()).then(|| {
                 format!(
                     "the control plane sent sections this version does not know: {:?}",
@@ -177,17 +217,61 @@ fn describe_sections(status: &mut AgentStatusStatus, sections: &[Body]) {
     }
 }
 
+fn describe_inventory(status: &mut AgentStatusStatus, report: &v1::HealthReport) {
+    let count = |is: fn(&v1::NodeHealth) -> bool| report.nodes.iter().filter(|n| is(n)).count();
+    if !report.nodes.is_empty() {
+        let ready = count(|node| node.ready);
+        let quarantined = count(|node| node.upgrade_status == health::QUARANTINED);
+        let mut text = format!("{ready} of {} ready", report.nodes.len());
+        if quarantined > 0 {
+            text.push_str(&format!(", {quarantined} quarantined by an AKS upgrade"));
+        }
+        status.nodes = Some(text);
+    }
+    status.apps = report.apps.as_ref().map(|apps| {
+        let (major, minor) = health::MINIMUM_RUNTIME;
+        let mut text = apps.total.to_string();
+        if apps.below_minimum > 0 {
+            text.push_str(&format!(", {} below {major}.{minor}", apps.below_minimum));
+        }
+        if apps.unknown_runtime > 0 {
+            text.push_str(&format!(", {} of unknown version", apps.unknown_runtime));
+        }
+        text
+    });
+}
+
 fn release_run(status: &mut AgentStatusStatus, run: &v1::ReleaseRunReport) -> Option<String> {
     if !run.committed_release.is_empty() {
         status.release = Some(run.committed_release.clone());
     }
-    matches!(run.state.as_str(), "RollingBack" | "RolledBack" | "Held" | "Refused")
-        .then(|| format!("release {} {}: {}", run.release_id, run.state, run.message))
+    let late = if run.overdue { " (OVERDUE)" } else { "" };
+    let bad = matches!(run.state.as_str(), "RollingBack" | "RolledBack" | "Held" | "Refused");
+    let why = if run.message.is_empty() { String::new() } else { format!(": {}", run.message) };
+    (bad || run.overdue).then(|| format!("release {} {}{late}{why}", run.release_id, run.state))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nodes_and_apps_are_told_in_one_line_each() {
+        let node = |ready, upgrade: &str| v1::NodeHealth {
+            ready,
+            upgrade_status: upgrade.into(),
+            ..Default::default()
+        };
+        let report = v1::HealthReport {
+            nodes: vec![node(true, ""), node(false, "Quarantined")],
+            apps: Some(v1::AppsHealth { total: 7, below_minimum: 2, ..Default::default() }),
+            ..Default::default()
+        };
+        let mut status = AgentStatusStatus::default();
+        describe_sections(&mut status, &[Body::Health(report)]);
+        assert_eq!(status.nodes.unwrap(), "1 of 2 ready, 1 quarantined by an AKS upgrade");
+        assert_eq!(status.apps.unwrap(), "7, 2 below 10.10");
+    }
 
     #[test]
     fn the_first_problem_is_the_connection_then_the_release_then_a_component() {
@@ -221,6 +305,38 @@ mod tests {
     }
 
     #[test]
+    fn a_release_that_is_overdue_is_a_problem_though_it_is_on_its_way() {
+        let run = v1::ReleaseRunReport {
+            release_id: "r2".into(),
+            state: "Scheduled".into(),
+            overdue: true,
+            ..Default::default()
+        };
+        let mut status = AgentStatusStatus::default();
+        describe_sections(&mut status, &[Body::ReleaseRun(run)]);
+        assert_eq!(status.problem.as_deref(), Some("release r2 Scheduled (OVERDUE)"));
+    }
+
+    #[test]
+    fn a_clock_a_day_off_is_a_problem_and_a_warning() {
+        let link = |clock_skew_millis, identity_conflict| Link::Connected {
+            session_id: "s1".into(),
+            since: jiff::Timestamp::UNIX_EPOCH,
+            clock_skew_millis,
+            identity_conflict,
+        };
+        for (skew, says) in [(86_400_000, "86400 s behind"), (-86_400_000, "86400 s ahead of")] {
+            let mut status = AgentStatusStatus::default();
+            describe_link(&mut status, &link(skew, None));
+            assert!(status.problem.unwrap().contains(says));
+            assert_eq!(warning(&link(skew, None)).unwrap().0, "ClockSkew");
+        }
+        assert_eq!(warning(&link(-59_000, None)), None);
+        let both = link(86_400_000, Some("process c0ffee used it".into()));
+        assert_eq!(warning(&both).unwrap().0, "IdentityConflict");
+    }
+
+    #[test]
     fn an_agent_that_never_connected_has_all_that_its_definition_requires() {
         let mut status = AgentStatusStatus::default();
         describe_link(&mut status, &Link::WaitingForConnection { last_failure: None });
@@ -237,12 +353,41 @@ mod tests {
     }
 
     #[test]
+    fn what_preflight_found_is_in_the_status_with_its_remedy() {
+        let check = |name: &str, result: &str| v1::PreflightCheck {
+            name: name.into(),
+            result: result.into(),
+            detail: "what was seen".into(),
+            remedy: "what to do".into(),
+            ..Default::default()
+        };
+        let mut report = v1::PreflightReport {
+            result: "Failed".into(),
+            checks: vec![check("DNS", "Pass"), check("TCP", "Fail"), check("nodes", "Warn")],
+        };
+        let of = |report: &v1::PreflightReport| {
+            let mut status = AgentStatusStatus::default();
+            describe_sections(&mut status, &[Body::Preflight(report.clone())]);
+            status
+        };
+        let status = of(&report);
+        assert_eq!(status.preflight.as_deref(), Some("Failed"));
+        assert_eq!(status.preflight_findings, ["TCP: what was seen; what to do"]);
+        assert_eq!(status.problem.as_deref(), Some("preflight TCP: what was seen"));
+        report.checks.remove(1);
+        let status = of(&report);
+        assert_eq!(status.preflight_findings, ["nodes: what was seen; what to do"]);
+        assert_eq!(status.problem, None);
+    }
+
+    #[test]
     fn a_healthy_connected_agent_has_no_problem() {
         let mut status = AgentStatusStatus::default();
         let link = Link::Connected {
             session_id: "s1".into(),
             since: jiff::Timestamp::UNIX_EPOCH,
             clock_skew_millis: 3,
+            identity_conflict: None,
         };
         describe_link(&mut status, &link);
         let run = v1::ReleaseRunReport {

@@ -5,6 +5,7 @@
 //! [`Reports`] (what is to be told), [`Leases`] (proof that a ticket is active) and [`Dialer`]
 //! (a connection of its own for a transfer, so that a stalled upload can't starve heartbeats).
 
+mod changes;
 pub mod dial;
 pub mod enroll;
 pub mod identity;
@@ -13,7 +14,7 @@ pub mod session;
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
-use mendix_agent_core::session::About;
+use mendix_agent_core::session::{About, CAPABILITIES};
 use mendix_agent_proto::v1;
 use tokio::sync::{Mutex, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -146,6 +147,10 @@ pub struct Handles {
     pub reports: Reports,
     /// Proof that tickets are active.
     pub leases: Leases,
+    /// Where the audit log ends, to be told.
+    pub checkpoints: watch::Sender<Option<v1::AuditCheckpoint>>,
+    /// What the control plane holds of the audit log.
+    pub audit_acks: watch::Receiver<Option<v1::AuditCheckpointAck>>,
     /// State of the session.
     pub link: watch::Receiver<Link>,
     /// Connections of their own for transfers.
@@ -175,16 +180,22 @@ pub enum OpenError {
     Trust(#[from] TrustError),
 }
 
-/// Sets up the channel; nothing is dialled until [`Worker::run`]. `lease_epoch` is the fencing epoch
-/// of the leader's Lease.
+/// Whether the channel could be set up, so that an agent that is installed wrongly says so at once.
+///
+/// # Errors
+/// As [`open`].
+pub fn check(config: &Config) -> Result<(), OpenError> {
+    Target::from_config(config)?;
+    dial::tls::channel_ca(&config.trust_dir)?;
+    Ok(())
+}
+
+/// Sets up the channel; nothing is dialled until [`Worker::run`]. `Hello` carries the epoch of the
+/// cluster's term.
 ///
 /// # Errors
 /// When the endpoint can't be read, or `channel-ca.pem` can't be used.
-pub fn open(
-    config: &Config,
-    cluster: &Cluster,
-    lease_epoch: u64,
-) -> Result<(Handles, Worker), OpenError> {
+pub fn open(config: &Config, cluster: &Cluster) -> Result<(Handles, Worker), OpenError> {
     let target = Target::from_config(config)?;
     let version = env!("CARGO_PKG_VERSION");
     let settings = enroll::Settings {
@@ -193,6 +204,8 @@ pub fn open(
         bootstrap_token_file: config.bootstrap_token_file.clone(),
         service_account_token_file: config.service_account_token_file.clone(),
         channel_ca: dial::tls::channel_ca(&config.trust_dir)?,
+        trust_dir: config.trust_dir.clone(),
+        identity_dir: config.identity_dir.clone(),
     };
     let (standing, standing_rx) = watch::channel(Standing::NotEnrolled {
         reason: "the stored identity was not read yet".into(),
@@ -201,14 +214,16 @@ pub fn open(
     let (writer, desired) = desired();
     let (leases, lease_requests) = leases();
     let reports = Reports::default();
+    let (checkpoints, checkpoints_rx) = watch::channel(None);
+    let (audit_acks_tx, audit_acks) = watch::channel(None);
     let (link_tx, link) = watch::channel(Link::WaitingForConnection { last_failure: None });
     let about = About {
         cluster_uid: cluster.uid.clone(),
         agent_version: version.into(),
         boot_id: format!("{:016x}{:016x}", random(), random()),
-        lease_epoch,
+        lease_epoch: cluster.term().epoch(),
         kubernetes_version: cluster.server_version.clone(),
-        capabilities: Vec::new(),
+        capabilities: CAPABILITIES.iter().map(ToString::to_string).collect(),
     };
     let wiring = session::Wiring {
         about,
@@ -218,12 +233,25 @@ pub fn open(
         reports: reports.subscribe(),
         lease_requests,
         envelopes: leases.envelopes.clone(),
+        checkpoints: checkpoints_rx,
+        audit_acks: audit_acks_tx,
         link: link_tx,
+        random: Arc::new(random),
     };
     let store = identity::store::Store::new(cluster);
     let enrollment = enroll::Enrollment::new(settings, target, store, standing);
     let own = OwnCredentials::new(config, standing_rx.clone());
-    let handles = Handles { desired, reports, leases, link, dialer, standing: standing_rx, own };
+    let handles = Handles {
+        desired,
+        reports,
+        leases,
+        checkpoints,
+        audit_acks,
+        link,
+        dialer,
+        standing: standing_rx,
+        own,
+    };
     let worker = Worker { enrollment: Arc::new(enrollment), wiring: Arc::new(Mutex::new(wiring)) };
     Ok((handles, worker))
 }

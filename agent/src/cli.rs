@@ -1,6 +1,10 @@
 //! The command line: parse, set up what every command needs, run one, turn its end into an exit
 //! code.
 
+mod audit;
+mod bundle;
+mod consent;
+
 use std::{fmt, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
@@ -10,7 +14,7 @@ use crate::{
     console::{Exit, Output},
     crd,
     errors::describe,
-    run,
+    hardening, logs, run,
 };
 
 /// Worker threads of the runtime. The agent waits most of its life; two let a redaction and the
@@ -46,8 +50,27 @@ enum Command {
         #[arg(long, short, value_enum, default_value_t)]
         output: Output,
     },
+    /// What the audit log of this cluster says, and whether it was tampered with.
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// What each support ticket allows, and why not; grants and leases, checked offline.
+    #[command(subcommand)]
+    Consent(consent::Command),
+    /// Look at a release in a file, and check it, away from any cluster.
+    Bundle {
+        #[command(subcommand)]
+        command: bundle::Command,
+    },
+    /// Look at what log snapshots would hold.
+    #[command(subcommand)]
+    Logs(Logs),
     /// Print the custom resource definitions of the agent as YAML.
     Crds,
+}
+
+#[derive(Debug, Subcommand)]
+enum Logs {
+    Preview(Box<logs::preview::Arguments>),
 }
 
 /// Why a command ended early, with the exit code that says so.
@@ -98,27 +121,49 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
             print!("{yaml}");
             Ok(Exit::Success)
         }
+        Command::Bundle { command } => command.execute(),
         Command::Run => {
             let config = sources()?.resolve()?;
+            hardening::keep_memory_private().map_err(|error| Failure::new(Exit::Failed, &error))?;
             start_logging(&config);
             tell_panics_by_place();
             block_on(run::run(config))
         }
-        Command::Preflight { output } => block_on(run::preflight(sources()?.resolve()?, output)),
+        Command::Preflight { output } => {
+            let config = sources().and_then(|sources| sources.resolve());
+            block_on(run::preflight(config, output))
+        }
+        Command::Logs(Logs::Preview(arguments)) => {
+            block_on(run::preview(sources()?.namespace()?, *arguments))
+        }
         Command::Status { output } => block_on(run::status(sources()?.namespace()?, output)),
+        Command::Audit(command) => command.run(|| Ok(sources()?.namespace()?)),
+        Command::Consent(command) => command.run(|| Ok(sources()?.namespace()?)),
     }
 }
 
-fn block_on(command: impl Future<Output = Result<Exit, run::RunError>>) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(Exit::Failed, &error))?;
+impl From<run::RunError> for Failure {
+    fn from(error: run::RunError) -> Self {
+        Self::new(error.exit(), &error)
+    }
+}
+
+fn block_on<E: Into<Failure>>(
+    command: impl Future<Output = Result<Exit, E>>,
+) -> Result<Exit, Failure> {
+    let runtime = runtime()?;
     let result = runtime.block_on(command);
     // What a second signal left behind is not waited for.
     runtime.shutdown_background();
-    result.map_err(|error| Failure::new(error.exit(), &error))
+    result.map_err(Into::into)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, &error))
 }
 
 fn start_logging(config: &Config) {

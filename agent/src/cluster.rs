@@ -1,5 +1,8 @@
-//! The cluster the agent runs in: one Kubernetes client, the agent's own namespace, and the UID by
-//! which the control plane knows this cluster.
+//! The cluster the agent runs in: the agent's own namespace, the UID by which the control plane knows
+//! this cluster, and a Kubernetes client.
+//!
+//! A replica that doesn't lead has a [`Site`]; with a [`Term`] it becomes a [`Cluster`], which is what
+//! everything takes that writes.
 
 use std::time::Duration;
 
@@ -9,6 +12,8 @@ use kube::{
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use thiserror::Error;
+
+use crate::leadership::Term;
 
 /// Field manager of everything the agent applies for a release.
 pub const FIELD_MANAGER: &str = "mendix-agent";
@@ -20,10 +25,20 @@ pub const STATUS_MANAGER: &str = "mendix-agent-status";
 /// retries 429/503/504 by itself; this bounds both.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Handle to the cluster; cheap to clone.
+/// The cluster as any replica sees it.
+#[derive(Clone)]
+pub struct Site {
+    /// For the Lease alone: what else writes, does so under a term.
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+    uid: String,
+    server_version: String,
+}
+
+/// Handle to the cluster for a replica that leads; cheap to clone.
 #[derive(Clone)]
 pub struct Cluster {
-    /// Client with the agent's own rights.
+    /// Client with the agent's own rights. Its writes pass while the term lasts.
     pub client: Client,
     /// The agent's namespace.
     pub namespace: String,
@@ -31,6 +46,7 @@ pub struct Cluster {
     pub uid: String,
     /// Kubernetes version as the server says it, such as `v1.34.2`.
     pub server_version: String,
+    term: Term,
     recorder: Recorder,
 }
 
@@ -59,7 +75,7 @@ pub enum ClusterError {
     NoUid,
 }
 
-impl Cluster {
+impl Site {
     /// Reads the cluster's identity and version.
     ///
     /// # Errors
@@ -70,6 +86,12 @@ impl Cluster {
             deadline("get namespace kube-system", namespaces.get("kube-system")).await?;
         let uid = kube_system.metadata.uid.ok_or(ClusterError::NoUid)?;
         let version = deadline("get /version", client.apiserver_version()).await?;
+        Ok(Self { client, namespace, uid, server_version: version.git_version })
+    }
+
+    /// The cluster for what works under `term`.
+    pub fn lead(&self, term: &Term) -> Cluster {
+        let client = term.fence(self.client.clone(), &self.namespace);
         let recorder = Recorder::new(
             client.clone(),
             Reporter {
@@ -77,7 +99,29 @@ impl Cluster {
                 instance: std::env::var("HOSTNAME").ok(),
             },
         );
-        Ok(Self { client, namespace, uid, server_version: version.git_version, recorder })
+        Cluster {
+            client,
+            namespace: self.namespace.clone(),
+            uid: self.uid.clone(),
+            server_version: self.server_version.clone(),
+            term: term.clone(),
+            recorder,
+        }
+    }
+}
+
+impl Cluster {
+    /// The cluster of an agent that has no rival: for commands that a person runs, and for tests.
+    ///
+    /// # Errors
+    /// As [`Site::connect`].
+    pub async fn connect(client: Client, namespace: String) -> Result<Self, ClusterError> {
+        Ok(Site::connect(client, namespace).await?.lead(&Term::sole()))
+    }
+
+    /// The term under which it is written to.
+    pub fn term(&self) -> &Term {
+        &self.term
     }
 
     /// Api of a namespaced kind in the agent's own namespace.

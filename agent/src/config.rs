@@ -7,6 +7,8 @@
 //! trustDir: /etc/mendix-agent/trust
 //! ```
 
+mod route;
+
 use std::{
     fmt,
     net::SocketAddr,
@@ -17,8 +19,12 @@ use serde::Deserialize;
 use thiserror::Error;
 use url::Url;
 
+pub use self::route::{Proxy, ProxyCredentials, Route};
+
 /// Where the configuration file is looked for when no flag names one. It may be absent.
 pub const DEFAULT_FILE: &str = "/etc/mendix-agent/config.yaml";
+/// The agent's own namespace, unless it is told another.
+pub const DEFAULT_NAMESPACE: &str = "mendix-agent";
 /// kube-rs reports every answer that is not a success as an error, also the 404 that says that an object
 /// is to be created; the callers tell those that matter.
 const DEFAULT_LOG_FILTER: &str = "info,kube_client=off";
@@ -26,7 +32,7 @@ const DEFAULT_LOG_FILTER: &str = "info,kube_client=off";
 const MAX_FILE: u64 = 64 * 1024;
 
 /// What the agent was told, complete and checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// `https://host:port` of the control plane's private endpoint.
     pub endpoint: Url,
@@ -34,12 +40,17 @@ pub struct Config {
     pub allow_public_endpoint: bool,
     /// Accept loopback addresses; for development and tests.
     pub allow_loopback_endpoint: bool,
+    /// How it is reached: proxy and pins.
+    pub route: Route,
     /// Folder with `root.json` (release root), `consent-keys.json` and `channel-ca.pem`.
     pub trust_dir: PathBuf,
     /// One-time enrolment token; read only while the agent has no identity.
     pub bootstrap_token_file: PathBuf,
     /// Projected ServiceAccount token for attestation at enrolment; absent outside a pod.
     pub service_account_token_file: Option<PathBuf>,
+    /// Folder with an identity (`tls.crt`, `tls.key`, `ca.crt`) that somebody else keeps, such as
+    /// cert-manager; without it the agent enrols and keeps its own.
+    pub identity_dir: Option<PathBuf>,
     /// The agent's own namespace.
     pub namespace: String,
     /// Where `/livez`, `/readyz` and `/metrics` are served.
@@ -73,6 +84,23 @@ pub struct Layer {
     /// Accept loopback endpoint addresses, for development (true or false).
     #[arg(long, global = true, value_name = "BOOL", hide_short_help = true)]
     pub allow_loopback_endpoint: Option<String>,
+    /// HTTP CONNECT proxy for the channel, http://[USER:PASSWORD@]HOST:PORT, or "direct" for none; the
+    /// default is HTTPS_PROXY. The Kubernetes API is never reached through it.
+    #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
+    pub proxy: Option<String>,
+    /// Endpoints to reach without the proxy, by the rules of Go; the default is NO_PROXY.
+    #[arg(long, global = true, value_name = "LIST", hide_short_help = true)]
+    pub no_proxy: Option<String>,
+    /// File with user:password for the proxy, read at each dial.
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    pub proxy_credentials_file: Option<String>,
+    /// CA certificates (PEM) for a proxy that is itself reached by https.
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    pub ca_bundle_file: Option<String>,
+    /// Public keys the control plane may have, sha256/BASE64, separated by commas; required through a
+    /// proxy.
+    #[arg(long, global = true, value_name = "PINS", hide_short_help = true)]
+    pub server_spki_pins: Option<String>,
     /// Folder with root.json, consent-keys.json and channel-ca.pem.
     #[arg(long, global = true, value_name = "DIR", hide_short_help = true)]
     pub trust_dir: Option<String>,
@@ -82,6 +110,9 @@ pub struct Layer {
     /// File with the projected ServiceAccount token (audience mendix-control-plane).
     #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     pub service_account_token_file: Option<String>,
+    /// Folder with tls.crt, tls.key and ca.crt that somebody else keeps, such as cert-manager.
+    #[arg(long, global = true, value_name = "DIR", hide_short_help = true)]
+    pub identity_dir: Option<String>,
     /// The agent's own namespace.
     #[arg(long, short = 'n', global = true, value_name = "NAME")]
     pub namespace: Option<String>,
@@ -159,6 +190,14 @@ pub enum ConfigError {
         /// Name of the flag.
         flag: &'static str,
     },
+    /// The proxy's URL can't be used. It is not repeated: it may hold a password.
+    #[error("proxy from {from} can't be used: {problem}")]
+    Proxy {
+        /// Where it came from.
+        from: Source,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// A value that can't be used.
     #[error("{key} from {from} is {value:?}: {expected}")]
     Invalid {
@@ -190,9 +229,15 @@ keys! {
     ENDPOINT: endpoint, "endpoint", "endpoint";
     ALLOW_PUBLIC: allow_public_endpoint, "allowPublicEndpoint", "allow-public-endpoint";
     ALLOW_LOOPBACK: allow_loopback_endpoint, "allowLoopbackEndpoint", "allow-loopback-endpoint";
+    PROXY: proxy, "proxy", "proxy";
+    NO_PROXY: no_proxy, "noProxy", "no-proxy";
+    PROXY_CREDENTIALS: proxy_credentials_file, "proxyCredentialsFile", "proxy-credentials-file";
+    CA_BUNDLE: ca_bundle_file, "caBundleFile", "ca-bundle-file";
+    SERVER_PINS: server_spki_pins, "serverSpkiPins", "server-spki-pins";
     TRUST_DIR: trust_dir, "trustDir", "trust-dir";
     BOOTSTRAP_TOKEN: bootstrap_token_file, "bootstrapTokenFile", "bootstrap-token-file";
     SERVICE_ACCOUNT_TOKEN: service_account_token_file, "serviceAccountTokenFile", "service-account-token-file";
+    IDENTITY_DIR: identity_dir, "identityDir", "identity-dir";
     NAMESPACE: namespace, "namespace", "namespace";
     LISTEN: listen, "listen", "listen";
     LOG_FILTER: log_filter, "logFilter", "log-filter";
@@ -283,7 +328,7 @@ impl<'a> Sources<'a> {
     /// # Errors
     /// When it is not a DNS label.
     pub fn namespace(&self) -> Result<String, ConfigError> {
-        self.parsed(&NAMESPACE, Some("mendix-agent"), dns_label)
+        self.parsed(&NAMESPACE, Some(DEFAULT_NAMESPACE), dns_label)
     }
 
     /// Puts the sources together and checks every value.
@@ -296,6 +341,7 @@ impl<'a> Sources<'a> {
             endpoint: self.parsed(&ENDPOINT, None, endpoint)?,
             allow_public_endpoint: self.parsed(&ALLOW_PUBLIC, Some("false"), boolean)?,
             allow_loopback_endpoint: self.parsed(&ALLOW_LOOPBACK, Some("false"), boolean)?,
+            route: self.route()?,
             trust_dir: self.parsed(&TRUST_DIR, Some("/etc/mendix-agent/trust"), absolute)?,
             bootstrap_token_file: self.parsed(
                 &BOOTSTRAP_TOKEN,
@@ -305,6 +351,10 @@ impl<'a> Sources<'a> {
             service_account_token_file: match service_account {
                 None => None,
                 Some(_) => Some(self.parsed(&SERVICE_ACCOUNT_TOKEN, None, absolute)?),
+            },
+            identity_dir: match self.find(&IDENTITY_DIR) {
+                None => None,
+                Some(_) => Some(self.parsed(&IDENTITY_DIR, None, absolute)?),
             },
             namespace: self.namespace()?,
             listen: self.parsed(&LISTEN, Some("0.0.0.0:9090"), |text| {

@@ -15,10 +15,14 @@ pub enum Exit {
     Config,
     /// 4: the Kubernetes API can't be reached or refused.
     Cluster,
+    /// 5: a file does not verify, or what it holds would be refused; the message says why.
+    NotVerified,
     /// 10: preflight passed with warnings.
     Warned,
     /// 11: a preflight check failed.
     PreflightFailed,
+    /// 12: what was to be verified is not in order.
+    NotSound,
 }
 
 impl From<Exit> for ExitCode {
@@ -28,8 +32,10 @@ impl From<Exit> for ExitCode {
             Exit::Failed => 1,
             Exit::Config => 3,
             Exit::Cluster => 4,
+            Exit::NotVerified => 5,
             Exit::Warned => 10,
             Exit::PreflightFailed => 11,
+            Exit::NotSound => 12,
         })
     }
 }

@@ -2,7 +2,9 @@
 //! network, read-only.
 //!
 //! `/livez` fails only when the process can't be cured without a restart. `/readyz` fails while a
-//! task is down. Losing the control plane is neither: restarting the agent would not bring it back.
+//! task is down, and while the replica has not seen the Lease: it could not take over, and a rolling
+//! update must not go on. Losing the control plane is neither: restarting the agent would not bring it
+//! back.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -11,10 +13,17 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{metrics::Metrics, supervise::Tasks};
+use crate::{
+    leadership::Post,
+    metrics::{Metrics, Work},
+    supervise::Tasks,
+};
 
 /// Connections served at once: probes and a scraper need two or three.
 const CONNECTIONS: usize = 16;
@@ -40,8 +49,12 @@ pub enum HttpError {
 /// What the three pages show.
 #[derive(Clone)]
 pub struct Pages {
-    /// States of the agent's tasks.
+    /// States of the tasks that every replica has.
     pub tasks: Tasks,
+    /// What this replica does.
+    pub post: watch::Receiver<Post>,
+    /// The work of a replica that leads.
+    pub work: watch::Receiver<Option<Work>>,
     /// Metrics to encode.
     pub metrics: Arc<Metrics>,
 }
@@ -119,8 +132,18 @@ fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
 
 fn ready(pages: &Pages) -> Response<Full<Bytes>> {
     let mut status = StatusCode::OK;
-    let mut body = String::new();
-    for (name, state) in pages.tasks.states() {
+    let mut body = match &*pages.post.borrow() {
+        Post::Leader(term) => format!("[+] leader of epoch {}\n", term.epoch()),
+        Post::Standby { leader: Some(leader) } => format!("[+] standby, {leader} leads\n"),
+        Post::Standby { leader: None } => "[+] standby, nobody leads\n".to_owned(),
+        Post::Blind { why } => {
+            status = StatusCode::SERVICE_UNAVAILABLE;
+            format!("[-] lease {why}\n")
+        }
+    };
+    let mut tasks = pages.tasks.states();
+    tasks.extend(pages.work.borrow().iter().flat_map(|work| work.tasks.states()));
+    for (name, state) in tasks {
         match state.down {
             None => body.push_str(&format!("[+] {name} ok\n")),
             Some(why) => {

@@ -2,18 +2,24 @@
 //!
 //! Three paths, one module each: [`channel`] (one outbound mTLS session), [`patch`] (signed patch
 //! bundles in, drift out) and [`logs`] (consented snapshots). The decisions they act on are made in
-//! `mendix-agent-core`. [`run`] wires them up.
+//! `mendix-agent-core` and written down in the [`audit`] log. [`run`] wires them up, on the replica
+//! that [`leadership`] lets lead.
 
 pub mod agent_status;
+pub mod audit;
 pub mod channel;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod consent;
 pub mod console;
 pub mod crd;
 pub mod errors;
+pub mod hardening;
 pub mod health;
 pub mod http;
+pub mod kubeconfig;
+pub mod leadership;
 pub mod logs;
 pub mod metrics;
 pub mod patch;

@@ -3,38 +3,48 @@
 //!
 //! ```text
 //! desired state ─▶ tickets   keeps SupportTicket objects, voids grants that ended, reports
-//!               └▶ requests  gate ─▶ record ─▶ snapshot ─▶ receipt, outcome
+//!               └▶ requests  gate ─▶ audit log ─▶ snapshot ─▶ receipt, outcome
 //!                                               │
-//!        collect ─▶ archive ─▶ seal ─▶ upload ◀─┘   guarded by live: lease, policy, ticket, clock
+//!        collect ─▶ assemble ─▶ seal ─▶ upload ◀─┘  guarded by live: lease, policy, ticket, clock
+//!                      └▶ preview: the same bytes, for a terminal
 //! ```
 //!
 //! Every decision is made in `mendix_agent_core::consent`. What reads logs takes an `ActiveConsent`,
 //! which only the gate makes; what goes to the wire asks the consent before each chunk.
 
+mod assemble;
 mod clock;
 mod collect;
+mod keys;
 mod ledger;
 mod live;
 mod news;
 mod objects;
 mod policy;
+pub mod preview;
 mod records;
+mod refusals;
 mod requests;
 mod snapshot;
 mod tickets;
 mod upload;
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use kube::Api;
-use mendix_agent_core::consent::keys::{self, ConsentKeysError, Trust};
+use mendix_agent_core::{bundle::Authentic, consent::keys::ConsentKeysError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::{ledger::LedgerStore, live::Sources, objects::RecordError, policy::Policy};
+pub use self::objects::RecordError;
+use self::{
+    clock::Clock, keys::Pinned, ledger::LedgerStore, live::Sources, policy::Policy,
+    refusals::Refusals,
+};
 use crate::{
+    audit::Audit,
     channel::{Dialer, Handles, OwnCredentials, Reports, Revised},
-    cluster::Cluster,
+    cluster::{CALL_DEADLINE, Cluster},
     crd::managed_component::ManagedComponent,
     requests::RequestOutcomes,
 };
@@ -54,24 +64,43 @@ pub enum LogsError {
     /// They can't be used.
     #[error(transparent)]
     Keys(#[from] ConsentKeysError),
+    /// Those that took their place can't be used.
+    #[error(
+        "Secret {} holds no sound keys, so no consent counts. Restore it from a backup of the \
+         cluster; deleting it brings back the installed keys",
+        keys::SECRET
+    )]
+    StoredKeys(#[source] ConsentKeysError),
+    /// The API server did not answer in time.
+    #[error("{what}: no answer from the Kubernetes API within {} s", CALL_DEADLINE.as_secs())]
+    Deadline {
+        /// The call.
+        what: &'static str,
+    },
+    /// The API server refused or failed.
+    #[error("{what}")]
+    Api {
+        /// The call.
+        what: &'static str,
+        /// The cause.
+        #[source]
+        source: Box<kube::Error>,
+    },
 }
 
-/// Reads the pinned keys of the support portal from the trust folder.
-///
-/// # Errors
-/// [`LogsError`]; without keys no grant and no lease can be verified, and no log leaves.
-pub async fn read_trust(trust_dir: &Path) -> Result<Trust, LogsError> {
-    let path = trust_dir.join(keys::FILE);
-    let bytes = tokio::fs::read(&path)
-        .await
-        .map_err(|source| LogsError::KeysFile { path: path.display().to_string(), source })?;
-    Ok(Trust::parse(&bytes)?)
+/// Where the keys of the support portal come from.
+#[derive(Clone, Debug)]
+pub struct Portal {
+    /// The trust folder, with those that the agent is installed with.
+    pub trust_dir: PathBuf,
+    /// Newer ones that the release root vouches for.
+    pub found: watch::Receiver<Option<Authentic>>,
 }
 
 /// What the parts of the log path share.
 struct Logs {
     cluster: Cluster,
-    trust: Trust,
+    pinned: Pinned,
     sources: Sources,
     wanted: watch::Receiver<Option<Revised<mendix_agent_proto::v1::RequestsSection>>>,
     dialer: Dialer,
@@ -80,7 +109,10 @@ struct Logs {
     outcomes: RequestOutcomes,
     policy: Policy,
     ledger: LedgerStore,
-    /// Wakes after something was spent or voided.
+    audit: Audit,
+    /// What was refused last, by ticket.
+    refusals: Refusals,
+    /// Wakes after something was spent, voided or refused.
     spent: watch::Sender<u64>,
 }
 
@@ -89,9 +121,7 @@ impl Logs {
     async fn managed(&self) -> Result<Vec<ManagedComponent>, RecordError> {
         let api: Api<ManagedComponent> = self.cluster.own();
         let mut components = objects::list(&api, "list ManagedComponents").await?;
-        components.retain(|component| {
-            component.status.as_ref().is_some_and(|status| status.version.is_some())
-        });
+        components.retain(ManagedComponent::has_release);
         Ok(components)
     }
 }
@@ -99,29 +129,35 @@ impl Logs {
 /// Runs the log path until `shutdown`. A snapshot in flight is ended and recorded before it returns.
 ///
 /// # Errors
-/// None today: what fails is shown in the objects and tried again. The supervisor restarts it anyway.
+/// [`LogsError`] when the portal's keys can't be read; without them no grant and no lease can be
+/// verified, and no log leaves. What fails later is shown in the objects and tried again.
 pub async fn run(
     cluster: Cluster,
     handles: Handles,
-    trust: Trust,
+    portal: Portal,
     outcomes: RequestOutcomes,
+    audit: Audit,
     shutdown: CancellationToken,
 ) -> Result<(), LogsError> {
+    let clock = Clock::system();
     let logs = Arc::new(Logs {
-        policy: Policy::new(&cluster),
+        pinned: Pinned::load(&cluster, &portal.trust_dir, &audit).await?,
+        policy: Policy::new(cluster.own(), clock.clone()),
         ledger: LedgerStore::new(&cluster),
         cluster,
-        trust,
         sources: Sources {
             tickets: handles.desired.tickets,
             link: handles.link,
             leases: handles.leases,
+            clock,
         },
         wanted: handles.desired.requests,
         dialer: handles.dialer,
         own: handles.own,
         reports: handles.reports,
         outcomes,
+        audit,
+        refusals: Refusals::default(),
         spent: watch::channel(0).0,
     });
     tokio::select! {
@@ -129,6 +165,8 @@ pub async fn run(
         () = Box::pin(requests::follow(&logs, &shutdown)) => {}
         () = Box::pin(tickets::follow(&logs)) => {}
         () = logs.policy.follow() => {}
+        () = policy::announce(&logs) => {}
+        () = logs.pinned.follow(&logs.cluster, &logs.audit, portal.found) => {}
     }
     Ok(())
 }

@@ -14,10 +14,28 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use tokio::sync::watch;
+
 use crate::{
+    audit::Audit,
     channel::{Link, Reports},
     supervise::Tasks,
 };
+
+/// What the pages show of a replica that leads.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// Epoch of its term.
+    pub epoch: u64,
+    /// State of the session.
+    pub link: watch::Receiver<Link>,
+    /// What the control plane is told.
+    pub reports: Reports,
+    /// The audit log.
+    pub audit: Audit,
+    /// The term's tasks.
+    pub tasks: Tasks,
+}
 
 /// The registry behind `/metrics`.
 pub struct Metrics {
@@ -26,14 +44,11 @@ pub struct Metrics {
 
 impl Metrics {
     /// Metrics over the given state.
-    pub fn new(
-        link: tokio::sync::watch::Receiver<Link>,
-        reports: Reports,
-        tasks: Tasks,
-        version: &'static str,
-    ) -> Self {
+    ///
+    /// `work` is there while this replica leads.
+    pub fn new(work: watch::Receiver<Option<Work>>, tasks: Tasks, version: &'static str) -> Self {
         let mut registry = Registry::with_prefix("mendix_agent");
-        registry.register_collector(Box::new(Observed { link, reports, tasks, version }));
+        registry.register_collector(Box::new(Observed { work, tasks, version }));
         Self { registry }
     }
 
@@ -49,8 +64,7 @@ impl Metrics {
 }
 
 struct Observed {
-    link: tokio::sync::watch::Receiver<Link>,
-    reports: Reports,
+    work: watch::Receiver<Option<Work>>,
     tasks: Tasks,
     version: &'static str,
 }
@@ -65,40 +79,97 @@ impl Collector for Observed {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let page = &mut Page { encoder: &mut encoder };
         page.gauges("build", "The running build", [(vec![("version", self.version.into())], 1)])?;
-        let up = i64::from(matches!(*self.link.borrow(), Link::Connected { .. }));
+        let work = self.work.borrow().clone();
+        let leads = i64::from(work.is_some());
+        page.gauges(
+            "leader",
+            "Whether this replica leads; the other stands by",
+            [(vec![], leads)],
+        )?;
+        let up = work.as_ref().map(|work| work.link.borrow().clone());
+        let up = i64::from(matches!(up, Some(Link::Connected { .. })));
         page.gauges(
             "session_up",
             "Whether the session with the control plane is up",
             [(vec![], up)],
         )?;
-        let tasks = self.tasks.states();
+        let mut tasks = self.tasks.states();
+        tasks.extend(work.iter().flat_map(|work| work.tasks.states()));
         page.counters(
             "task_restarts",
             "How often a task of the agent was started again",
             tasks.iter().map(|(name, state)| (vec![("task", (*name).into())], state.restarts)),
         )?;
-        let reports = self.reports.subscribe();
+        let Some(work) = work else { return Ok(()) };
+        let epoch = i64::try_from(work.epoch).unwrap_or(i64::MAX);
+        page.gauges("lease_epoch", "Fencing epoch of this leader", [(vec![], epoch)])?;
+        if let Link::Connected { clock_skew_millis, identity_conflict, .. } = &*work.link.borrow() {
+            page.gauges(
+                "clock_skew_milliseconds",
+                "The control plane's clock minus this node's",
+                [(vec![], *clock_skew_millis)],
+            )?;
+            page.gauges(
+                "identity_conflict",
+                "Whether another process used this cluster's identity within the last day",
+                [(vec![], i64::from(identity_conflict.is_some()))],
+            )?;
+        }
+        audit(page, &work.audit)?;
+        let reports = work.reports.subscribe();
         for body in reports.borrow().values() {
             match body {
                 Body::Components(report) => components(page, report)?,
                 Body::TicketStates(report) => tickets(page, report)?,
                 Body::Health(report) => health(page, report)?,
-                Body::ReleaseRun(report) => page.gauges(
-                    "release_run",
-                    "The release run in flight or the last one, by state",
-                    [(
-                        vec![
-                            ("release", report.release_id.clone()),
-                            ("state", report.state.clone()),
-                        ],
-                        1,
-                    )],
-                )?,
+                Body::ReleaseRun(report) => release_run(page, report)?,
                 Body::RequestOutcomes(_) | Body::Preflight(_) | Body::Unsupported(_) => {}
             }
         }
         Ok(())
     }
+}
+
+fn audit(page: &mut Page<'_, '_>, audit: &Audit) -> fmt::Result {
+    let figures = audit.figures();
+    page.counters(
+        "log_refusals",
+        "Log snapshots that were refused, or ended because consent did, by reason code",
+        figures.refusals.iter().map(|(code, count)| (vec![("reason", code.clone())], *count)),
+    )?;
+    page.gauges(
+        "audit_sequence",
+        "Number of the newest record of the audit log",
+        [(vec![], integer(figures.records))],
+    )?;
+    page.gauges(
+        "audit_acknowledged_sequence",
+        "Newest record of the audit log that the control plane holds a checkpoint of",
+        [(vec![], integer(figures.acknowledged))],
+    )?;
+    page.gauges(
+        "audit_waiting",
+        "Decisions that wait to be written to the audit log",
+        [(vec![], integer(figures.waiting as u64))],
+    )?;
+    page.counters(
+        "audit_lost",
+        "Decisions that could not be written to the audit log and were given up",
+        [(vec![], figures.lost)],
+    )
+}
+
+fn release_run(page: &mut Page<'_, '_>, report: &v1::ReleaseRunReport) -> fmt::Result {
+    page.gauges(
+        "release_run",
+        "The release run in flight or the last one, by state",
+        [(vec![("release", report.release_id.clone()), ("state", report.state.clone())], 1)],
+    )?;
+    page.gauges(
+        "release_overdue",
+        "Whether the wanted release was to be committed by now and is not",
+        [(vec![], i64::from(report.overdue))],
+    )
 }
 
 fn components(page: &mut Page<'_, '_>, report: &v1::ComponentsReport) -> fmt::Result {
@@ -150,6 +221,24 @@ fn health(page: &mut Page<'_, '_>, report: &v1::HealthReport) -> fmt::Result {
             let labels = vec![("node", n.name.clone()), ("image", n.node_image.clone())];
             (labels, i64::from(n.ready))
         }),
+    )?;
+    let Some(apps) = &report.apps else { return Ok(()) };
+    let counts = |label: &'static str, counts: &[v1::AppCount]| {
+        counts
+            .iter()
+            .map(|it| (vec![(label, it.name.clone())], i64::from(it.count)))
+            .collect::<Vec<_>>()
+    };
+    page.gauges("apps", "Mendix apps by state", counts("state", &apps.by_state))?;
+    page.gauges(
+        "apps_by_runtime",
+        "Mendix apps by version of their runtime",
+        counts("runtime", &apps.by_runtime),
+    )?;
+    page.gauges(
+        "apps_unsupported",
+        "Mendix apps whose runtime is too old to be supported",
+        [(vec![], i64::from(apps.below_minimum))],
     )
 }
 
@@ -216,7 +305,19 @@ mod tests {
         let (link, receiver) =
             tokio::sync::watch::channel(Link::WaitingForConnection { last_failure: None });
         let reports = Reports::default();
-        let metrics = Metrics::new(receiver, reports.clone(), Tasks::default(), "1.2.3");
+        let (work, seen) = watch::channel(None);
+        let metrics = Metrics::new(seen, Tasks::default(), "1.2.3");
+        let page = metrics.encode().unwrap();
+        assert!(page.contains("mendix_agent_leader 0"), "{page}");
+        let (audit, _) = crate::audit::tests::audit(&Default::default());
+        audit.count_refusal("NoGrant");
+        work.send_replace(Some(Work {
+            epoch: 7,
+            link: receiver,
+            reports: reports.clone(),
+            audit,
+            tasks: Tasks::default(),
+        }));
         let page = metrics.encode().unwrap();
         assert!(page.contains("mendix_agent_session_up 0"), "{page}");
 
@@ -224,6 +325,7 @@ mod tests {
             session_id: "s".into(),
             since: jiff::Timestamp::UNIX_EPOCH,
             clock_skew_millis: 0,
+            identity_conflict: None,
         });
         reports.publish(Body::Components(v1::ComponentsReport {
             components: vec![v1::ComponentState {
@@ -234,12 +336,26 @@ mod tests {
                 ..Default::default()
             }],
         }));
+        reports.publish(Body::ReleaseRun(v1::ReleaseRunReport {
+            release_id: "r2".into(),
+            state: "Scheduled".into(),
+            overdue: true,
+            ..Default::default()
+        }));
         let page = metrics.encode().unwrap();
         for line in [
+            "mendix_agent_release_run{release=\"r2\",state=\"Scheduled\"} 1",
+            "mendix_agent_release_overdue 1",
             "mendix_agent_build{version=\"1.2.3\"} 1",
+            "mendix_agent_leader 1",
+            "mendix_agent_lease_epoch 7",
             "mendix_agent_session_up 1",
+            "mendix_agent_clock_skew_milliseconds 0",
+            "mendix_agent_identity_conflict 0",
             "mendix_agent_component_ready{component=\"mendix-operator\",version=\"2.1\"} 1",
             "mendix_agent_drift_corrected_total{component=\"mendix-operator\"} 3",
+            "mendix_agent_log_refusals_total{reason=\"NoGrant\"} 1",
+            "mendix_agent_audit_lost_total 0",
         ] {
             assert!(page.contains(line), "{line} is missing in\n{page}");
         }

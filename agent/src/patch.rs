@@ -16,10 +16,12 @@ pub mod contents;
 pub mod converge;
 pub mod drift;
 pub mod driver;
+pub mod exported;
 pub mod failure;
 pub mod gate;
 pub mod live;
 mod offer;
+pub mod portal_keys;
 pub mod preimage;
 pub mod records;
 pub mod report;
@@ -37,6 +39,7 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    audit::Audit,
     channel::{Handles, Revised},
     cluster::Cluster,
     crd::patch_bundle::{PatchBundleSpec, PatchBundleStatus},
@@ -50,6 +53,15 @@ use supply::{Repository, SupplyError};
 use trust::{ReleaseTrust, TrustError};
 
 type Wanted = Option<Revised<v1::ReleaseSection>>;
+
+/// What is trusted from the start, and where later keys go.
+#[derive(Clone, Debug)]
+pub struct Roots {
+    /// The trust folder, with the release root.
+    pub trust_dir: PathBuf,
+    /// Takes keys of the support portal that the release root vouches for.
+    pub portal_keys: portal_keys::Found,
+}
 
 /// Why the patch path ended. It is started again.
 #[derive(Debug, thiserror::Error)]
@@ -78,16 +90,17 @@ impl From<StepError> for PatchError {
 /// When the cluster refuses what can't be done without; the supervisor starts it again.
 pub async fn run(
     cluster: Cluster,
-    trust_dir: PathBuf,
+    roots: Roots,
     identity: Identity,
     handles: Handles,
     outcomes: RequestOutcomes,
+    audit: Audit,
     cancel: CancellationToken,
 ) -> Result<(), PatchError> {
-    let reporter = Reporter::new(cluster.clone(), handles.reports.clone());
+    let reporter = Reporter::new(cluster.clone(), handles.reports.clone(), audit);
     let driver = Driver::new(cluster.clone(), reporter.clone(), identity);
     let drift = drift::Drift::new(&driver);
-    let controller = Controller { cluster, trust_dir, driver, drift, handles, outcomes };
+    let controller = Controller { cluster, roots, driver, drift, handles, outcomes };
     match Box::pin(controller.run(&cancel)).await {
         Err(PatchError::Drive(DriveError::Stopped)) => Ok(()),
         result => result,
@@ -96,7 +109,7 @@ pub async fn run(
 
 struct Controller {
     cluster: Cluster,
-    trust_dir: PathBuf,
+    roots: Roots,
     driver: Driver,
     drift: drift::Drift,
     handles: Handles,
@@ -108,10 +121,28 @@ impl Controller {
         // The trust state is loaded before any record is written: a record without it means that it
         // was lost. Without it no release is accepted; what was accepted goes on.
         let trust = self.load_trust(cancel).await?;
-        resume(&self.driver, cancel).await?;
+        let work = async {
+            resume(&self.driver, cancel).await?;
+            tokio::select! {
+                result = self.drift.run(cancel) => result.map_err(PatchError::from),
+                result = self.follow(&trust, cancel) => result,
+                () = self.driver.reporter.watch_deadline(cancel) => Ok(()),
+            }
+        };
         tokio::select! {
-            result = self.drift.run(cancel) => result.map_err(PatchError::from),
-            result = self.follow(&trust, cancel) => result,
+            result = Box::pin(work) => result,
+            () = self.look_for_portal_keys(&trust) => Ok(()),
+        }
+    }
+
+    async fn look_for_portal_keys(&self, trust: &Result<Mutex<ReleaseTrust>, TrustError>) {
+        match trust {
+            Ok(trust) => {
+                let found = &self.roots.portal_keys;
+                portal_keys::follow(&self.cluster, &self.handles, trust, found).await;
+            }
+            // Without trust state nobody can say what the keys are; those that are pinned stay.
+            Err(_) => std::future::pending().await,
         }
     }
 
@@ -123,7 +154,7 @@ impl Controller {
         loop {
             let loaded = tokio::select! {
                 () = cancel.cancelled() => return Err(DriveError::Stopped.into()),
-                loaded = ReleaseTrust::load(&self.cluster, &self.trust_dir) => loaded,
+                loaded = ReleaseTrust::load(&self.cluster, &self.roots.trust_dir) => loaded,
             };
             match loaded {
                 Ok(trust) => return Ok(Ok(Mutex::new(trust))),
@@ -365,12 +396,18 @@ mod tests {
 
     /// The supervisor moves it between threads.
     #[expect(dead_code, reason = "compiling it is the test")]
-    fn the_path_can_be_supervised(cluster: Cluster, handles: Handles, outcomes: RequestOutcomes) {
+    fn the_path_can_be_supervised(
+        cluster: Cluster,
+        handles: Handles,
+        outcomes: RequestOutcomes,
+        audit: Audit,
+    ) {
         fn supervised(_: impl Future + Send) {}
         let identity =
             Identity { agent_version: String::new(), ring: std::sync::Arc::new(String::new) };
         let cancel = CancellationToken::new();
-        supervised(run(cluster, PathBuf::new(), identity, handles, outcomes, cancel));
+        let roots = Roots { trust_dir: PathBuf::new(), portal_keys: watch::channel(None).0 };
+        supervised(run(cluster, roots, identity, handles, outcomes, audit, cancel));
     }
 
     #[test]

@@ -1,17 +1,25 @@
-//! Preflight: everything the agent needs, checked before it needs it, each with what to do about it.
+//! Preflight: everything the agent needs, checked before it needs it, each with its likely cause and
+//! what to do about it.
 //!
 //! The checks of the channel are the dialler's own layers, so what passes here is what the agent
 //! does. Nothing is changed and nothing is spent: a bootstrap token is looked at, not used.
 //!
 //! ```text
-//! trust ─▶ DNS ─▶ addresses ─▶ TCP ─▶ TLS ─┐
-//! Kubernetes ─▶ clock, permissions, CRDs ──┴─▶ authentication
+//! configuration, trust ─▶ DNS ─▶ addresses ─▶ TCP ─▶ proxy ─▶ TLS ─┬─▶ authentication, stream, round trip
+//! Kubernetes ─▶ permissions, nodes, CRDs ───────────────────────────┘
 //! ```
+//!
+//! The command runs it once ([`run`]); the agent runs it when it starts and while it can't connect
+//! ([`watch`]).
 
 pub mod access;
+mod capacity;
 mod kubernetes;
 mod network;
 mod render;
+mod service;
+mod trust;
+pub mod watch;
 
 use std::time::Duration;
 
@@ -19,10 +27,14 @@ use kube::Client;
 use mendix_agent_proto::v1;
 use serde::Serialize;
 
-use crate::{config::Config, console::Exit};
+use crate::{
+    channel::DialError,
+    config::{Config, ConfigError},
+    console::Exit,
+    errors::describe,
+};
 
-/// Longest time for one check. The dialler's own deadlines are shorter except where many addresses
-/// time out one after the other.
+/// Longest time for one check of the cluster. The dialler's layers have deadlines of their own.
 const CHECK_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How a check ended, worst last.
@@ -59,6 +71,8 @@ pub struct Check {
     pub result: Verdict,
     /// What was found.
     pub detail: String,
+    /// What it most likely is; empty when it passed.
+    pub cause: String,
     /// What to do; empty when it passed.
     pub remedy: String,
 }
@@ -68,17 +82,24 @@ impl Check {
         name: &'static str,
         result: Verdict,
         detail: impl Into<String>,
+        cause: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self { name, result, detail: detail.into(), remedy: remedy.into() }
+        Self { name, result, detail: detail.into(), cause: cause.into(), remedy: remedy.into() }
+    }
+
+    /// A layer of the dial that failed.
+    fn of_dial(name: &'static str, error: &DialError) -> Self {
+        let advice = error.advice();
+        Self::new(name, Verdict::Fail, describe(error), advice.cause, advice.remedy)
     }
 
     fn pass(name: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(name, Verdict::Pass, detail, "")
+        Self::new(name, Verdict::Pass, detail, "", "")
     }
 
     fn skip(name: &'static str, because: &str) -> Self {
-        Self::new(name, Verdict::Skip, format!("not checked: {because}"), "")
+        Self::new(name, Verdict::Skip, format!("not checked: {because}"), "", "")
     }
 }
 
@@ -116,21 +137,50 @@ impl Report {
             result: check.result.as_str().into(),
             detail: check.detail.clone(),
             remedy: check.remedy.clone(),
+            cause: check.cause.clone(),
         });
         v1::PreflightReport { result: result.into(), checks: checks.collect() }
+    }
+
+    /// The report when there is no configuration to check anything with.
+    pub fn unconfigured(error: &ConfigError) -> Self {
+        let cause =
+            "a key is missing or can't be read; the message names it and where it came from";
+        let remedy = "mend the configuration file, the environment variable or the flag";
+        let detail = describe(error);
+        let check = Check::new(trust::CONFIGURATION, Verdict::Fail, detail, cause, remedy);
+        Self { checks: vec![check] }
+    }
+}
+
+/// One line for each check that failed, or else for each with a warning.
+pub fn findings(report: &v1::PreflightReport) -> Vec<String> {
+    let of = |result: Verdict| {
+        let found = report.checks.iter().filter(|check| check.result == result.as_str());
+        found.map(|it| format!("{}: {}; {}", it.name, it.detail, it.remedy)).collect::<Vec<_>>()
+    };
+    match of(Verdict::Fail) {
+        failed if failed.is_empty() => of(Verdict::Warn),
+        failed => failed,
     }
 }
 
 /// Runs all checks. `client` is the way to the Kubernetes API, or why there is none. Ends within a
 /// few times 30 s whatever happens.
 pub async fn run(config: &Config, client: Result<Client, String>) -> Report {
-    let trust = network::trust(config);
-    let (network, kubernetes) =
-        tokio::join!(network::layers(config, &trust), kubernetes::checks(config, client));
-    let authentication = network::authentication(config, &network, kubernetes.cluster).await;
-    let mut checks = vec![trust.check];
+    let (configuration, target) = trust::configuration(config);
+    let (trust, anchors) = trust::trust(config);
+    let (network, kubernetes) = tokio::join!(
+        network::layers(target.as_ref(), anchors.as_deref()),
+        kubernetes::checks(config, client),
+    );
+    let reached = target.as_ref().filter(|_| network.secured);
+    let cluster = kubernetes.cluster.as_ref();
+    let service = service::checks(config, reached, anchors.as_deref(), cluster).await;
+    let mut checks = vec![configuration, trust];
     checks.extend(network.checks);
-    checks.push(authentication);
+    checks.extend(service.checks);
+    checks.push(kubernetes::clock(kubernetes.ahead, service.ahead));
     checks.extend(kubernetes.checks);
     Report { checks }
 }
@@ -139,7 +189,14 @@ pub async fn run(config: &Config, client: Result<Client, String>) -> Report {
 async fn bounded(name: &'static str, check: impl Future<Output = Check>) -> Check {
     tokio::time::timeout(CHECK_DEADLINE, check).await.unwrap_or_else(|_| {
         let detail = format!("did not end within {} s", CHECK_DEADLINE.as_secs());
-        Check::new(name, Verdict::Fail, detail, "run preflight again; if this stays, report it")
+        let cause = "the API server is overloaded, or the way to it";
+        Check::new(
+            name,
+            Verdict::Fail,
+            detail,
+            cause,
+            "run preflight again; if this stays, report it",
+        )
     })
 }
 

@@ -1,23 +1,39 @@
 //! Wires the three paths together and keeps them going until the agent is told to stop.
+//!
+//! ```text
+//! every replica      http, leadership
+//!                              │ Term, while it leads
+//!                              ▼
+//! the leader         channel, requests, patch, logs, health, agent-status
+//! ```
+//!
+//! The leader's tasks belong to its [`Term`]: they start with it and end with it, all of them, before
+//! the next one begins.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
 use kube::Client;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    agent_status,
+    agent_status, audit,
+    audit::Audit,
     channel::{self, identity::Standing},
-    cluster::{Cluster, ClusterError},
-    config::Config,
+    cluster::{Cluster, ClusterError, Site},
+    config::{Config, ConfigError},
     console::{Exit, Output},
     errors::describe,
     health,
     http::{self, Pages},
+    kubeconfig,
+    leadership::{self, Post, Term},
     logs,
-    metrics::Metrics,
+    metrics::{Metrics, Work},
     patch, preflight,
     requests::RequestOutcomes,
     status::{Overview, StatusError},
@@ -28,9 +44,8 @@ use crate::{
 /// server itself may come up after the agent.
 const CLUSTER_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Fencing epoch that `Hello` carries. With one replica and strategy Recreate there is one writer;
-/// an epoch per leader comes with the Lease.
-const LEASE_EPOCH: u64 = 1;
+/// Pause before the channel is set up again.
+const OPEN_RETRY: Duration = Duration::from_secs(5);
 
 /// Why the agent could not run.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +68,9 @@ pub enum RunError {
     /// The channel can't be set up.
     #[error("set up the channel")]
     Channel(#[from] channel::OpenError),
+    /// There is no preview.
+    #[error(transparent)]
+    Preview(#[from] logs::preview::PreviewError),
     /// Signals can't be received.
     #[error("listen for signals")]
     Signals(#[source] std::io::Error),
@@ -66,13 +84,15 @@ impl RunError {
                 Exit::Cluster
             }
             Self::Channel(_) => Exit::Config,
+            Self::Preview(logs::preview::PreviewError::Record(_)) => Exit::Cluster,
+            Self::Preview(_) => Exit::Failed,
             Self::Signals(_) | Self::Json(_) => Exit::Failed,
         }
     }
 }
 
-async fn client() -> Result<Client, RunError> {
-    let config = kube::Config::infer().await.map_err(RunError::Kubeconfig)?;
+pub(crate) async fn client() -> Result<Client, RunError> {
+    let config = kubeconfig::infer().await.map_err(RunError::Kubeconfig)?;
     Client::try_from(config).map_err(RunError::Client)
 }
 
@@ -81,50 +101,179 @@ async fn client() -> Result<Client, RunError> {
 /// # Errors
 /// When there is no way to reach Kubernetes. What can heal is retried, not returned.
 pub async fn run(config: Config) -> Result<Exit, RunError> {
-    let shutdown = CancellationToken::new();
     let mut signals = Signals::new()?;
     let client = client().await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), endpoint = %config.endpoint, "starting");
-    let cluster = tokio::select! {
-        cluster = connect(client, config.namespace.clone()) => cluster?,
+    channel::check(&config)?;
+    let site = tokio::select! {
+        site = connect(client, config.namespace.clone()) => site?,
         signal = signals.next() => {
             tracing::info!(signal, "stopped before the cluster was reached");
             return Ok(Exit::Success);
         }
     };
-    let (handles, worker) = channel::open(&config, &cluster, LEASE_EPOCH)?;
-    let mut supervisor = Supervisor::new(shutdown.clone());
-    start(&mut supervisor, config, cluster, handles, worker);
-    let signal = signals.next().await;
-    tracing::info!(signal, "stopping");
-    shutdown.cancel();
-    tokio::select! {
-        left = supervisor.join() => match left {
-            0 => tracing::info!("stopped"),
-            left => tracing::warn!(left, "stopped; some tasks did not end in time"),
-        },
-        signal = signals.next() => tracing::warn!(signal, "stopped at once by a second signal"),
+    let replica = Replica::start(config, site);
+    match replica.serve(&mut signals).await {
+        Stopped::InTime(0) => tracing::info!("stopped"),
+        Stopped::InTime(left) => tracing::warn!(left, "stopped; some tasks did not end in time"),
+        Stopped::AtOnce(signal) => tracing::warn!(signal, "stopped at once by a second signal"),
     }
     Ok(Exit::Success)
 }
 
-/// Starts every task of the agent.
+/// How the agent ended.
+enum Stopped {
+    /// With so many tasks that had to be dropped.
+    InTime(usize),
+    /// By a second signal.
+    AtOnce(&'static str),
+}
+
+/// What every replica runs.
+struct Replica {
+    config: Config,
+    site: Site,
+    supervisor: Supervisor,
+    shutdown: CancellationToken,
+    posts: watch::Receiver<Post>,
+    work: watch::Sender<Option<Work>>,
+}
+
+impl Replica {
+    fn start(config: Config, site: Site) -> Self {
+        let shutdown = CancellationToken::new();
+        let mut supervisor = Supervisor::new(shutdown.clone());
+        let blind = Post::Blind { why: "it was not read yet".into() };
+        let (post_tx, posts) = watch::channel(blind);
+        let (work, seen) = watch::channel(None);
+        let metrics = Metrics::new(seen.clone(), supervisor.tasks(), env!("CARGO_PKG_VERSION"));
+        let pages = Pages {
+            tasks: supervisor.tasks(),
+            post: posts.clone(),
+            work: seen,
+            metrics: Arc::new(metrics),
+        };
+        let listen = config.listen;
+        supervisor.spawn("http", move |token| http::serve(listen, pages.clone(), token));
+        let (lease_site, post_tx) = (site.clone(), Arc::new(post_tx));
+        let me = identity();
+        supervisor.spawn("leadership", move |token| {
+            leadership::run(lease_site.clone(), me.clone(), post_tx.clone(), token)
+        });
+        Self { config, site, supervisor, shutdown, posts, work }
+    }
+
+    /// Leads whenever it may, until a signal.
+    async fn serve(mut self, signals: &mut Signals) -> Stopped {
+        let left = loop {
+            let term = tokio::select! {
+                signal = signals.next() => {
+                    tracing::info!(signal, "stopping");
+                    break 0;
+                }
+                term = next_term(&mut self.posts) => term,
+            };
+            let (tasks, signal) = self.lead(&term, signals).await;
+            if let Some(signal) = signal {
+                tracing::info!(signal, "stopping");
+            }
+            self.work.send_replace(None);
+            // The term still holds while its tasks end, unless it is what ended.
+            tasks.shutdown.cancel();
+            let left = tokio::select! {
+                left = tasks.supervisor.join() => left,
+                second = signals.next(), if signal.is_some() => return Stopped::AtOnce(second),
+            };
+            if left > 0 {
+                term.abandon();
+            }
+            if signal.is_some() {
+                break left;
+            }
+            tracing::info!(left, "the tasks of the term have ended");
+        };
+        // Releases the Lease, so that the other replica takes over at once.
+        self.shutdown.cancel();
+        tokio::select! {
+            more = self.supervisor.join() => Stopped::InTime(left + more),
+            signal = signals.next() => Stopped::AtOnce(signal),
+        }
+    }
+
+    /// Does a leader's work until the term is over or a signal comes; its tasks then still run.
+    async fn lead(&self, term: &Term, signals: &mut Signals) -> (Tasks, Option<&'static str>) {
+        let shutdown = term.over().child_token();
+        let mut supervisor = Supervisor::new(shutdown.clone());
+        let cluster = self.site.lead(term);
+        let opened = loop {
+            match channel::open(&self.config, &cluster) {
+                Ok(opened) => break Some(opened),
+                // It could be when the agent started: the trust folder is being changed.
+                Err(error) => {
+                    let error = describe(&error);
+                    tracing::error!(error, "the channel can't be set up; trying again");
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(OPEN_RETRY) => {}
+                () = term.over().cancelled() => break None,
+                signal = signals.next() => return (Tasks { supervisor, shutdown }, Some(signal)),
+            }
+        };
+        if let Some((handles, worker)) = opened {
+            let audit = Audit::new(&cluster, handles.checkpoints.clone());
+            self.work.send_replace(Some(Work {
+                epoch: term.epoch(),
+                link: handles.link.clone(),
+                reports: handles.reports.clone(),
+                audit: audit.clone(),
+                tasks: supervisor.tasks(),
+            }));
+            start(&mut supervisor, self.config.clone(), cluster, handles, worker, audit);
+        }
+        let signal = tokio::select! {
+            () = term.over().cancelled() => None,
+            signal = signals.next() => Some(signal),
+        };
+        (Tasks { supervisor, shutdown }, signal)
+    }
+}
+
+/// The tasks of one term.
+struct Tasks {
+    supervisor: Supervisor,
+    shutdown: CancellationToken,
+}
+
+/// The next term of this replica. Without one it waits.
+async fn next_term(posts: &mut watch::Receiver<Post>) -> Term {
+    loop {
+        if let Post::Leader(term) = &*posts.borrow_and_update()
+            && !term.over().is_cancelled()
+        {
+            return term.clone();
+        }
+        if posts.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// This process as the Lease names it: the pod's or machine's name, and what no other process has.
+fn identity() -> String {
+    let host = std::env::var("HOSTNAME").ok().filter(|host| !host.is_empty());
+    format!("{}_{:016x}", host.unwrap_or_else(|| "mendix-agent".into()), channel::random())
+}
+
+/// Starts the tasks of a leader.
 fn start(
     supervisor: &mut Supervisor,
     config: Config,
     cluster: Cluster,
     handles: channel::Handles,
     worker: channel::Worker,
+    audit: Audit,
 ) {
-    let metrics = Arc::new(Metrics::new(
-        handles.link.clone(),
-        handles.reports.clone(),
-        supervisor.tasks(),
-        env!("CARGO_PKG_VERSION"),
-    ));
-    let pages = Pages { tasks: supervisor.tasks(), metrics };
-    let listen = config.listen;
-    supervisor.spawn("http", move |token| http::serve(listen, pages.clone(), token));
     supervisor.spawn("channel", move |token| {
         let worker = worker.clone();
         async move { worker.run(token).await }
@@ -146,22 +295,32 @@ fn start(
             Standing::NotEnrolled { .. } => String::new(),
         }),
     };
-    let path = (cluster.clone(), config.trust_dir.clone(), handles.clone(), outcomes.clone());
-    supervisor.spawn("patch", move |token| {
-        let (cluster, trust_dir, handles, outcomes) = path.clone();
-        patch::run(cluster, trust_dir, identity.clone(), handles, outcomes, token)
+    let kept = (audit.clone(), handles.clone());
+    supervisor.spawn("audit", move |token| {
+        let (audit, handles) = kept.clone();
+        audit::run(audit, handles, token)
     });
-    let path = (cluster.clone(), config.trust_dir.clone(), handles.clone(), outcomes);
+    let (portal_keys, found) = watch::channel(None);
+    let roots = patch::Roots { trust_dir: config.trust_dir.clone(), portal_keys };
+    let path = (cluster.clone(), handles.clone(), outcomes.clone(), audit.clone());
+    supervisor.spawn("patch", move |token| {
+        let (cluster, handles, outcomes, audit) = path.clone();
+        patch::run(cluster, roots.clone(), identity.clone(), handles, outcomes, audit, token)
+    });
+    let portal = logs::Portal { trust_dir: config.trust_dir.clone(), found };
+    let path = (cluster.clone(), handles.clone(), outcomes, audit);
     supervisor.spawn("logs", move |token| {
-        let (cluster, trust_dir, handles, outcomes) = path.clone();
-        async move {
-            let trust = logs::read_trust(&trust_dir).await?;
-            logs::run(cluster, handles, trust, outcomes, token).await
-        }
+        let (cluster, handles, outcomes, audit) = path.clone();
+        logs::run(cluster, handles, portal.clone(), outcomes, audit, token)
     });
     let (health_cluster, reports) = (cluster.clone(), handles.reports.clone());
     supervisor
         .spawn("health", move |token| health::run(health_cluster.clone(), reports.clone(), token));
+    let path = (cluster.clone(), config.clone(), handles.link.clone(), handles.reports.clone());
+    supervisor.spawn("preflight", move |token| {
+        let (cluster, config, link, reports) = path.clone();
+        preflight::watch::run(cluster, config, link, reports, token)
+    });
     supervisor.spawn("agent-status", move |token| {
         agent_status::run(
             cluster.clone(),
@@ -173,8 +332,8 @@ fn start(
     });
 }
 
-async fn connect(client: Client, namespace: String) -> Result<Cluster, ClusterError> {
-    (|| Cluster::connect(client.clone(), namespace.clone()))
+async fn connect(client: Client, namespace: String) -> Result<Site, ClusterError> {
+    (|| Site::connect(client.clone(), namespace.clone()))
         .retry(
             ExponentialBuilder::default()
                 .with_min_delay(CLUSTER_RETRY.0)
@@ -219,9 +378,17 @@ impl Signals {
 ///
 /// # Errors
 /// None: what is wrong is in the report, and the worst of it in the exit code.
-pub async fn preflight(config: Config, output: Output) -> Result<Exit, RunError> {
-    let client = client().await.map_err(|error| describe(&error));
-    let report = preflight::run(&config, client).await;
+pub async fn preflight(
+    config: Result<Config, ConfigError>,
+    output: Output,
+) -> Result<Exit, RunError> {
+    let report = match &config {
+        Ok(config) => {
+            let client = client().await.map_err(|error| describe(&error));
+            preflight::run(config, client).await
+        }
+        Err(error) => preflight::Report::unconfigured(error),
+    };
     match output {
         Output::Table => print!("{}", report.table()),
         Output::Json => print!("{}", report.json()),
@@ -241,5 +408,18 @@ pub async fn status(namespace: String, output: Output) -> Result<Exit, RunError>
             println!("{}", serde_json::to_string_pretty(&overview).map_err(RunError::Json)?)
         }
     }
+    Ok(Exit::Success)
+}
+
+/// The command `logs preview`: reads with the caller's rights, sends nothing.
+///
+/// # Errors
+/// When Kubernetes can't be reached or refuses, or the preview can't be written.
+pub async fn preview(
+    namespace: String,
+    arguments: logs::preview::Arguments,
+) -> Result<Exit, RunError> {
+    let cluster = Cluster::connect(client().await?, namespace).await?;
+    eprint!("{}", logs::preview::run(cluster, arguments).await?);
     Ok(Exit::Success)
 }

@@ -90,6 +90,8 @@ impl Overview {
             line("Cluster", &status.cluster_uid);
             line("Release", status.release.as_deref().unwrap_or("none yet"));
             line("Health", &status.health);
+            line("Nodes", status.nodes.as_deref().unwrap_or_default());
+            line("Mendix apps", status.apps.as_deref().unwrap_or_default());
             line("Problem", status.problem.as_deref().unwrap_or("none"));
         }
         if lines.is_empty() {

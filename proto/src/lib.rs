@@ -2,6 +2,8 @@
 //! that both ends share. See `mendix/agent/v1/*.proto` for the meaning of each field and
 //! `docs/protocol.md` for how they play together.
 
+#[cfg(feature = "grpc")]
+pub mod codec;
 pub mod limits;
 
 /// Version 1 of the protocol, generated from `mendix/agent/v1/*.proto`.

@@ -62,6 +62,11 @@ pub const HTTP2_CONNECTION_WINDOW: u32 = 2 * HTTP2_STREAM_WINDOW;
 /// How long unacknowledged data may stay in the kernel before a connection is given up
 /// (`TCP_USER_TIMEOUT`).
 pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Send buffer asked for on an upload's socket (`SO_SNDBUF`): what may be on its way to a server that
+/// has stopped reading.
+pub const UPLOAD_SEND_BUFFER: usize = 128 * 1024;
+/// Bytes that an upload's socket takes before it has sent them (`TCP_NOTSENT_LOWAT`).
+pub const UPLOAD_UNSENT: u32 = 32 * 1024;
 /// How long the server may take from an opened stream to `Welcome`.
 pub const WELCOME_DEADLINE: Duration = Duration::from_secs(20);
 /// Most certificates in an issued chain.

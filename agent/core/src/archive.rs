@@ -7,24 +7,39 @@
 //! | `logs/<namespace>/<pod>/<container>/current.log` | redacted records, newest last |
 //! | `logs/…/previous.log` | the same of the run before the last restart |
 //! | `events.jsonl`, `status.jsonl` | Kubernetes events and component status |
+//! | `resources.jsonl` | custom resources of the Mendix Operator, their values masked |
 //! | `errors.jsonl` | everything that could not be collected, with its reason |
 //! | `redaction.json` | counts by class, never values |
 //! | `manifest.json` | last: what is in it, with lengths and SHA-256 |
 //!
 //! A tar header holds its entry's length, and the length of a log is known only at its end. So a
-//! log is buffered up to [`MAX_ENTRY`]; a longer one becomes numbered entries `current.0001.log`,
-//! `current.0002.log` …, cut between lines, which `cat current.*.log` joins again. Each gzip member
-//! holds [`MEMBER`] bytes of tar: memory stays bounded and a reader can start at any member.
+//! log is cut into entries of at most [`MAX_ENTRY`], between lines: `current.0001.log`,
+//! `current.0002.log` …, which `cat current.*.log` joins again. Each entry is a gzip member of its
+//! own ([`Packed`]): it can be made where the log is read, concatenated members are a gzip file
+//! again, and a reader can start at any of them.
+//!
+//! The entries of one log wait in a [`Held`] until the log has been read to its end. That is what
+//! makes two promises possible in one pass and in bounded memory: a log in which something is found
+//! at its end leaves nothing behind, and of a log that is too long the newest entries are kept.
 
-use std::io::{self, Write};
+use std::{
+    collections::VecDeque,
+    io::{self, Write},
+};
 
-use flate2::{Compression, GzBuilder, write::GzEncoder};
+use flate2::{Compression, GzBuilder};
 use thiserror::Error;
+
+use crate::envelope::sha256;
 
 /// Most plaintext in one entry.
 pub const MAX_ENTRY: usize = 1024 * 1024;
-/// Bytes of tar in one gzip member.
-pub const MEMBER: usize = 1024 * 1024;
+/// Most compressed bytes of one log that wait for its end; beyond, the oldest entries go. Ordinary
+/// logs shrink to a tenth or less, so this is about 60 MiB of text, and more than a node keeps of
+/// one container (50 MB on AKS). Four logs are read at once.
+pub const MAX_HELD: usize = 6 * 1024 * 1024;
+/// Length of a block of tar.
+const BLOCK: usize = 512;
 /// Longest part of a path.
 const MAX_COMPONENT: usize = 253;
 
@@ -103,6 +118,11 @@ impl EntryPath {
         Self("events.jsonl".into())
     }
 
+    /// `resources.jsonl`.
+    pub fn resources() -> Self {
+        Self("resources.jsonl".into())
+    }
+
     /// `status.jsonl`.
     pub fn status() -> Self {
         Self("status.jsonl".into())
@@ -140,83 +160,100 @@ fn component(part: &str) -> Result<String, ArchiveError> {
     Ok(safe)
 }
 
-/// Writes entries; what is ready comes out of each call. Holds at most one entry and one member.
-pub struct ArchiveWriter {
-    tar: tar::Builder<Vec<u8>>,
-    member: Option<GzEncoder<Vec<u8>>>,
-    in_member: usize,
-    mtime: u64,
+/// One entry of an archive, compressed: a whole gzip member. Archives are made by writing one after
+/// the other and [`end`] last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packed {
+    /// Its path.
+    pub path: EntryPath,
+    /// Length of its content.
+    pub size: usize,
+    /// SHA-256 of its content.
+    pub sha256: [u8; 32],
+    /// The gzip member.
+    pub bytes: Vec<u8>,
 }
 
-impl std::fmt::Debug for ArchiveWriter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ArchiveWriter").field("in_member", &self.in_member).finish_non_exhaustive()
-    }
-}
-
-impl ArchiveWriter {
-    /// A new archive. Every entry gets `mtime`, seconds since 1970.
-    pub fn new(mtime: u64) -> Self {
-        Self { tar: tar::Builder::new(Vec::new()), member: None, in_member: 0, mtime }
-    }
-
-    /// Appends an entry; compressed bytes that are ready are appended to `out`.
+impl Packed {
+    /// Packs an entry; `mtime` in seconds since 1970.
     ///
     /// # Errors
-    /// [`ArchiveError::TooLarge`] (nothing is written), [`ArchiveError::Io`].
-    pub fn append(
-        &mut self,
-        path: &EntryPath,
-        data: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<(), ArchiveError> {
+    /// [`ArchiveError::TooLarge`], [`ArchiveError::Io`].
+    pub fn new(path: EntryPath, data: &[u8], mtime: u64) -> Result<Self, ArchiveError> {
         if data.len() > MAX_ENTRY {
-            return Err(ArchiveError::TooLarge { path: path.0.clone(), size: data.len() });
+            return Err(ArchiveError::TooLarge { path: path.0, size: data.len() });
         }
         let mut header = tar::Header::new_gnu();
         header.set_size(data.len() as u64);
         header.set_mode(0o600);
-        header.set_mtime(self.mtime);
+        header.set_mtime(mtime);
         header.set_entry_type(tar::EntryType::Regular);
-        self.tar.append_data(&mut header, &path.0, data)?;
-        let ready = std::mem::take(self.tar.get_mut());
-        self.compress(&ready, out)
+        // The header alone, long names included; the content follows without a copy of it.
+        let mut head = tar::Builder::new(Vec::new());
+        head.append_data(&mut header, &path.0, io::empty())?;
+        let head = std::mem::take(head.get_mut());
+        let mut member = GzBuilder::new().write(Vec::new(), Compression::default());
+        member.write_all(&head)?;
+        member.write_all(data)?;
+        member.write_all(&[0; BLOCK][..data.len().next_multiple_of(BLOCK) - data.len()])?;
+        let (size, sha256) = (data.len(), sha256(data));
+        Ok(Self { path, size, sha256, bytes: member.finish()? })
+    }
+}
+
+/// The end of an archive: two empty blocks, in a gzip member.
+///
+/// # Errors
+/// [`ArchiveError::Io`].
+pub fn end() -> Result<Vec<u8>, ArchiveError> {
+    let mut member = GzBuilder::new().write(Vec::new(), Compression::default());
+    member.write_all(&[0; 2 * BLOCK])?;
+    Ok(member.finish()?)
+}
+
+/// The newest entries of one log, at most [`MAX_HELD`] bytes of them.
+#[derive(Debug, Default)]
+pub struct Held {
+    entries: VecDeque<Packed>,
+    bytes: usize,
+    dropped: u64,
+}
+
+impl Held {
+    /// Adds the next entry; the oldest ones go when there is no room.
+    pub fn push(&mut self, entry: Packed) {
+        self.bytes += entry.bytes.len();
+        self.entries.push_back(entry);
+        self.shrink(MAX_HELD, usize::MAX);
     }
 
-    /// Ends the archive.
-    ///
-    /// # Errors
-    /// [`ArchiveError::Io`].
-    pub fn finish(mut self, out: &mut Vec<u8>) -> Result<(), ArchiveError> {
-        self.tar.finish()?;
-        let end = std::mem::take(self.tar.get_mut());
-        self.compress(&end, out)?;
-        self.close_member(out)
-    }
-
-    fn compress(&mut self, mut tar: &[u8], out: &mut Vec<u8>) -> Result<(), ArchiveError> {
-        while !tar.is_empty() {
-            let take = tar.len().min(MEMBER - self.in_member);
-            let (now, later) = tar.split_at(take);
-            let member = self
-                .member
-                .get_or_insert_with(|| GzBuilder::new().write(Vec::new(), Compression::default()));
-            member.write_all(now)?;
-            self.in_member += take;
-            tar = later;
-            if self.in_member == MEMBER {
-                self.close_member(out)?;
-            }
+    /// Keeps the newest entries that fit into `bytes` and `files`.
+    pub fn shrink(&mut self, bytes: usize, files: usize) {
+        while self.bytes > bytes || self.entries.len() > files {
+            let Some(oldest) = self.entries.pop_front() else { return };
+            self.bytes -= oldest.bytes.len();
+            self.dropped += oldest.size as u64;
         }
-        Ok(())
     }
 
-    fn close_member(&mut self, out: &mut Vec<u8>) -> Result<(), ArchiveError> {
-        if let Some(member) = self.member.take() {
-            out.append(&mut member.finish()?);
-        }
-        self.in_member = 0;
-        Ok(())
+    /// Compressed bytes that are held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many entries are held.
+    pub fn files(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Bytes of text that were dropped, all of them older than what is held.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// The entries, oldest first.
+    pub fn into_entries(self) -> impl Iterator<Item = Packed> {
+        self.entries.into_iter()
     }
 }
 
@@ -291,27 +328,45 @@ mod tests {
             .collect()
     }
 
+    fn archive(entries: &[(EntryPath, &[u8])]) -> Vec<u8> {
+        let mut out = vec![];
+        for (path, data) in entries {
+            out.extend(Packed::new(path.clone(), data, 1_700_000_000).unwrap().bytes);
+        }
+        out.extend(end().unwrap());
+        out
+    }
+
     #[test]
     fn entries_come_back_through_ordinary_tar_and_gzip() {
-        let mut writer = ArchiveWriter::new(1_700_000_000);
-        let mut out = vec![];
         let big = vec![b'x'; MAX_ENTRY];
-        writer.append(&log(Some(1)), &big, &mut out).unwrap();
-        writer.append(&log(Some(2)), b"tail\n", &mut out).unwrap();
-        writer.append(&EntryPath::manifest(), b"{}", &mut out).unwrap();
-        writer.finish(&mut out).unwrap();
-        let entries = read_back(&out);
+        let entries = read_back(&archive(&[
+            (log(Some(1)), &big),
+            (log(Some(2)), b"tail\n"),
+            (EntryPath::events(), b""),
+            (EntryPath::manifest(), b"{}"),
+        ]));
         let paths: Vec<_> = entries.iter().map(|(path, _)| path.as_str()).collect();
         assert_eq!(
             paths,
             [
                 "logs/mendix-operator/operator-5f6d/manager/current.0001.log",
                 "logs/mendix-operator/operator-5f6d/manager/current.0002.log",
+                "events.jsonl",
                 "manifest.json"
             ]
         );
         assert_eq!(entries[0].1, big);
         assert_eq!(entries[1].1, b"tail\n");
+        let over = vec![0; MAX_ENTRY + 1];
+        assert!(matches!(Packed::new(log(None), &over, 0), Err(ArchiveError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn every_entry_is_a_gzip_file_of_its_own() {
+        let packed = Packed::new(log(None), b"line\n", 0).unwrap();
+        assert_eq!(read_back(&packed.bytes), [(log(None).as_str().to_owned(), b"line\n".to_vec())]);
+        assert_eq!((packed.size, packed.sha256), (5, sha256(b"line\n")));
     }
 
     #[test]
@@ -319,11 +374,32 @@ mod tests {
         let pod = "p".repeat(253);
         let name = "n".repeat(63);
         let path = EntryPath::log(&name, &pod, &name, Run::Previous, None).unwrap();
-        let mut writer = ArchiveWriter::new(0);
-        let mut out = vec![];
-        writer.append(&path, b"x", &mut out).unwrap();
-        writer.finish(&mut out).unwrap();
-        assert_eq!(read_back(&out), [(path.as_str().to_owned(), b"x".to_vec())]);
+        let entries = read_back(&archive(&[(path.clone(), b"x"), (log(None), b"y")]));
+        assert_eq!(entries[0], (path.as_str().to_owned(), b"x".to_vec()));
+        assert_eq!(entries[1].1, b"y");
+    }
+
+    #[test]
+    fn the_newest_entries_are_the_ones_that_are_held() {
+        // Numbers that hardly compress: a full entry takes about half of its length.
+        let mut state = 1u64;
+        let mut noise = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            b"0123456789abcdef"[(state >> 60) as usize]
+        };
+        let data: Vec<u8> = (0..MAX_ENTRY).map(|_| noise()).collect();
+        let mut held = Held::default();
+        let count = 30;
+        for n in 1..=count {
+            held.push(Packed::new(log(Some(n)), &data, 0).unwrap());
+            assert!(held.bytes() <= MAX_HELD);
+        }
+        let kept = held.files();
+        assert!((5..20).contains(&kept), "{kept}");
+        assert_eq!(held.dropped(), (count as u64 - kept as u64) * MAX_ENTRY as u64);
+        held.shrink(usize::MAX, 2);
+        let last: Vec<_> = held.into_entries().map(|entry| entry.path).collect();
+        assert_eq!(last, [log(Some(count - 1)), log(Some(count))]);
     }
 
     #[test]
@@ -353,24 +429,8 @@ mod tests {
         header.set_size(2);
         inner.append_data(&mut header, "manifest.json", b"{}".as_slice()).unwrap();
         let forged = inner.into_inner().unwrap();
-        let mut writer = ArchiveWriter::new(0);
-        let mut out = vec![];
-        writer.append(&log(None), &forged, &mut out).unwrap();
-        writer.finish(&mut out).unwrap();
-        assert_eq!(read_back(&out), [(log(None).as_str().to_owned(), forged)]);
-    }
-
-    #[test]
-    fn output_appears_member_by_member() {
-        let mut writer = ArchiveWriter::new(0);
-        let mut out = vec![];
-        for n in 0..4 {
-            writer.append(&log(Some(n)), &vec![b'a'; MEMBER / 2], &mut out).unwrap();
-        }
-        // Two full members are out already; each is a gzip file of its own.
-        let members = memchr::memmem::find_iter(&out, &[0x1f, 0x8b, 8, 0]).count();
-        assert_eq!(members, 2);
-        assert!(writer.append(&log(None), &vec![0; MAX_ENTRY + 1], &mut out).is_err());
+        let entries = read_back(&archive(&[(log(None), &forged)]));
+        assert_eq!(entries, [(log(None).as_str().to_owned(), forged)]);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 pub mod admission;
 pub mod blob;
+pub mod cadence;
 pub mod canonical;
 pub mod drift;
 pub mod index;

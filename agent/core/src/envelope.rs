@@ -172,6 +172,11 @@ impl KeyRing {
         Some(Self { keys: vec![key.clone()] })
     }
 
+    /// Names of the keys.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(|(keyid, _)| keyid.as_str())
+    }
+
     fn find(&self, keyid: &str) -> Option<&[u8; 32]> {
         self.keys.iter().find(|(known, _)| known == keyid).map(|(_, key)| key)
     }

@@ -6,14 +6,21 @@
 //!
 //! | path | modules, in the order of the flow |
 //! |---|---|
+//! | who leads | [`leadership`] |
 //! | channel | [`session`] |
+//! | health | [`health`] |
 //! | patch bundles | [`bundle`] |
-//! | log snapshots | [`envelope`] → [`consent`] → [`redact`] → [`archive`] → [`seal`] → [`transfer`] |
+//! | all | [`audit`] |
+//! | log snapshots | [`envelope`] → [`consent`] → [`masked`], [`redact`] → [`archive`] → [`seal`] → [`transfer`] |
 
 pub mod archive;
+pub mod audit;
 pub mod bundle;
 pub mod consent;
 pub mod envelope;
+pub mod health;
+pub mod leadership;
+pub mod masked;
 pub mod redact;
 pub mod seal;
 pub mod session;

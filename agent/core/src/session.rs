@@ -24,6 +24,9 @@ mod incoming;
 #[cfg(test)]
 mod invariants;
 mod link;
+mod no_proxy;
+#[cfg(test)]
+mod orders;
 mod outbox;
 mod renewal;
 #[cfg(test)]
@@ -35,20 +38,30 @@ use jiff::Timestamp;
 use mendix_agent_proto::{limits, v1};
 
 pub use self::{
-    address::{AddressPolicy, AddressRefused},
+    address::{AddressPolicy, AddressRefused, alternate},
     backoff::{Backoff, STABLE_AFTER, Schedule},
     desired::Update,
-    link::Link,
+    link::{Link, SKEW_BOUND, SKEW_STEP},
+    no_proxy::NoProxy,
     outbox::TooLarge,
     renewal::renew_at,
 };
-use self::{backoff::about, desired::Intake, heartbeat::Heart, outbox::Outbox};
+use self::{
+    backoff::{about, fraction},
+    desired::Intake,
+    heartbeat::Heart,
+    outbox::Outbox,
+};
 
 /// Longest a dial may take before the machine gives it up. The dialler has shorter deadlines of its
 /// own; this one makes sure that nothing it forgets can stop the session for good.
 pub const DIAL_DEADLINE: Duration = Duration::from_secs(60);
 /// How often a deregistered agent asks whether that still holds, ±10 %.
 pub const DEREGISTERED_POLL: Duration = Duration::from_secs(900);
+
+/// What an agent of this build can do besides what every agent can, for `Hello`. A name is added
+/// with an ability that a control plane has to know of before it asks for it.
+pub const CAPABILITIES: &[&str] = &["log-snapshots", "patch-bundles", "recover-components"];
 
 /// Clock readings of one moment.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +83,7 @@ pub struct About {
     pub cluster_uid: String,
     /// SemVer of the binary.
     pub agent_version: String,
-    /// Random, new at each start of the process.
+    /// Random, new with each term of leading.
     pub boot_id: String,
     /// Fencing epoch of the leader's Lease.
     pub lease_epoch: u64,
@@ -95,6 +108,8 @@ pub enum Event {
     Report(v1::Section, v1::report::Body),
     /// Ask for a proof that a ticket is active. Dropped while there is no session: its nonce ages.
     LeaseRequest(v1::LeaseRequest),
+    /// The audit log ends here now; sent again on each new session.
+    AuditCheckpoint(v1::AuditCheckpoint),
     /// There is a new client certificate: use it from the next moment on.
     NewIdentity,
     /// End all streams, and do nothing any more.
@@ -125,6 +140,8 @@ pub enum Action {
     VoidConsent,
     /// Hand a lease envelope on.
     Lease(Vec<u8>),
+    /// Hand on what the control plane holds of the audit log.
+    AuditAck(v1::AuditCheckpointAck),
     /// The state of the session changed.
     Publish(Link),
     /// Something for the log.
@@ -183,10 +200,14 @@ pub struct Session {
     live: Option<Live>,
     next: Next,
     backoff: Backoff,
+    /// End of the time over which a server that drained wants its agents back.
+    back_by: Option<Instant>,
     link: Link,
     deregistered: bool,
     ended: bool,
     streams: u64,
+    /// Where the audit log ends.
+    checkpoint: Option<v1::AuditCheckpoint>,
     /// What was last reported as not taken.
     not_taken: Option<v1::UnsupportedReport>,
 }
@@ -232,10 +253,12 @@ impl Session {
             live: None,
             next: Next::Waiting { until: now, why: Wait::Backoff },
             backoff: Backoff::default(),
+            back_by: None,
             link: Link::WaitingForConnection { last_failure: None },
             deregistered: false,
             ended: false,
             streams: 0,
+            checkpoint: None,
             not_taken: None,
         }
     }
@@ -277,6 +300,10 @@ impl Session {
                 }
                 None => step.note(Note::LeaseRequestDropped),
             },
+            Event::AuditCheckpoint(checkpoint) => {
+                self.checkpoint = Some(checkpoint);
+                self.send_checkpoint(&mut step);
+            }
             Event::NewIdentity => self.new_identity(now.monotonic),
             Event::Shutdown => {
                 self.close_all(CloseReason::Shutdown, &mut step);
@@ -396,11 +423,16 @@ impl Session {
     }
 
     fn wait_after(&mut self, failure: &Failure, step: &mut Step<'_>) {
+        let now = step.now.monotonic;
         let random = (step.random)();
         let wait = if self.deregistered {
             about(DEREGISTERED_POLL, random)
         } else {
-            self.backoff.next(failure.schedule, random)
+            let backoff = self.backoff.next(failure.schedule, random);
+            // Too early after a Drain: those who failed must not come back all at once when the
+            // server does, so the rest of its time is shared out anew.
+            let rest = self.back_by.map_or(Duration::ZERO, |by| by.saturating_duration_since(now));
+            backoff.max(rest.mul_f64(fraction(random)))
         };
         self.next = Next::Waiting { until: step.now.monotonic + wait, why: Wait::Backoff };
     }
@@ -457,6 +489,13 @@ impl Session {
             step.note(Note::ReportTooLarge(refused));
         }
         self.send_reports(step);
+    }
+
+    fn send_checkpoint(&self, step: &mut Step<'_>) {
+        if let (Some(live), Some(checkpoint)) = (&self.live, &self.checkpoint) {
+            let body = v1::agent_message::Body::AuditCheckpoint(checkpoint.clone());
+            step.send(live.stream, body);
+        }
     }
 
     fn send_reports(&mut self, step: &mut Step<'_>) {

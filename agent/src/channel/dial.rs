@@ -1,39 +1,59 @@
-//! Opens connections to the control plane: resolve, check the addresses, TCP, TLS, HTTP/2.
+//! Opens connections to the control plane, layer by layer:
+//!
+//! ```text
+//! DNS ─▶ private addresses only ─▶ TCP, fastest address ─▶ (proxy: CONNECT) ─▶ TLS 1.3, pins ─▶ HTTP/2
+//! ```
+//!
+//! Through a proxy the first three concern the proxy; the control plane's name is resolved by it.
 //!
 //! Each [`Channel`] that [`Dialer::connect`] returns is exactly one TCP connection. It is never
 //! re-established behind the caller's back: when it breaks, calls on it fail (UNAVAILABLE, UNKNOWN or
 //! CANCELLED, by where it broke), and the caller dials again, by its own backoff. That keeps every failure in one place and with its
-//! layer: DNS, private-address policy, TCP, TLS, authentication, stream.
-//!
-//! HTTP CONNECT proxies are not supported yet.
+//! layer: DNS, private-address policy, TCP, proxy, TLS, authentication, stream.
 
+mod advice;
+mod clients;
 mod error;
 mod first_read;
+pub mod network;
+mod pin;
+mod proxy;
+mod race;
 pub(crate) mod tls;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
 use hyper_util::rt::TokioIo;
 use mendix_agent_core::session::AddressPolicy;
-use mendix_agent_proto::{limits, v1};
+use mendix_agent_proto::limits;
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::{
-    net::{TcpSocket, TcpStream},
-    sync::watch,
-    time::timeout,
-};
+use tokio::{sync::watch, time::timeout};
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 use url::{Host, Url};
 
-pub use self::error::{DialError, Layer};
-use self::first_read::{FirstRead, Outcome};
+pub(crate) use self::clients::enrollment_client;
+pub use self::{
+    advice::Advice,
+    clients::{bundle_client, control_client, snapshot_client},
+    error::{DialError, Hop, Layer},
+    pin::KeyPin,
+    proxy::ProxyError,
+    race::Unreached,
+};
+use self::{
+    first_read::{FirstRead, Outcome},
+    network::{Network, Purpose, System, Wire},
+};
 use super::identity::Standing;
-use crate::config::Config;
+use crate::config::{Config, Proxy};
 pub use crate::errors::describe;
 
 /// Longest wait for name resolution.
@@ -42,23 +62,27 @@ pub const DNS_DEADLINE: Duration = Duration::from_secs(10);
 pub const TCP_DEADLINE: Duration = Duration::from_secs(8);
 /// Longest wait for the TLS handshake, and again for the first byte of HTTP/2 after it.
 pub const TLS_DEADLINE: Duration = Duration::from_secs(10);
+/// Doublings of the PING interval; 4 min are what Azure's load balancer lets a connection idle.
+const MAX_CALM: u32 = 3;
 /// Addresses of one name that are tried; more are left out.
 const ADDRESSES: usize = 8;
-/// TCP keepalive: first probe after, and between probes. HTTP/2 PINGs come sooner; this is for the
-/// phases in which there is no HTTP/2 yet.
-const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Where the control plane is, and which addresses are acceptable for it.
+/// Where the control plane is, how to get there, and what it must prove.
 #[derive(Clone, Debug)]
 pub struct Target {
     host: String,
     port: u16,
     server_name: ServerName<'static>,
     policy: AddressPolicy,
+    proxy: Option<Proxy>,
+    pins: Vec<KeyPin>,
+    network: Arc<dyn Network>,
+    /// How often a server asked for fewer PINGs.
+    calmed: Arc<AtomicU32>,
 }
 
 impl Target {
-    /// Reads `https://host[:port]`.
+    /// Reads `https://host[:port]`, to be dialled over the system's network.
     ///
     /// # Errors
     /// [`DialError::Endpoint`] when the URL is of another form.
@@ -86,7 +110,35 @@ impl Target {
         let server_name = ServerName::try_from(host.clone())
             .map_err(|_| refuse("its host is neither a DNS name nor an IP address"))?;
         let port = endpoint.port_or_known_default().unwrap_or(443);
-        Ok(Self { host, port, server_name, policy })
+        let network = Arc::new(System::default());
+        Ok(Self {
+            host,
+            port,
+            server_name,
+            policy,
+            proxy: None,
+            pins: Vec::new(),
+            network,
+            calmed: Arc::default(),
+        })
+    }
+
+    /// The same through a proxy.
+    #[must_use]
+    pub fn through(self, proxy: Proxy) -> Self {
+        Self { proxy: Some(proxy), ..self }
+    }
+
+    /// The same, and the server's key must be one of these.
+    #[must_use]
+    pub fn pinned(self, pins: Vec<KeyPin>) -> Self {
+        Self { pins, ..self }
+    }
+
+    /// The same over another network.
+    #[must_use]
+    pub fn over(self, network: Arc<dyn Network>) -> Self {
+        Self { network, ..self }
     }
 
     /// Reads the endpoint and its permissions from the configuration.
@@ -98,29 +150,48 @@ impl Target {
             allow_public: config.allow_public_endpoint,
             allow_loopback: config.allow_loopback_endpoint,
         };
-        Self::new(&config.endpoint, policy)
+        let target = Self::new(&config.endpoint, policy)?.pinned(config.route.pins.clone());
+        Ok(match &config.route.proxy {
+            Some(proxy) if !config.route.no_proxy.matches(&target.host, target.port) => {
+                target.through(proxy.clone())
+            }
+            _ => target,
+        })
     }
 
-    /// `host:port`, for people.
+    /// `host:port` of the control plane.
     pub fn name(&self) -> String {
-        match self.server_name {
-            ServerName::IpAddress(_) if self.host.contains(':') => {
-                format!("[{}]:{}", self.host, self.port)
-            }
-            _ => format!("{}:{}", self.host, self.port),
+        authority(&self.host, self.port)
+    }
+
+    /// Whether the server's key must be one of some.
+    pub fn is_pinned(&self) -> bool {
+        !self.pins.is_empty()
+    }
+
+    /// Whose addresses are dialled: the control plane's, or its proxy's.
+    pub fn hop(&self) -> Hop {
+        match &self.proxy {
+            None => Hop::ControlPlane(self.host.clone()),
+            Some(proxy) => Hop::Proxy(authority(&proxy.host, proxy.port)),
         }
     }
 
-    /// Layer 1: the addresses of the host, asked anew every time (a private endpoint may move).
+    /// Layer 1: the addresses of the hop, asked anew every time (a private endpoint may move).
     ///
     /// # Errors
-    /// [`DialError::Dns`], [`DialError::DnsDeadline`].
+    /// [`DialError::Dns`], [`DialError::DnsDeadline`]; [`DialError::Unpinned`] before anything is
+    /// asked.
     pub async fn resolve(&self) -> Result<Vec<SocketAddr>, DialError> {
-        let host = || self.host.clone();
-        let found = timeout(DNS_DEADLINE, tokio::net::lookup_host((self.host.as_str(), self.port)))
+        let (host, port) = match &self.proxy {
+            None => (&self.host, self.port),
+            Some(_) if self.pins.is_empty() => return Err(DialError::Unpinned { hop: self.hop() }),
+            Some(proxy) => (&proxy.host, proxy.port),
+        };
+        let found = timeout(DNS_DEADLINE, self.network.resolve(host, port))
             .await
-            .map_err(|_| DialError::DnsDeadline { host: host() })?
-            .map_err(|source| DialError::Dns { host: host(), source })?;
+            .map_err(|_| DialError::DnsDeadline { hop: self.hop() })?
+            .map_err(|source| DialError::Dns { hop: self.hop(), source })?;
         let mut addresses: Vec<SocketAddr> = Vec::new();
         for address in found {
             if !addresses.contains(&address) {
@@ -129,61 +200,90 @@ impl Target {
         }
         if addresses.is_empty() {
             let source = std::io::Error::other("the name has no addresses");
-            return Err(DialError::Dns { host: host(), source });
+            return Err(DialError::Dns { hop: self.hop(), source });
         }
         Ok(addresses)
     }
 
-    /// Layer 2: whether all of them may be dialled.
+    /// Layer 2: whether all of them may be dialled. A proxy is always inside: a permission to dial a
+    /// public endpoint is none for a public proxy.
     ///
     /// # Errors
     /// [`DialError::Address`].
     pub fn admit(&self, addresses: &[SocketAddr]) -> Result<(), DialError> {
         let addresses: Vec<IpAddr> = addresses.iter().map(SocketAddr::ip).collect();
-        self.policy
+        let allow_public = self.policy.allow_public && self.proxy.is_none();
+        AddressPolicy { allow_public, ..self.policy }
             .check(&addresses)
-            .map_err(|source| DialError::Address { host: self.host.clone(), source })
+            .map_err(|source| DialError::Address { hop: self.hop(), source })
     }
 
-    /// Layer 3: the first address that accepts.
+    /// Layer 3: the first address that accepts, and the connection to it.
     ///
     /// # Errors
-    /// [`DialError::Tcp`] with the last address's failure.
-    pub async fn tcp(&self, addresses: &[SocketAddr]) -> Result<TcpStream, DialError> {
-        let mut last = None;
-        for address in addresses.iter().take(ADDRESSES) {
-            match timeout(TCP_DEADLINE, open(*address)).await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(source)) => last = Some((*address, source)),
-                Err(_) => last = Some((*address, std::io::ErrorKind::TimedOut.into())),
-            }
+    /// [`DialError::Tcp`] with the failure of each address.
+    pub async fn tcp(
+        &self,
+        addresses: &[SocketAddr],
+        purpose: Purpose,
+    ) -> Result<(SocketAddr, Wire), DialError> {
+        let attempt = async |address| {
+            timeout(TCP_DEADLINE, self.network.connect(address, purpose))
+                .await
+                .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+        };
+        race::first(&addresses[..addresses.len().min(ADDRESSES)], attempt)
+            .await
+            .map_err(|source| DialError::Tcp { hop: self.hop(), source })
+    }
+
+    /// The layer of the proxy, if there is one: the tunnel through it.
+    ///
+    /// # Errors
+    /// [`DialError::Proxy`].
+    pub async fn tunnel(&self, wire: Wire) -> Result<Wire, DialError> {
+        match &self.proxy {
+            None => Ok(wire),
+            Some(proxy) => proxy::tunnel(proxy, wire, &self.name())
+                .await
+                .map_err(|source| DialError::Proxy { hop: self.hop(), source }),
         }
-        let (address, source) = last.unwrap_or_else(|| {
-            (SocketAddr::from(([0, 0, 0, 0], 0)), std::io::ErrorKind::NotFound.into())
-        });
-        Err(DialError::Tcp { host: self.host.clone(), address, source })
     }
 
-    /// Layer 4: TLS 1.3 with the right server and HTTP/2.
+    /// Layer 4: TLS 1.3 with the right server, its pinned key, and HTTP/2. Nothing of the session has
+    /// been sent when a pin does not match.
     ///
     /// # Errors
-    /// [`DialError::Tls`], [`DialError::TlsBroken`], [`DialError::Alpn`].
+    /// [`DialError::Tls`], [`DialError::TlsBroken`], [`DialError::Alpn`], [`DialError::Pin`]; through
+    /// a proxy also [`DialError::Proxy`], when it opened the tunnel and ended it.
     pub async fn tls(
         &self,
-        stream: TcpStream,
+        wire: Wire,
         config: Arc<ClientConfig>,
-    ) -> Result<TlsStream<TcpStream>, DialError> {
+    ) -> Result<TlsStream<Wire>, DialError> {
         let connector = tokio_rustls::TlsConnector::from(config);
-        let handshake = connector.connect(self.server_name.clone(), stream);
+        let handshake = connector.connect(self.server_name.clone(), wire);
         let stream = match timeout(TLS_DEADLINE, handshake).await {
             Ok(Ok(stream)) => stream,
+            Ok(Err(error)) if self.proxy.is_some() && ended(&error) => {
+                let source = ProxyError::ClosedAfterConnect;
+                return Err(DialError::Proxy { hop: self.hop(), source });
+            }
             Ok(Err(error)) => return Err(DialError::handshake(&self.host, error)),
             Err(_) => {
                 let source = std::io::ErrorKind::TimedOut.into();
                 return Err(DialError::TlsBroken { host: self.host.clone(), source });
             }
         };
-        if stream.get_ref().1.alpn_protocol() != Some(tls::H2) {
+        let session = stream.get_ref().1;
+        if !self.pins.is_empty() {
+            let leaf = session.peer_certificates().and_then(<[_]>::first);
+            let seen = leaf.and_then(KeyPin::of);
+            if !seen.is_some_and(|seen| self.pins.contains(&seen)) {
+                return Err(DialError::Pin { host: self.host.clone(), seen });
+            }
+        }
+        if session.alpn_protocol() != Some(tls::H2) {
             return Err(DialError::Alpn { host: self.host.clone() });
         }
         Ok(stream)
@@ -195,18 +295,38 @@ impl Target {
     /// # Errors
     /// Any [`DialError`]; it names its layer.
     pub async fn connect(&self, config: Arc<ClientConfig>) -> Result<Channel, DialError> {
+        self.connect_for(Purpose::Messages, config).await
+    }
+
+    async fn connect_for(
+        &self,
+        purpose: Purpose,
+        config: Arc<ClientConfig>,
+    ) -> Result<Channel, DialError> {
         let addresses = self.resolve().await?;
         self.admit(&addresses)?;
-        let stream = self.tcp(&addresses).await?;
-        let stream = self.tls(stream, config).await?;
+        let (_, wire) = self.tcp(&addresses, purpose).await?;
+        let wire = self.tunnel(wire).await?;
+        let stream = self.tls(wire, config).await?;
         self.http2(stream).await
+    }
+
+    /// A server, or a gateway in front of it, said that it gets too many PINGs
+    /// (ENHANCE_YOUR_CALM): later connections send half as many. Heartbeats are not touched by this.
+    pub fn calm_down(&self) {
+        self.calmed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn ping_interval(&self) -> Duration {
+        let doublings = self.calmed.load(Ordering::Relaxed).min(MAX_CALM);
+        limits::HTTP2_PING.0 * (1 << doublings)
     }
 
     /// Layers 5 and 6: authentication and HTTP/2.
     ///
     /// # Errors
     /// [`DialError::Rejected`], [`DialError::Stream`].
-    pub async fn http2(&self, stream: TlsStream<TcpStream>) -> Result<Channel, DialError> {
+    pub async fn http2(&self, stream: TlsStream<Wire>) -> Result<Channel, DialError> {
         let broken = |problem: String| DialError::Stream { host: self.host.clone(), problem };
         let (stream, first) = FirstRead::new(stream);
         // One stream, taken once: a second connection is the caller's to dial.
@@ -219,7 +339,7 @@ impl Target {
         });
         let endpoint = Endpoint::from_shared(format!("https://{}", self.name()))
             .map_err(|error| broken(error.to_string()))?
-            .http2_keep_alive_interval(limits::HTTP2_PING.0)
+            .http2_keep_alive_interval(self.ping_interval())
             .keep_alive_timeout(limits::HTTP2_PING.1)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
@@ -243,20 +363,15 @@ impl Target {
     }
 }
 
-async fn open(address: SocketAddr) -> std::io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_nodelay(true)?;
-    socket.set_keepalive(true)?;
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::net::sockopt;
-        sockopt::set_tcp_keepidle(&socket, KEEPALIVE)?;
-        sockopt::set_tcp_keepintvl(&socket, KEEPALIVE)?;
-        // Without it, data that nobody acknowledges is retransmitted for about 15 minutes.
-        let millis = u32::try_from(limits::TCP_USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
-        sockopt::set_tcp_user_timeout(&socket, millis)?;
-    }
-    socket.connect(address).await
+/// `host:port`, an IPv6 address in brackets.
+fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// Whether the other side ended the connection, rather than saying why not.
+fn ended(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
 }
 
 /// Opens mTLS connections to the control plane with the agent's current identity. Cheap to clone.
@@ -277,56 +392,35 @@ impl Dialer {
         &self.target
     }
 
-    /// A new TCP connection with the current identity: one for the session, one for each transfer.
+    /// A new TCP connection with the current identity: one for the session, one for each fetch.
     /// It does not reconnect by itself; see the module's head. All its waits have deadlines.
     ///
     /// # Errors
     /// [`DialError`]; it names the layer that failed and what to do.
     pub async fn connect(&self) -> Result<Channel, DialError> {
+        self.open(Purpose::Messages).await
+    }
+
+    /// As [`Dialer::connect`], for an upload: what is handed to the connection is sent or still the
+    /// caller's, but for [`limits::UPLOAD_UNSENT`].
+    ///
+    /// # Errors
+    /// See [`Dialer::connect`].
+    pub async fn connect_for_upload(&self) -> Result<Channel, DialError> {
+        self.open(Purpose::Upload).await
+    }
+
+    async fn open(&self, purpose: Purpose) -> Result<Channel, DialError> {
         let standing = self.standing.borrow().clone();
         match standing {
             Standing::Enrolled(credentials) => {
-                self.target.connect(Arc::clone(credentials.tls())).await
+                let dialled = self.target.connect_for(purpose, Arc::clone(credentials.tls())).await;
+                if let Err(DialError::Rejected { .. }) = &dialled {
+                    credentials.refuse();
+                }
+                dialled
             }
             Standing::NotEnrolled { reason } => Err(DialError::NotEnrolled { reason }),
         }
     }
-}
-
-/// A client of the session's service with its message limits.
-pub fn control_client(
-    channel: Channel,
-) -> v1::control_service_client::ControlServiceClient<Channel> {
-    v1::control_service_client::ControlServiceClient::new(channel)
-        .max_decoding_message_size(limits::MAX_CONTROL_MESSAGE)
-        .max_encoding_message_size(limits::MAX_AGENT_MESSAGE)
-}
-
-/// Room for the fields around the payload of a chunk or a certificate.
-const FRAME: usize = 4 * 1024;
-
-/// A client of the release repository with its message limits.
-pub fn bundle_client(channel: Channel) -> v1::bundle_service_client::BundleServiceClient<Channel> {
-    v1::bundle_service_client::BundleServiceClient::new(channel)
-        .max_decoding_message_size(limits::MAX_FETCH_CHUNK + FRAME)
-        .max_encoding_message_size(FRAME)
-}
-
-/// A client of the snapshot store with its message limits.
-pub fn snapshot_client(
-    channel: Channel,
-) -> v1::snapshot_service_client::SnapshotServiceClient<Channel> {
-    v1::snapshot_service_client::SnapshotServiceClient::new(channel)
-        .max_decoding_message_size(FRAME)
-        .max_encoding_message_size(limits::MAX_SNAPSHOT_CHUNK + FRAME)
-}
-
-/// A client of the enrolment service with its message limits.
-pub(crate) fn enrollment_client(
-    channel: Channel,
-) -> v1::enrollment_service_client::EnrollmentServiceClient<Channel> {
-    let certificates = limits::MAX_CHAIN + limits::MAX_TRUST_ANCHORS;
-    v1::enrollment_service_client::EnrollmentServiceClient::new(channel)
-        .max_decoding_message_size(certificates * limits::MAX_CERTIFICATE + FRAME)
-        .max_encoding_message_size(3 * limits::MAX_CERTIFICATE + FRAME)
 }

@@ -5,7 +5,8 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -15,7 +16,7 @@ use mendix_agent_core::session::{
 use mendix_agent_proto::v1;
 use tokio::{
     sync::{broadcast, mpsc, watch},
-    time::{sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -25,7 +26,6 @@ use super::{
     DesiredWriter, Dialer, Revised,
     dial::{control_client, describe},
     identity::Standing,
-    random,
 };
 
 /// Messages that may wait to be sent on one stream: a Hello, one report per section, unanswered
@@ -53,22 +53,33 @@ pub struct Wiring {
     pub lease_requests: mpsc::Receiver<v1::LeaseRequest>,
     /// Where leases go.
     pub envelopes: broadcast::Sender<Vec<u8>>,
+    /// Where the audit log ends.
+    pub checkpoints: watch::Receiver<Option<v1::AuditCheckpoint>>,
+    /// Where goes what the control plane holds of it.
+    pub audit_acks: watch::Sender<Option<v1::AuditCheckpointAck>>,
     /// Where the state of the session goes.
     pub link: watch::Sender<Link>,
+    /// Source of jitter, uniform over all of `u64`.
+    pub random: Random,
 }
+
+/// See [`Wiring::random`].
+pub type Random = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// Runs the session until it is cancelled; it never gives up by itself.
 pub async fn run(wiring: &mut Wiring, cancel: CancellationToken) {
     let (events, incoming) = mpsc::channel(EVENTS);
     let driver = Driver {
-        session: Session::new(wiring.about.clone(), Instant::now()),
+        session: Session::new(wiring.about.clone(), Instant::now().into_std()),
         streams: BTreeMap::new(),
         tasks: TaskTracker::new(),
         end: CancellationToken::new(),
         dialer: wiring.dialer.clone(),
         desired: wiring.desired.clone(),
         envelopes: wiring.envelopes.clone(),
+        audit_acks: wiring.audit_acks.clone(),
         link: wiring.link.clone(),
+        random: wiring.random.clone(),
         events,
         queue: VecDeque::new(),
     };
@@ -90,7 +101,9 @@ struct Driver {
     dialer: Dialer,
     desired: DesiredWriter,
     envelopes: broadcast::Sender<Vec<u8>>,
+    audit_acks: watch::Sender<Option<v1::AuditCheckpointAck>>,
     link: watch::Sender<Link>,
+    random: Random,
     events: mpsc::Sender<Event>,
     /// Events that carrying out an action gave rise to.
     queue: VecDeque<Event>,
@@ -107,6 +120,7 @@ impl Driver {
         let _guard = self.end.clone().drop_guard();
         // What was published before the loop began is news to the machine.
         wiring.reports.mark_changed();
+        wiring.checkpoints.mark_changed();
         self.step(Event::Tick);
         while let Some(deadline) = self.session.next_deadline() {
             tokio::select! {
@@ -121,6 +135,12 @@ impl Driver {
                 }
                 Some(request) = wiring.lease_requests.recv() => {
                     self.step(Event::LeaseRequest(request));
+                }
+                Ok(()) = wiring.checkpoints.changed() => {
+                    let checkpoint = wiring.checkpoints.borrow_and_update().clone();
+                    if let Some(checkpoint) = checkpoint {
+                        self.step(Event::AuditCheckpoint(checkpoint));
+                    }
                 }
                 Ok(()) = wiring.standing.changed() => {
                     let enrolled =
@@ -142,8 +162,8 @@ impl Driver {
     fn step(&mut self, event: Event) {
         self.queue.push_back(event);
         while let Some(event) = self.queue.pop_front() {
-            let now = Now { monotonic: Instant::now(), wall: Timestamp::now() };
-            for action in self.session.handle(now, event, &mut random) {
+            let now = Now { monotonic: Instant::now().into_std(), wall: Timestamp::now() };
+            for action in self.session.handle(now, event, &mut || (self.random)()) {
                 self.perform(action);
             }
         }
@@ -181,6 +201,9 @@ impl Driver {
             Action::Lease(envelope) => {
                 // No reader: no snapshot is being taken.
                 let _ = self.envelopes.send(envelope);
+            }
+            Action::AuditAck(ack) => {
+                self.audit_acks.send_replace(Some(ack));
             }
             Action::Publish(link) => {
                 tracing::info!(?link, "session");
@@ -237,7 +260,7 @@ async fn farewell(end: &CancellationToken) {
     tokio::time::sleep(FAREWELL).await;
 }
 
-async fn talk(
+pub(super) async fn talk(
     id: StreamId,
     dialer: &Dialer,
     messages: mpsc::Receiver<v1::AgentMessage>,
@@ -259,7 +282,7 @@ async fn talk(
     let mut client = control_client(channel);
     let mut incoming = match client.session(ReceiverStream::new(messages)).await {
         Ok(response) => response.into_inner(),
-        Err(status) => return failure(&status),
+        Err(status) => return broken(dialer, &status),
     };
     loop {
         match incoming.message().await {
@@ -272,9 +295,28 @@ async fn talk(
                 let text = "stream: the control plane ended the session".into();
                 return Failure { schedule: Schedule::Outage, text };
             }
-            Err(status) => return failure(&status),
+            Err(status) => return broken(dialer, &status),
         }
     }
+}
+
+fn broken(dialer: &Dialer, status: &tonic::Status) -> Failure {
+    if too_many_pings(status) {
+        dialer.target().calm_down();
+    }
+    failure(status)
+}
+
+/// Whether the other side ended the connection for being spoken to too often.
+fn too_many_pings(status: &tonic::Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.is_go_away() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// How soon to try again after an answer with this code.

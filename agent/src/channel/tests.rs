@@ -2,10 +2,14 @@
 //! knows Secrets.
 
 mod api;
+mod cable;
 mod dial;
 mod enroll;
+mod faults;
 pub(crate) mod plane;
+mod proxy;
 mod session;
+mod staged;
 
 use std::time::Duration;
 

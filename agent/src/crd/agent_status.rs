@@ -44,7 +44,8 @@ pub struct AgentStatusStatus {
     /// Id of the session, while connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
-    /// Control plane's clock minus the agent's, milliseconds, measured when the session began.
+    /// Control plane's clock minus the agent's, milliseconds, measured when the session began and
+    /// whenever it changed by a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_skew_millis: Option<i64>,
     /// Layer and cause of the last failure to connect.
@@ -56,6 +57,12 @@ pub struct AgentStatusStatus {
     pub cluster_uid: String,
     /// Version of the agent.
     pub version: String,
+    /// The replica that leads, and wrote this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// Fencing epoch of its term; a later leader has a higher one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
     /// Version of the Kubernetes API server.
     pub kubernetes_version: String,
     /// Last committed release.
@@ -63,9 +70,18 @@ pub struct AgentStatusStatus {
     pub release: Option<String>,
     /// Healthy, Degraded, Progressing or Unknown: the worst of the managed components.
     pub health: String,
+    /// Nodes of the cluster: how many are ready, of how many, and how many AKS could not upgrade.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<String>,
+    /// The customer's Mendix apps: how many, and how many run a version that is not supported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apps: Option<String>,
     /// Result of the last preflight: Passed, Warned or Failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preflight: Option<String>,
+    /// What it found that failed, or else what is worth a look: the check, the detail, and what to do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preflight_findings: Vec<String>,
     /// The first thing that needs attention; absent when nothing does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,

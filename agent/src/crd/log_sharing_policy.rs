@@ -1,7 +1,7 @@
 //! LogSharingPolicy: the customer's switch for log sharing. The agent only reads it.
 
 use kube::CustomResource;
-use mendix_agent_core::consent::policy::{LocalPolicy, Mode};
+use mendix_agent_core::consent::policy::{ExtraPatterns, LocalPolicy, Mode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,13 @@ pub struct LogSharingPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 168))]
     pub max_window_hours: Option<u32>,
+    /// Regular expressions of your own: what they match is replaced before a log leaves, besides what
+    /// the agent finds by itself. With capturing groups, only what those match. Each line is looked
+    /// at for itself. A pattern that can't be used stops all sharing; the agent says which, in an
+    /// event about this object and on every SupportTicket.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 512)))]
+    pub extra_patterns: Vec<String>,
 }
 
 /// Whether logs may be shared at all.
@@ -60,6 +67,7 @@ impl From<&LogSharingPolicySpec> for LocalPolicy {
             suspend: spec.suspend,
             excluded_components: spec.excluded_components.iter().cloned().collect(),
             max_window_hours: spec.max_window_hours,
+            extra_patterns: ExtraPatterns::new(spec.extra_patterns.clone()),
         }
     }
 }

@@ -34,6 +34,9 @@ pub struct ManagedComponentSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ManagedComponentStatus {
+    /// Epoch of the leader that wrote this last; an earlier leader writes it no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
     /// Version of the last committed release that named it; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -69,6 +72,13 @@ pub struct ManagedComponentStatus {
     pub last_drift: Option<LastDrift>,
 }
 
+impl ManagedComponent {
+    /// Whether a release of it was committed here.
+    pub fn has_release(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.version.is_some())
+    }
+}
+
 /// An object that a component owns.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -86,7 +96,8 @@ pub struct OwnedObject {
     pub namespace: Option<String>,
     /// Name.
     pub name: String,
-    /// UID it had when the release was committed; absent if it was missing then.
+    /// UID it had when the release was committed, or when it was made again since; absent if it was
+    /// missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
     /// First 16 hex digits of the SHA-256 of the object as the release wants it; absent for an object

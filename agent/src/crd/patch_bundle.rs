@@ -28,6 +28,7 @@ pub const MAX_REFUSALS: usize = 64;
     printcolumn = r#"{"name":"State","type":"string","description":"How far it got","jsonPath":".status.state"}"#,
     printcolumn = r#"{"name":"Component","type":"string","description":"The component being worked on","jsonPath":".status.component"}"#,
     printcolumn = r#"{"name":"Message","type":"string","description":"Why it is in this state","jsonPath":".status.message"}"#,
+    printcolumn = r#"{"name":"Apply By","type":"string","description":"By when it has to be committed","jsonPath":".spec.applyBy","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","description":"When it was offered","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -43,7 +44,9 @@ pub struct PatchBundleSpec {
     /// SHA-256 of the signed index, hex; absent if it could not be verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index_sha256: Option<String>,
-    /// Past this time the spread over clusters is ignored and the release is overdue.
+    /// By when it has to be committed: as the signed index says, else the end of the quarter in which
+    /// it may begin. Past it the spread over clusters is ignored and the release is OVERDUE. Absent if
+    /// the release could not be verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::date_time")]
     pub apply_by: Option<Timestamp>,
@@ -66,6 +69,9 @@ pub struct BundleComponent {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PatchBundleStatus {
+    /// Epoch of the leader that wrote this last; an earlier leader writes it no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
     /// Offered, Receiving, Verified, Preflighted, Scheduled, Snapshotted, Applying, Gating, Soaking,
     /// Committed, RollingBack, RolledBack, Held or Refused.
     pub state: String,

@@ -78,4 +78,22 @@ pub struct SupportTicketStatus {
     pub bytes_used: u64,
     /// Sealed bytes the grant allows.
     pub bytes_allowed: u64,
+    /// The last snapshot for this ticket that was refused, or ended because consent did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_refusal: Option<LastRefusal>,
+}
+
+/// A snapshot that was not taken, or not to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastRefusal {
+    /// The control plane's request.
+    pub request_id: String,
+    /// Code of the gate.
+    pub reason: String,
+    /// One sentence with what to do.
+    pub message: String,
+    /// When.
+    #[schemars(schema_with = "super::instant")]
+    pub at: Timestamp,
 }

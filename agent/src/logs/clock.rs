@@ -1,19 +1,52 @@
-//! The two clocks of the log path.
+//! The two clocks of the log path, in one that can be put in another's place.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use mendix_agent_core::consent::gate::Now;
 use rustix::time::{ClockId, clock_gettime};
 
-/// Time since boot, suspend included. `std::time::Instant` stops in suspend, and would stretch the
-/// 60 s of a lease over a night.
+/// Tells the time; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Clock(Arc<dyn Fn() -> Now + Send + Sync>);
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Clock").field(&self.now()).finish()
+    }
+}
+
+impl Clock {
+    /// The system's.
+    pub(super) fn system() -> Self {
+        Self(Arc::new(|| Now { wall: Timestamp::now(), boot: boot() }))
+    }
+
+    /// One that passes with the runtime's time, for tests that let hours pass in milliseconds.
+    #[cfg(test)]
+    pub(super) fn of_runtime(wall: Timestamp) -> Self {
+        let start = tokio::time::Instant::now();
+        Self(Arc::new(move || {
+            let passed = start.elapsed();
+            // Never zero: readings are compared with ones that are a while ago.
+            Now { wall: wall + passed, boot: Duration::from_secs(1000) + passed }
+        }))
+    }
+
+    /// Both clocks at once.
+    pub(super) fn now(&self) -> Now {
+        (self.0)()
+    }
+
+    /// Time since boot, suspend included.
+    pub(super) fn boot(&self) -> Duration {
+        self.now().boot
+    }
+}
+
+/// The system's time since boot. Not `std::time::Instant`, which stops in suspend and would stretch the 60 s of a lease over a
+/// night.
 pub(super) fn boot() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
-}
-
-/// Both clocks at once.
-pub(super) fn now() -> Now {
-    Now { wall: Timestamp::now(), boot: boot() }
 }

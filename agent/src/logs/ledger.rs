@@ -1,4 +1,5 @@
-//! Where the ledger is kept: one Secret of the agent's namespace, written by compare-and-swap.
+//! Where the ledger is kept: one Secret of the agent's namespace, written by compare-and-swap, and only
+//! while no later leader has written it.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ use tokio::time::timeout;
 use crate::{
     cluster::{CALL_DEADLINE, Cluster, FIELD_MANAGER},
     errors::describe,
+    leadership::Term,
 };
 
 /// Name of the Secret.
@@ -26,6 +28,7 @@ const ATTEMPTS: usize = 5;
 #[derive(Clone)]
 pub(super) struct LedgerStore {
     api: Api<Secret>,
+    term: Term,
 }
 
 fn unavailable(what: impl Into<String>) -> Refusal {
@@ -34,7 +37,7 @@ fn unavailable(what: impl Into<String>) -> Refusal {
 
 impl LedgerStore {
     pub(super) fn new(cluster: &Cluster) -> Self {
-        Self { api: cluster.own() }
+        Self { api: cluster.own(), term: cluster.term().clone() }
     }
 
     /// What is stored; an absent Secret is an empty ledger, a damaged one refuses.
@@ -70,6 +73,10 @@ impl LedgerStore {
             if ledger == before && secret.is_some() {
                 return Ok(result);
             }
+            if let Some(secret) = &secret {
+                let check = self.term.check(&secret.metadata);
+                check.map_err(|error| unavailable(describe(&error)))?;
+            }
             if self.write(&ledger, secret).await? {
                 return Ok(result);
             }
@@ -87,10 +94,12 @@ impl LedgerStore {
                 // The Secret as it was read, resourceVersion included.
                 Some(mut secret) => {
                     secret.data = Some(data);
+                    self.term.stamp(&mut secret.metadata);
                     self.api.replace(NAME, &params, &secret).await
                 }
                 None => {
-                    let metadata = ObjectMeta { name: Some(NAME.into()), ..Default::default() };
+                    let mut metadata = ObjectMeta { name: Some(NAME.into()), ..Default::default() };
+                    self.term.stamp(&mut metadata);
                     let secret = Secret { metadata, data: Some(data), ..Default::default() };
                     self.api.create(&params, &secret).await
                 }
@@ -110,13 +119,25 @@ pub(super) struct Budget {
     store: LedgerStore,
     grant: Grant,
     left: u64,
+    allowance: u64,
 }
 
 impl Budget {
     /// Spends one snapshot of the grant.
     pub(super) async fn begin(store: &LedgerStore, grant: &Grant) -> Result<Self, Refusal> {
-        let left = store.update(|ledger| ledger.begin(grant, Timestamp::now())).await?;
-        Ok(Self { store: store.clone(), grant: grant.clone(), left })
+        let begin = |ledger: &mut Ledger| {
+            let left = ledger.begin(grant, Timestamp::now())?;
+            let spent = ledger.entry(&grant.grant_id).map_or(0, |entry| entry.bytes);
+            Ok((left, left + grant.budget.bytes.saturating_sub(spent)))
+        };
+        let (left, allowance) = store.update(begin).await?;
+        Ok(Self { store: store.clone(), grant: grant.clone(), left, allowance })
+    }
+
+    /// Bytes that the grant allowed when this snapshot began. Other replicas may spend of them: what
+    /// counts is [`Budget::spend`].
+    pub(super) fn allowance(&self) -> u64 {
+        self.allowance
     }
 
     /// Spends bytes that are about to be sent.

@@ -4,7 +4,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use jiff::Timestamp;
 use mendix_agent_core::consent::{
     Refusal,
     gate::{ActiveConsent, Candidate, Now, Told},
@@ -20,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{clock, policy::Policy};
+use super::{clock::Clock, keys::Pinned, policy::Policy};
 use crate::channel::{Leases, Link, Revised};
 
 /// Longest wait for the first lease of a snapshot.
@@ -36,6 +35,7 @@ pub(super) struct Sources {
     pub(super) tickets: watch::Receiver<Option<Revised<v1::TicketsSection>>>,
     pub(super) link: watch::Receiver<Link>,
     pub(super) leases: Leases,
+    pub(super) clock: Clock,
 }
 
 impl Sources {
@@ -59,7 +59,7 @@ impl Sources {
             .fill(&mut nonce)
             .map_err(|_| Refusal::LeaseInvalid { what: "there is no randomness for a nonce" })?;
         // The 60 s begin before anybody else has seen the nonce.
-        lease.ask(nonce, clock::boot());
+        lease.ask(nonce, self.clock.boot());
         let request =
             v1::LeaseRequest { grant_sha256: lease.grant_sha256().to_vec(), nonce: nonce.to_vec() };
         if self.leases.requests.try_send(request).is_err() {
@@ -107,6 +107,7 @@ pub(super) async fn first_lease(
 pub(super) struct Live {
     consent: Arc<ActiveConsent>,
     sources: Sources,
+    pinned: Pinned,
     policy: Policy,
     ledger: Ledger,
     lease: Mutex<LeaseClock>,
@@ -126,16 +127,18 @@ impl Live {
         consent: Arc<ActiveConsent>,
         lease: LeaseClock,
         sources: Sources,
+        pinned: Pinned,
         policy: Policy,
         ledger: Ledger,
         token: CancellationToken,
     ) -> Self {
-        let now = clock::now();
+        let now = sources.clock.now();
         let left = consent.grant().expires_at.duration_since(ledger.now(now.wall));
         let left = Duration::try_from(left).unwrap_or_default();
         Self {
             consent,
             sources,
+            pinned,
             policy,
             ledger,
             lease: Mutex::new(lease),
@@ -179,14 +182,15 @@ impl Live {
     }
 
     fn judge(&self) -> Result<(), Refusal> {
-        let wall = self.ledger.now(Timestamp::now());
-        let now = Now { wall, boot: clock::boot() };
+        let now = self.sources.clock.now();
+        let now = Now { wall: self.ledger.now(now.wall), ..now };
         if now.boot >= self.expires_boot {
             return Err(Refusal::Expired);
         }
         let ticket = self.sources.ticket(&self.consent.grant().ticket_id);
         let told = Told { ticket: ticket.as_ref(), deregistered: self.sources.deregistered() };
-        self.consent.still_holds(told, &lock(&self.lease), &self.policy.view(), now)
+        let trust = self.pinned.current();
+        self.consent.still_holds(&trust, told, &lock(&self.lease), &self.policy.view(), now)
     }
 
     /// Ends everything for this reason; the first reason stays.
@@ -200,6 +204,7 @@ impl Live {
         let mut tickets = self.sources.tickets.clone();
         let mut link = self.sources.link.clone();
         let mut policy = self.policy.changes();
+        let mut pinned = self.pinned.changes();
         let mut envelopes = self.sources.leases.envelopes.subscribe();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -210,6 +215,7 @@ impl Live {
                 () = self.token.cancelled() => return,
                 // A closed watch has nothing new to say; the tick below still looks.
                 Ok(()) = policy.changed() => {}
+                Ok(()) = pinned.changed() => {}
                 Ok(()) = tickets.changed() => {}
                 Ok(()) = link.changed() => {}
                 envelope = envelopes.recv() => {
@@ -238,3 +244,7 @@ impl Live {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "live/tests.rs"]
+mod tests;

@@ -52,7 +52,7 @@ mod tests {
         let mut news = News { wanted, tickets: tickets_seen, link };
         assert!(news.next().now_or_never().is_none(), "nothing changed");
 
-        let section = v1::TicketsSection { tickets: vec![] };
+        let section = v1::TicketsSection::default();
         tickets.send_replace(Some(Revised { revision: 1, value: section }));
         assert!(news.next().now_or_never().is_some_and(|woken| woken.is_ok()));
         for _ in 0..3 {

@@ -27,7 +27,7 @@ const PAGE: u32 = 250;
 
 /// Why an object could not be written or read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RecordError {
+pub enum RecordError {
     /// No answer in time.
     #[error("{what}: no answer from the Kubernetes API within {} s", CALL_DEADLINE.as_secs())]
     Deadline {
@@ -43,6 +43,18 @@ pub(super) enum RecordError {
         #[source]
         source: Box<kube::Error>,
     },
+}
+
+impl RecordError {
+    /// Whether what was asked for does not exist, or its kind.
+    pub(super) fn is_not_found(&self) -> bool {
+        match self {
+            Self::Api { source, .. } => {
+                matches!(&**source, kube::Error::Api(status) if status.code == 404)
+            }
+            Self::Deadline { .. } => false,
+        }
+    }
 }
 
 pub(super) async fn call<T>(

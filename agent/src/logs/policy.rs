@@ -6,9 +6,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::TryStreamExt;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
-    Api,
-    runtime::watcher::{self, watcher},
+    Api, Resource,
+    runtime::{
+        events::EventType,
+        watcher::{self, watcher},
+    },
 };
 use mendix_agent_core::consent::{
     Refusal,
@@ -16,11 +20,8 @@ use mendix_agent_core::consent::{
 };
 use tokio::{sync::watch, time::timeout};
 
-use super::clock;
-use crate::{
-    cluster::Cluster,
-    crd::log_sharing_policy::{LogSharingPolicy, NAME},
-};
+use super::{Logs, clock::Clock};
+use crate::crd::log_sharing_policy::{LogSharingPolicy, NAME};
 
 /// The policy as it is known; cheap to clone.
 #[derive(Clone)]
@@ -28,17 +29,18 @@ pub(super) struct Policy {
     api: Api<LogSharingPolicy>,
     view: Arc<Mutex<PolicyView>>,
     changes: watch::Sender<u64>,
+    clock: Clock,
 }
 
 impl Policy {
-    pub(super) fn new(cluster: &Cluster) -> Self {
-        Self { api: cluster.own(), view: Arc::default(), changes: watch::channel(0).0 }
+    pub(super) fn new(api: Api<LogSharingPolicy>, clock: Clock) -> Self {
+        Self { api, view: Arc::default(), changes: watch::channel(0).0, clock }
     }
 
     /// Reads it now; what is known afterwards is in [`Policy::view`]. Bounded by the time between
     /// two reads, so that a hanging one does not keep the next from being tried.
     pub(super) async fn read(&self) {
-        let begun = clock::boot();
+        let begun = self.clock.boot();
         let reading = match timeout(REREAD, self.api.get_opt(NAME)).await {
             Ok(Ok(Some(policy))) => Reading::Present(LocalPolicy::from(&policy.spec)),
             Ok(Ok(None)) => Reading::Absent,
@@ -63,7 +65,8 @@ impl Policy {
 
     /// Whether it allows sharing at this moment.
     pub(super) fn allows(&self) -> Result<(), Refusal> {
-        self.view().allows(clock::boot()).map(drop)
+        let boot = self.clock.boot();
+        self.view().allows(boot).map(drop)
     }
 
     /// Wakes after every read.
@@ -85,6 +88,34 @@ impl Policy {
                     Ok(None) | Err(_) => tokio::time::sleep(REREAD).await,
                 },
             }
+        }
+    }
+}
+
+/// Says in an Event about the policy which of its patterns can't be used; never ends.
+pub(super) async fn announce(logs: &Logs) {
+    let mut changes = logs.policy.changes();
+    let mut told = None;
+    loop {
+        let refusal = match logs.policy.allows() {
+            Err(refusal @ Refusal::PolicyPatterns(_)) => Some(refusal.sentence()),
+            _ => None,
+        };
+        if let Some(sentence) = refusal.as_ref().filter(|_| refusal != told) {
+            tracing::warn!(sentence, "nothing is shared");
+            let about = ObjectReference {
+                api_version: Some(LogSharingPolicy::api_version(&()).into_owned()),
+                kind: Some(LogSharingPolicy::kind(&()).into_owned()),
+                name: Some(NAME.into()),
+                namespace: Some(logs.cluster.namespace.clone()),
+                ..Default::default()
+            };
+            let (kind, note) = (EventType::Warning, sentence.clone());
+            logs.cluster.event(&about, kind, "PolicyPatterns", "ReadPolicy", note).await;
+        }
+        told = refusal;
+        if changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -4,6 +4,12 @@
 //! records and not by lines, and prefixes each line with its time. So here: lines inside the
 //! window stay, lines outside it go, and what may be the rest of a line whose beginning is elsewhere
 //! goes too: a secret separated from its key is one that redaction can't know.
+//!
+//! A container runtime writes a line over [`PARTIAL`] bytes as several records. When the other
+//! stream of the container writes in between, the kubelet joins the pieces wrongly: the other
+//! stream's line ends up inside the long one, and the rest of the long one looks like a line. From
+//! the outside the two can't be told apart, so the first word of the lines behind a long one is left
+//! out.
 
 use jiff::{SignedDuration, Timestamp};
 use mendix_agent_core::consent::grant::Window;
@@ -15,14 +21,66 @@ const MAX_STAMP: usize = 40;
 /// A first record this much later than the container's start may follow a rotation of the file, and
 /// be the rest of a line.
 const FIRST_RECORD: SignedDuration = SignedDuration::from_secs(60);
+/// Length of a record from which on a line is written in pieces (containerd's and CRI-O's default).
+const PARTIAL: usize = 16 * 1024;
+/// Lines behind a long one that may be its rest.
+const FOLLOWERS: u8 = 4;
+/// What stands for a word that may be the rest of another.
+const CUT: &[u8] = b"[cut]";
+
+/// How much of one log is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reach {
+    /// Records that are asked for from the end of a log: the bound that keeps the newest, where
+    /// `limitBytes` would keep the oldest.
+    records: u64,
+    /// Bytes that are read at once. A log with more is read again from nearer to its end.
+    pub(super) bytes: u64,
+}
+
+impl Reach {
+    /// More than most nodes keep of a container.
+    pub(super) const USUAL: Self = Self { records: 400_000, bytes: 256 * 1024 * 1024 };
+
+    #[cfg(test)]
+    pub(super) fn test(records: u64, bytes: u64) -> Self {
+        Self { records, bytes }
+    }
+
+    /// How many records to ask for first.
+    pub(super) fn first(self) -> Tail {
+        Tail(self.records)
+    }
+
+    /// After a log that was too long with `seen` records of it read: half as many, then so few that
+    /// they fit in any case. None after that.
+    pub(super) fn nearer(self, tail: Tail, seen: u64) -> Option<Tail> {
+        let fits = self.bytes / (PARTIAL + MAX_STAMP) as u64;
+        if tail == self.first() && seen / 2 > fits {
+            Some(Tail(seen / 2))
+        } else {
+            (tail.0 > fits).then_some(Tail(fits))
+        }
+    }
+}
+
+/// How many records are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tail(u64);
+
+impl Tail {
+    pub(super) fn records(self) -> u64 {
+        self.0
+    }
+}
 
 /// What is known of a stream before it is read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source {
     /// When this run of the container started; none if unknown.
     pub(super) started_at: Option<Timestamp>,
-    /// Lines that were asked for; as many may mean that older ones were cut off.
-    pub(super) tail: u64,
+    /// Records that were asked for; as many may mean that older ones were cut off.
+    pub(super) tail: Tail,
 }
 
 /// Counts of what was left out, to be declared.
@@ -32,6 +90,8 @@ pub(super) struct LeftOut {
     pub(super) unstamped: u64,
     /// Lines over [`MAX_LINE`], replaced by a note.
     pub(super) too_long: u64,
+    /// Lines behind a long one whose first word was left out.
+    pub(super) perhaps_rest: u64,
     /// A first line that may have been cut.
     pub(super) first: bool,
     /// A last line without its end.
@@ -40,13 +100,47 @@ pub(super) struct LeftOut {
     pub(super) tail_reached: bool,
 }
 
+impl LeftOut {
+    /// For a person; none when nothing was left out.
+    pub(super) fn sentence(&self) -> Option<String> {
+        let mut notes = vec![];
+        if self.first {
+            notes.push("the first line may have been cut and was dropped".to_owned());
+        }
+        if self.last {
+            notes.push("the last line had no end and was dropped".to_owned());
+        }
+        if self.unstamped > 0 {
+            notes.push(format!("{} lines without a time were dropped", self.unstamped));
+        }
+        if self.too_long > 0 {
+            notes.push(format!("{} lines over 256 KiB were replaced", self.too_long));
+        }
+        if self.perhaps_rest > 0 {
+            notes.push(format!(
+                "{} lines follow one over 16 KiB and may be its rest: their first word was left out",
+                self.perhaps_rest
+            ));
+        }
+        if self.tail_reached {
+            notes.push("only the newest records were asked for".to_owned());
+        }
+        (!notes.is_empty()).then(|| notes.join("; "))
+    }
+}
+
 /// Takes bytes in any cut, gives whole lines inside the window.
 pub(super) struct Records {
     window: Window,
     source: Source,
     line: Vec<u8>,
-    overflow: bool,
+    /// Length of the line that is being read, also of what was not kept of it.
+    length: usize,
+    followers: u8,
     lines: u64,
+    /// Records the lines were written as, at least.
+    records: u64,
+    first_at: Option<Timestamp>,
     left_out: LeftOut,
 }
 
@@ -56,15 +150,18 @@ impl Records {
             window,
             source,
             line: Vec::new(),
-            overflow: false,
+            length: 0,
+            followers: 0,
             lines: 0,
+            records: 0,
+            first_at: None,
             left_out: LeftOut::default(),
         }
     }
 
     /// Takes bytes; whole lines that belong to the snapshot are appended to `out`.
     pub(super) fn push(&mut self, mut input: &[u8], out: &mut Vec<u8>) {
-        while let Some(end) = memchr_newline(input) {
+        while let Some(end) = memchr::memchr(b'\n', input) {
             let (line, rest) = input.split_at(end + 1);
             self.extend(line);
             self.end_line(out);
@@ -73,16 +170,26 @@ impl Records {
         self.extend(input);
     }
 
+    /// Records that were read, to ask for fewer.
+    pub(super) fn seen(&self) -> u64 {
+        self.records
+    }
+
+    /// The time of the first line, inside the window or not.
+    pub(super) fn first_at(&self) -> Option<Timestamp> {
+        self.first_at
+    }
+
     /// The stream has ended; what is left is a line without an end, and goes.
     pub(super) fn finish(mut self) -> LeftOut {
         self.left_out.last = !self.line.is_empty();
-        self.left_out.tail_reached = self.lines >= self.source.tail;
+        self.left_out.tail_reached = self.records >= self.source.tail.records();
         self.left_out
     }
 
     fn extend(&mut self, bytes: &[u8]) {
-        if self.line.len() + bytes.len() > MAX_LINE {
-            self.overflow = true;
+        self.length += bytes.len();
+        if self.length > MAX_LINE {
             // The stamp at its head is all that is needed of it.
             self.line.truncate(MAX_STAMP);
             if self.line.len() < MAX_STAMP {
@@ -95,20 +202,38 @@ impl Records {
     }
 
     fn end_line(&mut self, out: &mut Vec<u8>) {
-        let overflow = std::mem::take(&mut self.overflow);
+        let length = std::mem::take(&mut self.length);
         self.lines += 1;
-        match stamp(&self.line) {
+        self.records += 1 + (length / PARTIAL) as u64;
+        let follower = self.followers > 0;
+        self.followers = self.followers.saturating_sub(1);
+        let stamp = stamp(&self.line);
+        if let Some((at, head)) = stamp {
+            self.first_at = self.first_at.or(Some(at));
+            if length - head > PARTIAL {
+                self.followers = FOLLOWERS;
+            }
+        }
+        match stamp {
             None => self.left_out.unstamped += 1,
             Some((at, _)) if at < self.window.from || at > self.window.to => {}
             Some((at, _)) if self.lines == 1 && !self.starts_whole(at) => {
                 self.left_out.first = true
             }
-            Some((_, head)) if overflow => {
+            Some((_, head)) if length > MAX_LINE => {
                 self.left_out.too_long += 1;
                 out.extend_from_slice(&self.line[..head]);
                 out.extend_from_slice(b"[line over 256 KiB left out]\n");
             }
-            Some(_) => out.extend_from_slice(&self.line),
+            Some((_, head)) => {
+                let word = if follower { first_word(&self.line[head..]) } else { 0 };
+                out.extend_from_slice(&self.line[..head]);
+                if word > 0 {
+                    self.left_out.perhaps_rest += 1;
+                    out.extend_from_slice(CUT);
+                }
+                out.extend_from_slice(&self.line[head + word..]);
+            }
         }
         self.line.clear();
     }
@@ -121,12 +246,27 @@ impl Records {
     }
 }
 
-fn memchr_newline(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|&b| b == b'\n')
+/// Whether a log whose oldest record in reach is of `begins` lost records of the window to rotation.
+/// `first_read` is the first line that was read: a file that was rotated only afterwards had been
+/// read already.
+pub(super) fn rotated_away(
+    begins: Timestamp,
+    first_read: Option<Timestamp>,
+    started_at: Option<Timestamp>,
+    window: Window,
+) -> bool {
+    let expected = started_at.map_or(window.from, |started| started.max(window.from));
+    let late = begins.duration_since(expected) > FIRST_RECORD;
+    late && first_read.is_none_or(|first| first >= begins)
+}
+
+/// Length of what stands before the first delimiter.
+fn first_word(text: &[u8]) -> usize {
+    text.iter().position(|b| b" \t\r\n\"',;&<>|{}[]()".contains(b)).unwrap_or(text.len())
 }
 
 /// The time at a line's head, and where the text behind it begins.
-fn stamp(line: &[u8]) -> Option<(Timestamp, usize)> {
+pub(super) fn stamp(line: &[u8]) -> Option<(Timestamp, usize)> {
     let space = line.iter().take(MAX_STAMP).position(|&b| b == b' ')?;
     let text = std::str::from_utf8(&line[..space]).ok()?;
     Some((text.parse().ok()?, space + 1))
@@ -148,7 +288,7 @@ mod tests {
 
     /// A container that started inside the window.
     fn fresh() -> Source {
-        Source { started_at: Some(time("2026-11-20T10:00:00Z")), tail: 1000 }
+        Source { started_at: Some(time("2026-11-20T10:00:00Z")), tail: Tail(1000) }
     }
 
     fn run(source: Source, input: &[u8]) -> (String, LeftOut) {
@@ -206,11 +346,11 @@ mod tests {
             records.push(&[b'x'; 65536], &mut out);
             assert!(records.line.len() <= MAX_LINE);
         }
-        records.push(b"\n2026-11-20T10:00:02Z next\n", &mut out);
+        records.push(b"\n2026-11-20T10:00:02Z INFO next\n", &mut out);
         let left = records.finish();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "2026-11-20T10:00:01Z [line over 256 KiB left out]\n2026-11-20T10:00:02Z next\n"
+            "2026-11-20T10:00:01Z [line over 256 KiB left out]\n2026-11-20T10:00:02Z [cut] next\n"
         );
         assert_eq!(left.too_long, 1);
     }
@@ -218,8 +358,77 @@ mod tests {
     #[test]
     fn a_full_tail_says_that_older_lines_may_be_missing() {
         let input = b"2026-11-20T10:00:01Z a\n2026-11-20T10:00:02Z b\n";
-        let (_, left) = run(Source { tail: 2, ..fresh() }, input);
+        let (_, left) = run(Source { tail: Tail(2), ..fresh() }, input);
         assert!(left.tail_reached);
+    }
+
+    #[test]
+    fn the_rest_of_a_line_that_another_stream_interrupted_can_not_be_told_from_a_line() {
+        // One record of stdout, then a line of stderr, then the rest of the first: as the kubelet
+        // gives it.
+        let head = "x".repeat(PARTIAL - 9);
+        let input = format!(
+            "2026-11-20T10:00:01Z {head}password=interrupted by stderr\n\
+             2026-11-20T10:00:01Z hunter2 and more\n2026-11-20T10:00:02Z INFO b\n"
+        );
+        let (out, left) = run(fresh(), input.as_bytes());
+        assert!(!out.contains("hunter2"), "{}", &out[PARTIAL..]);
+        assert!(out.ends_with("Z [cut] and more\n2026-11-20T10:00:02Z [cut] b\n"), "{out}");
+        assert_eq!(left.perhaps_rest, 2);
+        // Nothing but a word: nothing of it is known to be whole.
+        let input =
+            format!("2026-11-20T10:00:01Z {head}password=a\n2026-11-20T10:00:01Z hunter2\n");
+        assert!(run(fresh(), input.as_bytes()).0.ends_with("Z [cut]\n"));
+    }
+
+    #[test]
+    fn a_few_lines_behind_a_long_one_are_doubted_and_no_more() {
+        let long = format!("2026-11-20T10:00:01Z {}\n", "x".repeat(PARTIAL + 1));
+        let input = long + &"2026-11-20T10:00:02Z INFO b\n".repeat(6);
+        let (out, left) = run(fresh(), input.as_bytes());
+        assert_eq!(left.perhaps_rest, u64::from(FOLLOWERS));
+        assert_eq!(out.matches("INFO b").count(), 6 - usize::from(FOLLOWERS));
+    }
+
+    #[test]
+    fn a_log_that_is_too_long_is_asked_for_nearer_to_its_end() {
+        // Short lines: half of what was seen. Long ones: as many as fit whatever they are.
+        let reach = Reach::USUAL;
+        let fits = reach.bytes / (16 * 1024 + 40);
+        let second = reach.nearer(reach.first(), 300_000).unwrap();
+        assert_eq!(second, Tail(150_000));
+        let third = reach.nearer(second, 140_000).unwrap();
+        assert_eq!(third, Tail(fits));
+        assert_eq!(reach.nearer(third, fits), None);
+        assert_eq!(reach.nearer(reach.first(), 17_000), Some(Tail(fits)));
+    }
+
+    #[test]
+    fn records_are_counted_as_the_node_writes_them() {
+        let mut records = Records::new(window(), fresh());
+        let mut out = vec![];
+        let long = format!("2026-11-20T10:00:01Z {}\n", "x".repeat(4 * PARTIAL));
+        records.push(long.as_bytes(), &mut out);
+        records.push(b"2026-11-20T10:00:02Z b\n", &mut out);
+        assert_eq!(records.seen(), 6);
+    }
+
+    #[test]
+    fn rotation_is_told_from_a_late_start_and_from_one_after_reading() {
+        let lost = |begins: &str, first: Option<&str>, started: Option<&str>| {
+            rotated_away(time(begins), first.map(time), started.map(time), window())
+        };
+        let (ten, later) = ("2026-11-20T10:00:00Z", "2026-11-20T10:20:00Z");
+        // The container ran all the time; its log begins in the middle of the window.
+        assert!(lost(later, Some(later), Some("2026-11-20T08:00:00Z")));
+        assert!(lost(later, Some(later), None));
+        // All of the window is gone.
+        assert!(lost("2026-11-20T11:30:00Z", None, Some(ten)));
+        // It began then, or the log reaches back before the window.
+        assert!(!lost(later, Some(later), Some("2026-11-20T10:19:30Z")));
+        assert!(!lost("2026-11-20T09:00:00Z", Some(later), Some("2026-11-20T08:00:00Z")));
+        // Rotated while or after it was read: the older file was read.
+        assert!(!lost(later, Some(ten), Some(ten)));
     }
 
     proptest! {

@@ -8,6 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 use kube::{ResourceExt, runtime::events::EventType};
+use mendix_agent_core::audit::Event;
 use mendix_agent_core::consent::{
     Refusal,
     gate::{self, Facts, Told, Wish},
@@ -20,10 +21,11 @@ use mendix_agent_proto::v1;
 use tokio::time::sleep;
 
 use super::{
-    Logs, clock,
+    Logs,
     objects::{DELETED, Mirrors, RecordError, reference},
 };
 use crate::{
+    audit::grant_name,
     crd::support_ticket::{SupportTicket, SupportTicketStatus},
     errors::describe,
 };
@@ -45,10 +47,11 @@ pub(super) async fn follow(logs: &Logs) {
     let mut tickets = logs.sources.tickets.clone();
     let mut link = logs.sources.link.clone();
     let mut policy = logs.policy.changes();
+    let mut pinned = logs.pinned.changes();
     let mut spent = logs.spent.subscribe();
-    let mut written: BTreeMap<String, SupportTicketStatus> = BTreeMap::new();
+    let mut known = None;
     loop {
-        let pause = match round(logs, &mirrors, &mut written).await {
+        let pause = match round(logs, &mirrors, &mut known).await {
             Ok(()) => REFRESH,
             Err(error) => {
                 tracing::warn!(error = describe(&error), "tickets could not be brought up to date");
@@ -64,6 +67,7 @@ pub(super) async fn follow(logs: &Logs) {
             Ok(()) = tickets.changed() => {}
             Ok(()) = link.changed() => {}
             Ok(()) = spent.changed() => {}
+            Ok(()) = pinned.changed() => {}
             () = policy_changed => {}
             () = sleep(pause) => {}
         }
@@ -73,17 +77,27 @@ pub(super) async fn follow(logs: &Logs) {
 async fn round(
     logs: &Logs,
     mirrors: &Mirrors,
-    written: &mut BTreeMap<String, SupportTicketStatus>,
+    known: &mut Option<Known>,
 ) -> Result<(), RecordError> {
     let Some(listed) = listed(logs) else {
         // Nothing heard since the start: what is known stays as it is.
         return Ok(());
     };
+    let Known { written, decided } = match known {
+        Some(known) => known,
+        // What an earlier process has told is not told again.
+        None => known.insert(Known::read(mirrors).await?),
+    };
     let managed = logs.managed().await?;
     let managed = managed.iter().map(|component| component.spec.component.clone()).collect();
     let ledger = void_ended(logs, &listed).await;
-    let standings: Vec<Standing> =
+    let mut standings: Vec<Standing> =
         listed.into_iter().map(|ticket| judge(logs, ticket, &managed, ledger.as_ref())).collect();
+    for standing in &mut standings {
+        let name = standing.ticket.object_name();
+        let before = written.get(&name).and_then(|status| status.last_refusal.clone());
+        standing.status.last_refusal = logs.refusals.of(&name).or(before);
+    }
     report(logs, &standings);
     let present: BTreeSet<String> = standings.iter().map(|s| s.ticket.object_name()).collect();
     for standing in &standings {
@@ -91,6 +105,7 @@ async fn round(
         if written.get(&name) == Some(&standing.status) {
             continue;
         }
+        write_down(logs, &standing.ticket.id, decided, &standing.status).await;
         let object = mirrors.write(&name, &standing.ticket.id, &standing.status).await?;
         announce(logs, &object, written.get(&name), &standing.status).await;
         written.insert(name, standing.status.clone());
@@ -110,10 +125,61 @@ async fn round(
         };
         let name = object.name_any();
         let before = written.remove(&name);
+        write_down(logs, &object.spec.ticket_id, decided, &status).await;
         let object = mirrors.write(&name, &object.spec.ticket_id, &status).await?;
         announce(logs, &object, before.as_ref(), &status).await;
     }
     mirrors.prune(&objects).await
+}
+
+/// What the customer can see already, by name of the object.
+struct Known {
+    written: BTreeMap<String, SupportTicketStatus>,
+    decided: BTreeMap<String, Decision>,
+}
+
+/// Consent, why not, and under which grant: what the audit log is about.
+type Decision = (String, Option<String>, Option<String>);
+
+fn decision(status: &SupportTicketStatus) -> Decision {
+    (status.consent.clone(), status.reason.clone(), status.grant_id.clone())
+}
+
+impl Known {
+    /// What the objects say.
+    async fn read(mirrors: &Mirrors) -> Result<Self, RecordError> {
+        let objects = mirrors.all().await?;
+        let status = |object: SupportTicket| Some((object.name_any(), object.status?));
+        let written: BTreeMap<_, _> = objects.into_iter().filter_map(status).collect();
+        let decided = written.iter().map(|(name, status)| (name.clone(), decision(status)));
+        Ok(Self { decided: decided.collect(), written })
+    }
+}
+
+/// Writes down that a ticket allows something else than before; once, also when its object can't be
+/// written.
+async fn write_down(
+    logs: &Logs,
+    ticket: &str,
+    decided: &mut BTreeMap<String, Decision>,
+    after: &SupportTicketStatus,
+) {
+    let now = decision(after);
+    if decided.insert(ticket.to_ascii_lowercase(), now.clone()) == Some(now) {
+        return;
+    }
+    let listed = logs.sources.ticket(ticket);
+    let grant = listed
+        .and_then(|ticket| grant::verify(&ticket.grant_envelope, &logs.pinned.current()).ok())
+        .filter(|grant| Some(&grant.grant_id) == after.grant_id.as_ref());
+    logs.audit
+        .tell(Event::Consent {
+            ticket: ticket.into(),
+            consent: after.consent.clone(),
+            reason: after.reason.clone(),
+            grant: grant.as_ref().map(grant_name),
+        })
+        .await;
 }
 
 /// The listed tickets, once each; none before the control plane has said anything.
@@ -143,7 +209,7 @@ async fn void_ended(logs: &Logs, listed: &[Ticket]) -> Result<Ledger, Refusal> {
     let solved: Vec<_> = listed
         .iter()
         .filter(|ticket| gate::voids_grant(ticket))
-        .filter_map(|ticket| grant::verify(&ticket.grant_envelope, &logs.trust).ok())
+        .filter_map(|ticket| grant::verify(&ticket.grant_envelope, &logs.pinned.current()).ok())
         .filter(|grant| grant.cluster_uid == logs.cluster.uid)
         .collect();
     let change = |ledger: &mut Ledger| {
@@ -162,12 +228,21 @@ async fn void_ended(logs: &Logs, listed: &[Ticket]) -> Result<Ledger, Refusal> {
     if after == before {
         return Ok(before);
     }
-    logs.ledger
+    let after = logs
+        .ledger
         .update(|ledger| {
             change(ledger);
             Ok(ledger.clone())
         })
-        .await
+        .await?;
+    let mut voided: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (reason, ticket) in after.voided_since(&before) {
+        voided.entry(reason).or_default().push(ticket);
+    }
+    for (reason, tickets) in voided {
+        logs.audit.tell(Event::GrantsVoided { reason, tickets }).await;
+    }
+    Ok(after)
 }
 
 /// What a ticket allows now. The same gate as for a snapshot, without a lease.
@@ -185,7 +260,7 @@ fn judge(
         consent: "Inactive".into(),
         ..Default::default()
     };
-    if let Ok(grant) = grant::verify(&ticket.grant_envelope, &logs.trust) {
+    if let Ok(grant) = grant::verify(&ticket.grant_envelope, &logs.pinned.current()) {
         let entry = ledger.ok().and_then(|ledger| ledger.entry(&grant.grant_id));
         status.consented_by = Some(grant.consented_by.clone());
         status.components = grant.components.clone();
@@ -218,15 +293,16 @@ fn allows(
     managed: &BTreeSet<String>,
     ledger: &Ledger,
 ) -> Result<(), Refusal> {
+    let trust = logs.pinned.current();
     let facts = Facts {
         cluster_uid: &logs.cluster.uid,
-        trust: &logs.trust,
+        trust: &trust,
         managed,
         redaction_policy: POLICY_VERSION,
     };
     let told = Told { ticket: Some(ticket), deregistered: logs.sources.deregistered() };
     let wish = Wish { ticket_id: &ticket.id, components: &[] };
-    let now = clock::now();
+    let now = logs.sources.clock.now();
     let candidate = gate::consider(facts, told, wish, ledger, now.wall)?;
     candidate.standing(&logs.policy.view(), ledger, now)
 }

@@ -182,7 +182,7 @@ impl<'a> Upload<'a> {
         &mut self,
         segments: &mut mpsc::Receiver<Option<Vec<u8>>>,
     ) -> Result<Totals, End> {
-        let channel = self.dialer.connect().await.map_err(Broken::Dial)?;
+        let channel = self.dialer.connect_for_upload().await.map_err(Broken::Dial)?;
         let mut client = snapshot_client(channel);
         let next_offset = self.position(&mut client).await?;
         let again = self.sender.resume(clock::boot(), next_offset)?;
@@ -307,7 +307,7 @@ pub(super) async fn finish(
     let since = clock::boot();
     loop {
         let attempt = async {
-            let channel = dialer.connect().await.map_err(Broken::Dial)?;
+            let channel = dialer.connect_for_upload().await.map_err(Broken::Dial)?;
             answer(snapshot_client(channel).finish(request.clone())).await
         };
         match attempt.await {
@@ -343,7 +343,7 @@ pub(super) async fn settle(
     reason: &str,
 ) -> Result<Settled, UploadError> {
     let attempt = async {
-        let channel = dialer.connect().await.map_err(Broken::Dial)?;
+        let channel = dialer.connect_for_upload().await.map_err(Broken::Dial)?;
         let mut client = snapshot_client(channel);
         let request =
             AbortRequest { snapshot_id: snapshot_id.to_owned(), reason: reason.to_owned() };

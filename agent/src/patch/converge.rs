@@ -134,6 +134,11 @@ pub async fn converge(live: &Live, wanted: Wanted<'_>) -> Result<Outcome, CallEr
                 remove(live, wanted.id, &current).await?;
                 apply(live, wanted.id, &noted(wanted.body, wanted.run)).await?
             }
+            Err(error) if error.is_stale_version() => {
+                let fields = in_served_version(&current, &wanted.id.api_version());
+                live.set_managed_fields(wanted.id, &current, &fields, FIELD_MANAGER).await?;
+                continue;
+            }
             result => result?,
         };
         live.note_form(wanted.id, &correction.body, &owned(&after));
@@ -156,6 +161,17 @@ pub async fn converge(live: &Live, wanted: Wanted<'_>) -> Result<Outcome, CallEr
     let mut error = CallError::new("apply", wanted.id, CallCause::Found(why));
     error.meaning = Meaning::Blocked;
     Err(error)
+}
+
+/// The managedFields of an object with all entries in one version of its group: who owns what stays
+/// known when the version that the owner spoke has gone.
+fn in_served_version(object: &Value, api_version: &str) -> Value {
+    let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let entries = entries.into_iter().flatten().cloned().map(|mut entry| {
+        entry["apiVersion"] = json!(api_version);
+        entry
+    });
+    Value::Array(entries.collect())
 }
 
 fn ended(first: Option<Value>, now: Value, claimants: Vec<String>) -> Outcome {

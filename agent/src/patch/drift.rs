@@ -24,6 +24,7 @@ use mendix_agent_core::bundle::{
     kind::{Stage, stage},
     object::ObjectId,
 };
+use serde_json::Value;
 use tokio::{
     sync::{Mutex, Notify, mpsc},
     task::JoinSet,
@@ -36,7 +37,7 @@ use super::{
     driver::Driver,
     failure::{CallError, Meaning, StepError, patiently},
     gate,
-    live::in_parallel,
+    live::{in_parallel, text},
     report::cut,
 };
 use crate::crd::managed_component::{LastDrift, ManagedComponent};
@@ -261,7 +262,9 @@ impl Drift {
             exceptions: &exceptions,
             adoption: Adoption::Any,
         };
-        let (fields, claimants) = match converge(&self.driver.live, wanted).await? {
+        let outcome = converge(&self.driver.live, wanted).await?;
+        self.own(managed, id, outcome.live()).await?;
+        let (fields, claimants) = match outcome {
             Outcome::Unchanged(_) => return Ok(Checked::Sound),
             Outcome::Created(_) => (vec!["(deleted)".to_owned()], vec![]),
             Outcome::Changed { before, after, claimants } => {
@@ -286,10 +289,28 @@ impl Drift {
             found_at: Some(found_at),
             corrected_at: Some(Timestamp::now()),
         };
+        self.driver.reporter.corrected(&drift.object, &drift.fields, &drift.claimed_by);
         if let Err(error) = self.tell(managed, &drift, &fight).await {
             tracing::warn!(error = error.line(), "drift was corrected and can't be recorded");
         }
         Ok(Checked::Corrected)
+    }
+
+    /// Keeps the record's UID that of the live object: one that was made again is another object, and
+    /// by its UID a later release knows that it may prune it.
+    async fn own(&self, managed: &Managed, id: &ObjectId, live: &Value) -> Result<(), CallError> {
+        let uid = text(live, "/metadata/uid");
+        if managed.uid == uid {
+            return Ok(());
+        }
+        let noted = self.driver.records.update_component(&managed.component, |mut status| {
+            let entry = status.inventory.iter_mut().find(|owned| owned.id() == *id)?;
+            entry.uid.clone_from(&uid);
+            Some(status)
+        });
+        noted.await?;
+        self.reload();
+        Ok(())
     }
 
     async fn tell(
@@ -308,11 +329,11 @@ impl Drift {
             })
             .await?;
         let LastDrift { object, fields, claimed_by, .. } = drift;
-        let mut text = format!("{object}: {} put back; claimed by {claimed_by}", fields.join(", "));
+        let mut line = format!("{object}: {} put back; claimed by {claimed_by}", fields.join(", "));
         let reason = match fight.is_on() {
             true => {
-                text = format!(
-                    "{text}. It was put back {} times lately; the next time waits",
+                line = format!(
+                    "{line}. It was put back {} times lately; the next time waits",
                     fight.corrections()
                 );
                 "DriftFight"
@@ -320,7 +341,7 @@ impl Drift {
             false => "DriftCorrected",
         };
         let about = component.object_ref(&());
-        self.driver.reporter.event(&about, EventType::Warning, reason, "Correct", &text).await;
+        self.driver.reporter.event(&about, EventType::Warning, reason, "Correct", &line).await;
         self.publish().await
     }
 

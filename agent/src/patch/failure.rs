@@ -97,6 +97,18 @@ impl CallError {
         matches!(&self.cause, CallCause::Api(kube::Error::Api(status)) if status.code == 409)
     }
 
+    /// Whether the server can't read what the object's managedFields say, since an entry is in a version
+    /// of the kind that is served no more (measured on 1.20.2: 500; newer servers leave it out).
+    pub fn is_stale_version(&self) -> bool {
+        matches!(&self.cause, CallCause::Api(kube::Error::Api(status))
+            if status.code == 500 && status.message.contains("to an invalid group/version"))
+    }
+
+    /// Whether the agent lacks the rights for the call.
+    pub fn lacks_rights(&self) -> bool {
+        matches!(&self.cause, CallCause::Api(kube::Error::Api(status)) if lacks_rights(status))
+    }
+
     /// The whole chain in one line, for messages that people read.
     pub fn line(&self) -> String {
         format!("{self}: {}", self.cause)
@@ -148,6 +160,8 @@ fn of_status(status: &Status) -> Meaning {
         401 | 408 | 429 | 502 | 503 | 504 => Meaning::Outage,
         403 if caused("NamespaceTerminating") => Meaning::Blocked,
         403 if says("exceeded quota") => Meaning::Outage,
+        // Rights of the agent that were taken away; whoever did so may give them back.
+        403 if lacks_rights(status) => Meaning::Blocked,
         // The namespace, or the kind, is not there (any more); both may come back.
         404 | 409 => Meaning::Blocked,
         422 if is_immutable(status) => Meaning::Immutable,
@@ -156,6 +170,12 @@ fn of_status(status: &Status) -> Meaning {
         500 if says("etcdserver:") || says("context deadline exceeded") => Meaning::Outage,
         _ => Meaning::Refused,
     }
+}
+
+/// RBAC's own words: `User "…" cannot patch resource "…" in API group "…"`. Admission plugins, which
+/// also answer 403, say other things.
+fn lacks_rights(status: &Status) -> bool {
+    status.reason == "Forbidden" && status.message.contains("\" cannot ")
 }
 
 fn is_immutable(status: &Status) -> bool {

@@ -126,6 +126,26 @@ impl Live {
         Ok(served)
     }
 
+    /// `id` in a version that is served: its own, or, as long as the release that brings that one is
+    /// not applied, the one the server prefers. `id` itself when the kind is not served at all.
+    ///
+    /// # Errors
+    /// When the API server can't be asked.
+    pub async fn as_served(&self, id: &ObjectId) -> Result<ObjectId, CallError> {
+        match self.served(id).await {
+            Err(CallError { cause: CallCause::NoSuchKind(_), .. }) => {}
+            result => return result.map(|_| id.clone()),
+        }
+        let found = self.deadline("discover", id, discovery::group(&self.client, &id.group)).await;
+        let group = match found {
+            Ok(group) => group,
+            Err(error) if is_not_found(&error) || is_no_group(&error) => return Ok(id.clone()),
+            Err(error) => return Err(error),
+        };
+        let version = group.recommended_kind(&id.kind).map(|(resource, _)| resource.version);
+        Ok(ObjectId { version: version.unwrap_or_else(|| id.version.clone()), ..id.clone() })
+    }
+
     /// Forgets how kinds are served: after CRDs changed.
     pub fn forget_kinds(&self) {
         self.kinds.write().unwrap_or_else(PoisonError::into_inner).clear();
@@ -296,6 +316,10 @@ fn digest(value: &Value) -> String {
 fn no_such_kind(id: &ObjectId) -> CallError {
     let kind = format!("{} in {}", id.kind, id.api_version());
     CallError::new("find the kind of", id, CallCause::NoSuchKind(kind))
+}
+
+fn is_no_group(error: &CallError) -> bool {
+    matches!(&error.cause, CallCause::Api(kube::Error::Discovery(_)))
 }
 
 fn is_not_found(error: &CallError) -> bool {

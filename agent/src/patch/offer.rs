@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use mendix_agent_core::bundle::{
-    Authentic,
-    index::{self, ReleaseClass, ReleaseIndex},
+    Authentic, cadence,
+    index::{self, ReleaseIndex},
     run::{Offer, State, offer},
 };
 use tokio_util::sync::CancellationToken;
@@ -68,10 +68,11 @@ pub async fn take(
         (Offer::New | Offer::Resume | Offer::Done | Offer::Quarantined, _) => {}
     }
     // Contents first: a record never names an index that is not stored.
+    let offered_at = Timestamp::now();
     let opened = failure::patiently(cancel, &|_| {}, || async {
         driver.contents.put(&bytes).await?;
         let name = format!("{}-{}", index.release_id, sha256.get(..8).unwrap_or(&sha256));
-        driver.records.open(&name, spec_of(&index, &sha256)).await
+        driver.records.open(&name, spec_of(&index, &sha256, offered_at)).await
     });
     let mut bundle = opened.await.map_err(call)?;
     if state_of(&bundle) == Some(State::Refused) {
@@ -112,6 +113,7 @@ async fn finish(
 /// # Errors
 /// When the cluster refuses what can't be done without.
 pub async fn resume(driver: &Driver, cancel: &CancellationToken) -> Result<(), PatchError> {
+    failure::patiently(cancel, &|_| {}, || async { driver.records.claim().await }).await?;
     let all =
         failure::patiently(cancel, &|_| {}, || async { driver.records.bundles().await }).await?;
     let committed = |bundle: &&PatchBundle| state_of(bundle) == Some(State::Committed);
@@ -182,21 +184,16 @@ async fn clear_away(driver: &Driver, cancel: &CancellationToken) -> Result<(), P
     .map_err(PatchError::from)
 }
 
-fn spec_of(index: &ReleaseIndex, sha256: &str) -> PatchBundleSpec {
+fn spec_of(index: &ReleaseIndex, sha256: &str, offered_at: Timestamp) -> PatchBundleSpec {
     let mut components: Vec<_> = index.components.iter().collect();
     // As `Plan::new` orders them: the record counts places of the plan.
     components.sort_by(|a, b| (a.phase, &a.name).cmp(&(b.phase, &b.name)));
-    let class = match index.class {
-        ReleaseClass::Quarterly => "quarterly",
-        ReleaseClass::Weekly => "weekly",
-        ReleaseClass::Critical => "critical",
-    };
     PatchBundleSpec {
         release_id: index.release_id.clone(),
         sequence: index.sequence,
-        class: Some(class.to_owned()),
+        class: Some(index.class.name().to_owned()),
         index_sha256: Some(sha256.to_owned()),
-        apply_by: index.apply_by,
+        apply_by: Some(cadence::apply_by(index, offered_at)),
         components: components
             .into_iter()
             .map(|c| BundleComponent { name: c.name.clone(), version: c.version.clone() })

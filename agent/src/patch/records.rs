@@ -1,9 +1,11 @@
 //! The records of runs and components: PatchBundle and ManagedComponent objects, written by
 //! compare-and-swap.
 //!
-//! The agent is the only writer. A record that somebody else changed meanwhile is read again, and
-//! written only if its state still is the one that this process left it in: two agents can't carry
-//! on one run.
+//! The agent is the only writer. Each record holds the epoch of the leader that wrote it last. A record
+//! that somebody else changed meanwhile is read again, and written only if its state still is the one
+//! that this process left it in and no later leader wrote it: two agents can't carry on one run. A new
+//! leader claims the records before it goes on ([`Records::claim`]), so that a write of the last one
+//! that is still on its way fails.
 
 use kube::{
     Api, Resource, ResourceExt,
@@ -19,6 +21,7 @@ use crate::{
         managed_component::{ManagedComponent, ManagedComponentSpec, ManagedComponentStatus},
         patch_bundle::{PatchBundle, PatchBundleSpec, PatchBundleStatus},
     },
+    leadership::Term,
 };
 
 /// Attempts of one compare-and-swap: metadata of a record may be edited by people.
@@ -29,12 +32,13 @@ const SWAP_ATTEMPTS: usize = 5;
 pub struct Records {
     bundles: Api<PatchBundle>,
     components: Api<ManagedComponent>,
+    term: Term,
 }
 
 impl Records {
     /// Records of this cluster.
     pub fn new(cluster: &Cluster) -> Self {
-        Self { bundles: cluster.own(), components: cluster.own() }
+        Self { bundles: cluster.own(), components: cluster.own(), term: cluster.term().clone() }
     }
 
     /// All runs.
@@ -59,6 +63,34 @@ impl Records {
     /// When the API server can't be reached.
     pub async fn bundle(&self, name: &str) -> Result<Option<PatchBundle>, CallError> {
         deadline("read", about("PatchBundle", name), self.bundles.get_opt(name)).await
+    }
+
+    /// Takes the records over from earlier leaders: writes this one's epoch into all that are still to
+    /// be changed.
+    ///
+    /// # Errors
+    /// When a later leader has done so, or the API server refuses or can't be reached.
+    pub async fn claim(&self) -> Result<(), CallError> {
+        let mine = Some(self.term.epoch());
+        for bundle in self.bundles().await? {
+            let ended = state_of(&bundle).is_none_or(|state| state.ended());
+            if let Some(status) = bundle.status.clone()
+                && !ended
+                && status.epoch != mine
+            {
+                self.save(&bundle, status).await?;
+            }
+        }
+        for component in self.components().await? {
+            if component.status.is_some_and(|status| status.epoch != mine) {
+                let name = component.metadata.name.unwrap_or_default();
+                self.update_component(&name, |status| {
+                    Some(ManagedComponentStatus { epoch: mine, ..status })
+                })
+                .await?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes a record of a run, or returns the one that is there.
@@ -121,17 +153,21 @@ impl Records {
     /// Writes the status of a run that this process read as `bundle`.
     ///
     /// # Errors
-    /// When the record's state is no longer the one in `bundle`: another process carries on.
+    /// When the record's state is no longer the one in `bundle`, or a later leader has written it:
+    /// another process carries on.
     pub async fn save(
         &self,
         bundle: &PatchBundle,
-        status: PatchBundleStatus,
+        mut status: PatchBundleStatus,
     ) -> Result<PatchBundle, CallError> {
         let name = bundle.name_any();
+        status.epoch = Some(self.term.epoch());
         let expected = state_of(bundle);
         let mut base = bundle.clone();
         let params = writer(STATUS_MANAGER);
         for _ in 0..SWAP_ATTEMPTS {
+            let epoch = base.status.as_ref().and_then(|status| status.epoch);
+            self.not_superseded(epoch, || about("PatchBundle", &name))?;
             base.status = Some(status.clone());
             let call = self.bundles.replace_status(&name, &params, &base);
             match deadline("update", about("PatchBundle", &name), call).await {
@@ -174,9 +210,11 @@ impl Records {
                 }
             };
             let before = component.status.clone().unwrap_or_default();
+            self.not_superseded(before.epoch, object)?;
             match change(before.clone()) {
                 Some(after) if component.status.is_none() || after != before => {
-                    component.status = Some(after);
+                    let epoch = Some(self.term.epoch());
+                    component.status = Some(ManagedComponentStatus { epoch, ..after });
                 }
                 _ => return Ok(component),
             }
@@ -187,6 +225,16 @@ impl Records {
             }
         }
         Err(answer("update", object(), "it keeps changing"))
+    }
+}
+
+impl Records {
+    fn not_superseded(
+        &self,
+        epoch: Option<u64>,
+        object: impl Fn() -> String,
+    ) -> Result<(), CallError> {
+        self.term.check_epoch(epoch).map_err(|error| answer("update", object(), &error.to_string()))
     }
 }
 

@@ -1,17 +1,27 @@
 //! What the control plane and `kubectl` are told about runs and components. Names, states and field
 //! paths only; never a value of an object.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource, ResourceExt, runtime::events::EventType};
-use mendix_agent_core::bundle::run::State;
+use mendix_agent_core::{
+    audit::Event as Decision,
+    bundle::{cadence, run::State},
+};
 use mendix_agent_proto::v1::{self, report::Body};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
+    audit::Audit,
     channel::Reports,
     cluster::Cluster,
     crd::{managed_component::ManagedComponent, patch_bundle::PatchBundle},
+    patch::records::state_of,
     requests::wire_time,
 };
 
@@ -21,18 +31,30 @@ pub const MAX_MESSAGE: usize = 900;
 /// Lines of a [`summary`].
 pub const MAX_LINES: usize = 3;
 
+/// How late it may be said that a release is overdue.
+const LATE_CHECK: Duration = Duration::from_secs(60);
+
 /// Tells about runs and components.
 #[derive(Clone)]
 pub struct Reporter {
     cluster: Cluster,
     reports: Reports,
+    audit: Audit,
     committed: Arc<Mutex<String>>,
+    told: Arc<Mutex<Option<Told>>>,
+}
+
+/// The run that was told last; time alone can make it overdue.
+#[derive(Clone)]
+struct Told {
+    bundle: PatchBundle,
+    paused: Option<String>,
 }
 
 impl Reporter {
-    /// Reports through the channel and as Kubernetes Events.
-    pub fn new(cluster: Cluster, reports: Reports) -> Self {
-        Self { cluster, reports, committed: Arc::default() }
+    /// Reports through the channel, as Kubernetes Events and in the audit log.
+    pub fn new(cluster: Cluster, reports: Reports, audit: Audit) -> Self {
+        Self { cluster, reports, audit, committed: Arc::default(), told: Arc::default() }
     }
 
     /// Sets the last committed release, which every report names.
@@ -42,26 +64,46 @@ impl Reporter {
 
     /// Publishes the run as it is recorded; `paused` is said in place of its message.
     pub fn run(&self, bundle: &PatchBundle, paused: Option<String>) {
-        let status = bundle.status.clone().unwrap_or_default();
-        let state = match status.state.is_empty() {
-            true => State::Offered.name().to_owned(),
-            false => status.state,
-        };
-        self.reports.publish(Body::ReleaseRun(v1::ReleaseRunReport {
-            release_id: bundle.spec.release_id.clone(),
-            sequence: bundle.spec.sequence,
-            index_sha256: bundle.spec.index_sha256.clone().unwrap_or_default(),
-            state,
-            component: status.component.unwrap_or_default(),
-            message: paused.or(status.message).unwrap_or_default(),
-            refusals: status.refusals,
-            changed_at: status.changed_at.map(wire_time),
-            committed_release: self
-                .committed
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
-        }));
+        let told = Told { bundle: bundle.clone(), paused };
+        self.publish(&told, Timestamp::now());
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+    }
+
+    fn publish(&self, told: &Told, now: Timestamp) {
+        let committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.reports.publish(Body::ReleaseRun(run_report(told, committed, now)));
+    }
+
+    /// Says when the run that was told last becomes overdue, until cancelled.
+    pub async fn watch_deadline(&self, cancel: &CancellationToken) {
+        let mut called = None;
+        loop {
+            let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(told) = told {
+                let now = Timestamp::now();
+                self.publish(&told, now);
+                let late = is_overdue(&told.bundle, now);
+                let digest = told.bundle.spec.index_sha256.clone();
+                if late && called != digest {
+                    self.overdue(&told.bundle).await;
+                    called = digest;
+                }
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(LATE_CHECK) => {}
+            }
+        }
+    }
+
+    async fn overdue(&self, bundle: &PatchBundle) {
+        let release = &bundle.spec.release_id;
+        let by = bundle.spec.apply_by.map(|by| by.to_string()).unwrap_or_default();
+        let state = bundle.status.as_ref().map(|status| status.state.clone()).unwrap_or_default();
+        tracing::warn!(release, by, state, "the wanted release is overdue");
+        let text = format!("release {release} was to be committed by {by}; it is {state}");
+        let about = bundle.object_ref(&());
+        self.event(&about, EventType::Warning, "Overdue", "Release", &text).await;
     }
 
     /// Publishes all components as they are recorded.
@@ -90,13 +132,23 @@ impl Reporter {
         self.reports.publish(Body::Components(v1::ComponentsReport { components }));
     }
 
-    /// Records the transition of a run as an Event on its PatchBundle.
+    /// Records the transition of a run in the audit log, and as an Event on its PatchBundle.
     pub async fn transition(&self, bundle: &PatchBundle, to: &State, note: Option<&str>) {
         let bad =
             matches!(to, State::Refused | State::RollingBack(_) | State::RolledBack | State::Held);
         let kind = if bad { EventType::Warning } else { EventType::Normal };
         let status = bundle.status.as_ref();
         let component = status.and_then(|status| status.component.as_deref());
+        self.audit
+            .tell(Decision::Release {
+                release: bundle.spec.release_id.clone(),
+                sequence: bundle.spec.sequence,
+                index_sha256: bundle.spec.index_sha256.clone(),
+                state: to.name().into(),
+                component: component.map(str::to_owned),
+                reason: status.and_then(|status| status.reason.clone()),
+            })
+            .await;
         let release = &bundle.spec.release_id;
         let mut text = match component {
             Some(component) => format!("release {release}: {}, component {component}", to.name()),
@@ -106,6 +158,11 @@ impl Reporter {
             text = format!("{text}: {note}");
         }
         self.event(&bundle.object_ref(&()), kind, to.name(), "Release", &text).await;
+    }
+
+    /// Notes in the audit log that an object was put back.
+    pub fn corrected(&self, object: &str, fields: &[String], claimed_by: &str) {
+        self.audit.drift(object, fields, claimed_by);
     }
 
     /// Records an Event.
@@ -118,6 +175,33 @@ impl Reporter {
         text: &str,
     ) {
         self.cluster.event(about, kind, reason, action, cut(text)).await;
+    }
+}
+
+fn is_overdue(bundle: &PatchBundle, now: Timestamp) -> bool {
+    let state = state_of(bundle).unwrap_or(State::Offered);
+    bundle.spec.apply_by.is_some_and(|by| cadence::overdue(&state, by, now))
+}
+
+fn run_report(told: &Told, committed_release: String, now: Timestamp) -> v1::ReleaseRunReport {
+    let Told { bundle, paused } = told;
+    let status = bundle.status.clone().unwrap_or_default();
+    let state = match status.state.is_empty() {
+        true => State::Offered.name().to_owned(),
+        false => status.state,
+    };
+    v1::ReleaseRunReport {
+        release_id: bundle.spec.release_id.clone(),
+        sequence: bundle.spec.sequence,
+        index_sha256: bundle.spec.index_sha256.clone().unwrap_or_default(),
+        state,
+        component: status.component.unwrap_or_default(),
+        message: paused.clone().or(status.message).unwrap_or_default(),
+        refusals: status.refusals,
+        changed_at: status.changed_at.map(wire_time),
+        committed_release,
+        apply_by: bundle.spec.apply_by.map(wire_time),
+        overdue: is_overdue(bundle, now),
     }
 }
 
@@ -145,6 +229,32 @@ pub fn summary(lines: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crd::patch_bundle::{PatchBundleSpec, PatchBundleStatus};
+
+    #[test]
+    fn a_run_that_is_not_committed_in_time_is_reported_as_overdue() {
+        let by: Timestamp = "2027-01-01T00:00:00Z".parse().unwrap();
+        let report = |state: &str, apply_by, now| {
+            let spec = PatchBundleSpec {
+                release_id: "r1".into(),
+                sequence: 1,
+                class: None,
+                index_sha256: None,
+                apply_by,
+                components: vec![],
+            };
+            let mut bundle = PatchBundle::new("r1", spec);
+            bundle.status = Some(PatchBundleStatus { state: state.into(), ..Default::default() });
+            run_report(&Told { bundle, paused: None }, String::new(), now)
+        };
+        let before = by - jiff::SignedDuration::from_secs(1);
+        assert!(!report("Scheduled", Some(by), before).overdue);
+        let late = report("Scheduled", Some(by), by);
+        assert!(late.overdue && late.apply_by == Some(wire_time(by)));
+        assert!(report("RolledBack", Some(by), by).overdue);
+        assert!(!report("Committed", Some(by), by).overdue);
+        assert!(!report("Refused", None, by).overdue, "nobody signed a date");
+    }
 
     #[test]
     fn messages_are_cut_at_a_character() {

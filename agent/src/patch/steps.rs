@@ -56,7 +56,7 @@ pub struct Steps<'a> {
 
 impl Steps<'_> {
     /// Asks the server what it would say to each object, and returns everything it would refuse.
-    /// Objects whose namespace or kind comes with the release can't be asked for yet.
+    /// Objects whose namespace, kind or version comes with the release can't be asked for yet.
     ///
     /// # Errors
     /// When the agent stops.
@@ -64,23 +64,12 @@ impl Steps<'_> {
         let mut coming = vec![];
         for object in plan.components().iter().flat_map(PlannedComponent::objects) {
             if kind::stage(&object.id) == kind::Stage::Definitions {
-                let is_there = patiently(self.cancel, self.paused, || async {
-                    Ok(self.live.get(&object.id).await?.is_some())
-                });
-                if !is_there.await? {
-                    coming.push(object);
-                }
+                let live = patiently(self.cancel, self.paused, || self.live.get(&object.id));
+                coming.push((object, live.await?));
             }
         }
-        let comes_later = |id: &ObjectId| {
-            coming.iter().any(|new| match new.id.kind.as_str() {
-                "Namespace" => id.namespace.as_deref() == Some(&new.id.name),
-                _ => {
-                    text(&new.body, "/spec/group").as_deref() == Some(&id.group)
-                        && text(&new.body, "/spec/names/kind").as_deref() == Some(&id.kind)
-                }
-            })
-        };
+        let comes_later =
+            |id: &ObjectId| coming.iter().any(|(new, live)| brings(new, live.as_ref(), id));
         let asked = plan.components().iter().flat_map(|component| {
             component.objects().map(move |object| (component.entry(), object))
         });
@@ -102,7 +91,14 @@ impl Steps<'_> {
                 may_take(&wanted, &current)?;
             }
             let body = noted(&object.body, self.run);
-            self.live.apply(&object.id, &body, FIELD_MANAGER, true, Mode::DryRun).await
+            let answer = self.live.apply(&object.id, &body, FIELD_MANAGER, true, Mode::DryRun);
+            match answer.await {
+                // Nothing is touched yet: no reason to wait for rights.
+                Err(error) if error.lacks_rights() => {
+                    Err(CallError { meaning: Meaning::Refused, ..error })
+                }
+                answer => answer,
+            }
         });
         match answer.await {
             Ok(_) => Ok(None),
@@ -153,8 +149,12 @@ impl Steps<'_> {
     pub async fn pre_images(&self, plan: &Plan) -> Result<Vec<PreImage>, StepError> {
         let reads = touched(plan).into_iter().map(|(place, id)| {
             async move {
-                let live = patiently(self.cancel, self.paused, || self.live.get(&id)).await?;
-                Ok(PreImage { place, id, live })
+                patiently(self.cancel, self.paused, || async {
+                    let id = self.live.as_served(&id).await?;
+                    let live = self.live.get(&id).await?;
+                    Ok(PreImage { place, id, live })
+                })
+                .await
             }
             .boxed()
         });
@@ -334,6 +334,23 @@ impl Steps<'_> {
         let why = CallCause::Found(stuck.join("; "));
         Err(CallError::about("put back", "component".into(), why).into())
     }
+}
+
+/// Whether an object can only be asked about once `new`, a namespace or a CRD, is applied.
+fn brings(new: &Object, live: Option<&Value>, id: &ObjectId) -> bool {
+    if new.id.kind == "Namespace" {
+        return live.is_none() && id.namespace.as_deref() == Some(&new.id.name);
+    }
+    let serves = |definition: &Value| {
+        let versions = definition.pointer("/spec/versions").and_then(Value::as_array);
+        versions.into_iter().flatten().any(|version| {
+            version.get("name").is_some_and(|name| *name == id.version.as_str())
+                && version.get("served") == Some(&Value::Bool(true))
+        })
+    };
+    text(&new.body, "/spec/group").as_deref() == Some(&id.group)
+        && text(&new.body, "/spec/names/kind").as_deref() == Some(&id.kind)
+        && !live.is_some_and(serves)
 }
 
 /// Health of the objects before the run.

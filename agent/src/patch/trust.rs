@@ -36,14 +36,18 @@ use jiff::Timestamp;
 use mendix_agent_core::bundle::admission::HighWater;
 use thiserror::Error;
 use tonic::transport::Channel;
-use tough::{TransportErrorKind, schema::RoleType};
+use tough::{Transport, TransportErrorKind, schema::RoleType};
 
 pub use client::Releases;
+pub(super) use guard::{MAX_METADATA, file_name, is_repository_file};
 pub use state::StateError;
 pub use store::SECRET;
 pub use transport::{FetchError, Interruption};
 
-use crate::cluster::{CALL_DEADLINE, Cluster};
+use crate::{
+    cluster::{CALL_DEADLINE, Cluster},
+    leadership::Superseded,
+};
 
 /// File in the trust folder with the root that the agent is installed with.
 pub const ROOT_FILE: &str = "root.json";
@@ -85,6 +89,9 @@ pub enum TrustError {
          from a backup of the cluster"
     )]
     Stored(#[source] StateError),
+    /// A later leader wrote the Secret.
+    #[error("Secret {SECRET}")]
+    Superseded(#[from] Superseded),
     /// Somebody else wrote the Secret in between.
     #[error("Secret {SECRET} was written by somebody else in the meantime; load it again")]
     Conflict,
@@ -181,7 +188,10 @@ impl TrustError {
     /// the connection, the repository's server or the API server, and never a refusal.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Conflict | Self::ApiDeadline { .. } | Self::Api { .. } => true,
+            // A term that is over ends by itself; nothing is refused because of it.
+            Self::Superseded(_) | Self::Conflict | Self::ApiDeadline { .. } | Self::Api { .. } => {
+                true
+            }
             Self::Transport(error) => {
                 let tough::error::Error::Transport { source, .. } = error.as_ref() else {
                     return false;
@@ -291,6 +301,22 @@ impl ReleaseTrust {
         }
         Ok(())
     }
+}
+
+/// Reads and verifies a repository that starts from `root`, the content of the file `path`, without
+/// any history: for a release in a file, away from a cluster. Nothing is stored.
+///
+/// # Errors
+/// [`TrustError::BadRoot`], and what the repository is refused for.
+pub(super) async fn offline<T: Transport + Clone + 'static>(
+    path: &Path,
+    root: Vec<u8>,
+    repository: T,
+    now: Timestamp,
+) -> Result<Releases, TrustError> {
+    let state = state::TrustState::initial(root)
+        .map_err(|source| TrustError::BadRoot { path: path.to_owned(), source })?;
+    Box::pin(client::update(&state, repository, now, None)).await.outcome
 }
 
 #[cfg(test)]

@@ -87,6 +87,29 @@ pub const REQUIRED: &[Access] = &[
         names: &[],
         verbs: &["create", "patch"],
     },
+    // Who of the replicas leads; a name can't limit create.
+    Access {
+        scope: Scope::Own,
+        group: "coordination.k8s.io",
+        resources: &["leases"],
+        names: &[],
+        verbs: &["create"],
+    },
+    Access {
+        scope: Scope::Own,
+        group: "coordination.k8s.io",
+        resources: &["leases"],
+        names: &["mendix-agent"],
+        verbs: &["get", "update"],
+    },
+    // The audit log.
+    Access {
+        scope: Scope::Own,
+        group: "",
+        resources: &["configmaps"],
+        names: &[],
+        verbs: &["get", "list", "watch", "create", "update", "delete"],
+    },
     // What components own, and what a consented snapshot reads.
     Access {
         scope: Scope::Managed,
@@ -202,6 +225,14 @@ pub const REQUIRED: &[Access] = &[
             "operatorversions.privatecloud.mendix.com",
         ],
         verbs: &["create", "patch", "delete"],
+    },
+    // The customer's apps, to be counted.
+    Access {
+        scope: Scope::Cluster,
+        group: "privatecloud.mendix.com",
+        resources: &["mendixapps"],
+        names: &[],
+        verbs: &["list"],
     },
     Access {
         scope: Scope::Cluster,

@@ -1,4 +1,5 @@
-//! Kubernetes: reachable, new enough, with the agent's CRDs and rights, and with a clock like ours.
+//! Kubernetes: reachable, new enough, with the agent's CRDs and rights, room on its nodes, and with a
+//! clock like ours.
 
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
@@ -10,7 +11,7 @@ use kube::{Api, Client, api::PostParams, client::Body};
 use super::{
     Check, Verdict,
     access::{self, Right},
-    bounded,
+    bounded, capacity,
 };
 use crate::{
     cluster::{CALL_DEADLINE, Cluster},
@@ -31,7 +32,7 @@ const MINIMUM_MINOR: u32 = 20;
 const REVIEWS: usize = 8;
 /// Missing rights that are named; the rest is counted.
 const NAMED: usize = 10;
-/// Clock difference to the API server, seconds: worth a warning; more than certificates tolerate.
+/// Clock difference to another, seconds: worth a warning; more than certificates tolerate.
 const CLOCK_WARN: i64 = 30;
 const CLOCK_FAIL: i64 = 300;
 
@@ -39,6 +40,8 @@ const CLOCK_FAIL: i64 = 300;
 pub(super) struct Outcome {
     pub(super) checks: Vec<Check>,
     pub(super) cluster: Option<Cluster>,
+    /// The API server's clock minus ours, seconds.
+    pub(super) ahead: Option<i64>,
 }
 
 /// All checks of Kubernetes.
@@ -47,22 +50,24 @@ pub(super) async fn checks(config: &Config, client: Result<Client, String>) -> O
     let reached = match &client {
         Ok(client) => bounded(KUBERNETES, reach(config, client.clone(), &mut cluster)).await,
         Err(reason) => {
+            let cause = "there is neither a service account nor a usable kubeconfig";
             let remedy = "run in a pod, or point KUBECONFIG at a kubeconfig";
-            Check::new(KUBERNETES, Verdict::Fail, reason, remedy)
+            Check::new(KUBERNETES, Verdict::Fail, reason, cause, remedy)
         }
     };
     let Some(found) = &cluster else {
-        let skipped =
-            [CLOCK, PERMISSIONS, CRDS].map(|name| Check::skip(name, "Kubernetes was not reached"));
+        let skipped = [PERMISSIONS, capacity::NODES, CRDS]
+            .map(|name| Check::skip(name, "Kubernetes was not reached"));
         let checks = [reached].into_iter().chain(skipped).collect();
-        return Outcome { checks, cluster: None };
+        return Outcome { checks, cluster: None, ahead: None };
     };
-    let (clock, permissions, crds) = tokio::join!(
-        bounded(CLOCK, clock(&found.client)),
+    let (ahead, permissions, nodes, crds) = tokio::join!(
+        ahead(&found.client),
         bounded(PERMISSIONS, permissions(found)),
+        bounded(capacity::NODES, capacity::check(&found.client)),
         bounded(CRDS, crds(&found.client)),
     );
-    Outcome { checks: vec![reached, clock, permissions, crds], cluster }
+    Outcome { checks: vec![reached, permissions, nodes, crds], cluster, ahead }
 }
 
 async fn reach(config: &Config, client: Client, found: &mut Option<Cluster>) -> Check {
@@ -73,9 +78,11 @@ async fn reach(config: &Config, client: Client, found: &mut Option<Cluster>) -> 
             check
         }
         Err(error) => {
+            let cause = "a network policy keeps the agent from the API server, or its ServiceAccount \
+                         has no rights";
             let remedy = "check that the API server is reachable from the agent and that its \
                           ServiceAccount is bound to ClusterRole mendix-agent";
-            Check::new(KUBERNETES, Verdict::Fail, describe(&error), remedy)
+            Check::new(KUBERNETES, Verdict::Fail, describe(&error), cause, remedy)
         }
     }
 }
@@ -90,45 +97,55 @@ fn version(server: &str, uid: &str) -> Check {
             KUBERNETES,
             Verdict::Fail,
             format!("{server} is older than 1.{MINIMUM_MINOR}"),
+            "the cluster was not upgraded for years",
             format!("upgrade the cluster to Kubernetes 1.{MINIMUM_MINOR} or later"),
         ),
         _ => Check::new(
             KUBERNETES,
             Verdict::Warn,
             format!("version {server:?} is not of a form the agent knows"),
+            "this is a distribution of its own",
             format!("make sure that it is 1.{MINIMUM_MINOR} or later"),
         ),
     }
 }
 
-/// Compares with the API server's `Date`: it costs one small request, and a node whose clock is off
-/// refuses certificates that are good.
-async fn clock(client: &Client) -> Check {
-    let unknown = |detail: String| Check::new(CLOCK, Verdict::Skip, detail, "");
-    let request = http::Request::get("/version").body(Body::empty());
-    let Ok(request) = request else { return unknown("no request could be made".into()) };
-    let answer = match tokio::time::timeout(CALL_DEADLINE, client.send(request)).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return unknown(format!("not checked: {error}")),
-        Err(_) => return unknown("not checked: no answer".into()),
-    };
-    let date = answer.headers().get(http::header::DATE).and_then(|date| date.to_str().ok());
-    let Some(server) = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()) else {
-        return unknown("not checked: the API server does not say its time".into());
-    };
-    skew(server.timestamp().as_second() - Timestamp::now().as_second())
+/// The API server's `Date` minus our time: it costs one small request. `None` when it does not say.
+async fn ahead(client: &Client) -> Option<i64> {
+    let request = http::Request::get("/version").body(Body::empty()).ok()?;
+    let answer = tokio::time::timeout(CALL_DEADLINE, client.send(request)).await.ok()?.ok()?;
+    let date = answer.headers().get(http::header::DATE)?.to_str().ok()?;
+    let server = jiff::fmt::rfc2822::parse(date).ok()?;
+    Some(server.timestamp().as_second() - Timestamp::now().as_second())
 }
 
-fn skew(seconds: i64) -> Check {
-    let detail = match seconds {
-        0 => "same as the API server's".to_owned(),
-        ahead if ahead > 0 => format!("{ahead} s behind the API server's"),
-        behind => format!("{} s ahead of the API server's", -behind),
+/// Compares with the two clocks that matter, each given as seconds that it is ahead of ours: a node
+/// whose clock is off refuses certificates that are good.
+pub(super) fn clock(api_server: Option<i64>, control_plane: Option<i64>) -> Check {
+    let known: Vec<(i64, &str)> = [
+        api_server.map(|ahead| (ahead, "the API server's")),
+        control_plane.map(|ahead| (ahead, "the control plane's")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let Some(worst) = known.iter().map(|(ahead, _)| ahead.abs()).max() else {
+        return Check::skip(CLOCK, "neither the API server nor the control plane told its time");
     };
+    let said: Vec<String> = known
+        .iter()
+        .map(|(ahead, whose)| match ahead {
+            0 => format!("same as {whose}"),
+            ahead if *ahead > 0 => format!("{ahead} s behind {whose}"),
+            behind => format!("{} s ahead of {whose}", -behind),
+        })
+        .collect();
+    let detail = said.join(", ");
+    let cause = "this node's time is not synchronised, or that of the other side";
     let remedy = "set this node's clock (time synchronisation)";
-    match seconds.abs() {
-        off if off > CLOCK_FAIL => Check::new(CLOCK, Verdict::Fail, detail, remedy),
-        off if off > CLOCK_WARN => Check::new(CLOCK, Verdict::Warn, detail, remedy),
+    match worst {
+        off if off > CLOCK_FAIL => Check::new(CLOCK, Verdict::Fail, detail, cause, remedy),
+        off if off > CLOCK_WARN => Check::new(CLOCK, Verdict::Warn, detail, cause, remedy),
         _ => Check::pass(CLOCK, detail),
     }
 }
@@ -155,9 +172,10 @@ async fn permissions(cluster: &Cluster) -> Check {
             Ok(Some(right)) => missing.push(right),
             Err(problem) => {
                 let detail = format!("the rights could not be asked for: {problem}");
+                let cause = "the API server failed, or its default roles were taken away";
                 let remedy = "let the ServiceAccount create selfsubjectaccessreviews, as every \
                               authenticated user may by default";
-                return Check::new(PERMISSIONS, Verdict::Fail, detail, remedy);
+                return Check::new(PERMISSIONS, Verdict::Fail, detail, cause, remedy);
             }
         }
     }
@@ -175,7 +193,9 @@ fn summary(mut missing: Vec<Right>, all: usize) -> Check {
         more => format!(" and {more} more"),
     };
     let detail = format!("{} of {all} are missing: {}{more}", missing.len(), named.join("; "));
-    Check::new(PERMISSIONS, Verdict::Fail, detail, "apply the RBAC of the agent's manifests again")
+    let cause = "the manifests are of another version, or a policy of the cluster took rights away";
+    let remedy = "apply the RBAC of the agent's manifests again";
+    Check::new(PERMISSIONS, Verdict::Fail, detail, cause, remedy)
 }
 
 async fn allowed(client: &Client, right: &Right) -> Result<bool, String> {
@@ -225,12 +245,8 @@ async fn crds(client: &Client) -> Check {
         match tokio::time::timeout(CALL_DEADLINE, list).await {
             Ok(Ok(list)) => served.extend(list.resources.into_iter().map(|it| it.name)),
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => {}
-            Ok(Err(error)) => {
-                return Check::new(CRDS, Verdict::Fail, error.to_string(), "run preflight again");
-            }
-            Err(_) => {
-                return Check::new(CRDS, Verdict::Fail, "no answer in time", "run preflight again");
-            }
+            Ok(Err(error)) => return undiscovered(describe(&error)),
+            Err(_) => return undiscovered("no answer in time".to_owned()),
         }
     }
     let missing: Vec<&str> = wanted
@@ -241,8 +257,15 @@ async fn crds(client: &Client) -> Check {
     if missing.is_empty() {
         return Check::pass(CRDS, format!("all {} are served", wanted.len()));
     }
+    let detail = format!("missing: {}", missing.join(", "));
+    let cause = "the agent's CRDs were not installed, or are older than the agent";
     let remedy = "install them: mendix-agent crds | kubectl apply -f -";
-    Check::new(CRDS, Verdict::Fail, format!("missing: {}", missing.join(", ")), remedy)
+    Check::new(CRDS, Verdict::Fail, detail, cause, remedy)
+}
+
+fn undiscovered(detail: String) -> Check {
+    let cause = "the API server failed";
+    Check::new(CRDS, Verdict::Fail, detail, cause, "run preflight again; if this stays, report it")
 }
 
 #[cfg(test)]
@@ -264,18 +287,23 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_is_judged_both_ways() {
-        for (seconds, verdict) in [
-            (0, Verdict::Pass),
-            (-30, Verdict::Pass),
-            (31, Verdict::Warn),
-            (-31, Verdict::Warn),
-            (301, Verdict::Fail),
-            (-86_400, Verdict::Fail),
+    fn clocks_are_judged_both_ways_and_the_worse_decides() {
+        for (api_server, control_plane, verdict) in [
+            (Some(0), Some(0), Verdict::Pass),
+            (Some(-30), None, Verdict::Pass),
+            (Some(31), Some(0), Verdict::Warn),
+            (None, Some(-31), Verdict::Warn),
+            (Some(301), Some(2), Verdict::Fail),
+            (Some(0), Some(-86_400), Verdict::Fail),
+            (None, None, Verdict::Skip),
         ] {
-            assert_eq!(skew(seconds).result, verdict, "{seconds}");
+            let check = clock(api_server, control_plane);
+            assert_eq!(check.result, verdict, "{api_server:?} {control_plane:?}");
         }
-        assert_eq!(skew(40).detail, "40 s behind the API server's");
+        assert_eq!(
+            clock(Some(40), Some(-3)).detail,
+            "40 s behind the API server's, 3 s ahead of the control plane's"
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::Report;
 const WIDTH: u16 = 120;
 
 impl Report {
-    /// A table for a terminal, with a list of remedies below it.
+    /// A table for a terminal, with likely causes and remedies below it.
     pub fn table(&self) -> String {
         let mut table = Table::new();
         table
@@ -22,9 +22,10 @@ impl Report {
         let mut text = table.trim_fmt();
         for check in self.checks.iter().filter(|check| !check.remedy.is_empty()) {
             text.push_str(&format!(
-                "\n\n{} ({}):\n  {}",
+                "\n\n{} ({})\n  likely cause: {}\n  what to do:   {}",
                 check.name,
                 check.result.as_str(),
+                check.cause,
                 check.remedy
             ));
         }
@@ -32,7 +33,7 @@ impl Report {
         text
     }
 
-    /// One JSON object: `{"result": "Passed", "checks": [{"name", "result", "detail", "remedy"}]}`.
+    /// One JSON object: `{"result": "Passed", "checks": [{"name", "result", "detail", "cause", "remedy"}]}`.
     pub fn json(&self) -> String {
         let body = serde_json::json!({ "result": self.to_proto().result, "checks": self.checks });
         format!("{body:#}\n")

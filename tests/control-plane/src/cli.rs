@@ -12,9 +12,11 @@ use crate::{
 };
 
 mod agents;
+mod ca;
 mod cluster;
 mod failure;
 mod output;
+mod portal;
 mod release;
 mod serve;
 mod snapshot;
@@ -52,6 +54,9 @@ enum Command {
     /// Clusters and their bootstrap tokens.
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// The channel CA and its replacement.
+    #[command(subcommand)]
+    Ca(ca::Command),
     /// What agents are connected and what they report.
     Agents(agents::Agents),
     /// Releases: publish manifests, push to clusters.
@@ -60,6 +65,9 @@ enum Command {
     /// Support tickets and the customer's consent.
     #[command(subcommand)]
     Ticket(ticket::Command),
+    /// Keys of the support portal.
+    #[command(subcommand)]
+    Portal(portal::Command),
     /// Log snapshots: request, list, open.
     #[command(subcommand)]
     Snapshot(snapshot::Command),
@@ -104,9 +112,11 @@ async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Init(_) => Ok(()),
         Command::Serve(serve) => serve.run(store, output).await,
         Command::Cluster(command) => command.run(&store, output),
+        Command::Ca(command) => command.run(&store, output),
         Command::Agents(agents) => agents.run(&store, output).await,
         Command::Release(command) => command.run(&store, output).await,
         Command::Ticket(command) => command.run(&store, output),
+        Command::Portal(command) => command.run(&store, output).await,
         Command::Snapshot(command) => command.run(&store, output),
     }
 }

@@ -10,17 +10,20 @@
 //!                    │ portal: consent and status keys, tickets, grants
 //! ```
 
+pub mod attestation;
 pub mod cli;
 mod crypto;
 mod init;
 pub mod manifests;
 pub mod pki;
 pub mod portal;
+mod provision;
 pub mod repository;
 pub mod server;
 pub mod snapshots;
 pub mod store;
 
 pub use init::{InitError, init};
+pub use provision::provision;
 pub use server::{ControlPlane, Options, Running};
 pub use store::{Store, StoreError};

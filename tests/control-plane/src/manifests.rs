@@ -4,18 +4,21 @@
 //! that would be signed, and admitted by the agent's own admission against a cluster that fits. What
 //! an agent would refuse is refused here, all of it at once.
 
+pub mod diff;
+mod rendered;
+mod spec;
+
 use std::{
     collections::BTreeSet,
     fmt, fs,
     path::{Path, PathBuf},
 };
 
-use jiff::Timestamp;
 use mendix_agent_core::bundle::{
     Authentic,
     admission::{self, ClusterFacts},
     blob,
-    index::{self, ComponentEntry, Gates, ReleaseClass, ReleaseIndex, SCHEMA, Scope, VersionRange},
+    index::{self, ComponentEntry, ReleaseIndex, SCHEMA, Scope, VersionRange},
     name,
     object::Object,
 };
@@ -27,44 +30,17 @@ use crate::{
     repository::{Draft, DraftComponent},
 };
 
+pub use self::{
+    rendered::Notes,
+    spec::{ComponentSpec, ReleaseSpec},
+};
+
 /// Largest manifest file.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 /// Problems that are listed; the rest is counted.
 const MAX_LISTED: usize = 100;
 /// Namespace of the agent itself, in which no other component may own anything.
 const AGENT_NAMESPACE: &str = "mendix-agent";
-
-/// What is to be published.
-#[derive(Clone, Debug)]
-pub struct ReleaseSpec {
-    /// Name of the release.
-    pub release_id: String,
-    /// How urgent it is.
-    pub class: ReleaseClass,
-    /// Not to be started before.
-    pub not_before: Option<Timestamp>,
-    /// To be applied by.
-    pub apply_by: Option<Timestamp>,
-    /// Rings it is for; empty: all.
-    pub audience: Vec<String>,
-    /// When a component counts as healthy; for all of them.
-    pub gates: Gates,
-    /// Its components, in the order in which they are applied.
-    pub components: Vec<ComponentSpec>,
-}
-
-/// One component of a [`ReleaseSpec`].
-#[derive(Clone, Debug)]
-pub struct ComponentSpec {
-    /// Its name.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// Folder with its manifests (`.yaml`, `.yml`, `.json`), subfolders included.
-    pub dir: PathBuf,
-    /// Whether objects that exist and have no owner may be taken over.
-    pub adopt: bool,
-}
 
 /// Everything that is wrong with a release.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -95,7 +71,7 @@ pub fn draft(spec: &ReleaseSpec) -> Result<Draft, Problems> {
     let mut entries = Vec::new();
     let mut components = Vec::new();
     for (position, component) in spec.components.iter().enumerate() {
-        let objects = read(component, &mut problems);
+        let (objects, notes) = read(component, &mut problems);
         let encoded = match blob::encode(&objects) {
             Ok(encoded) => encoded,
             Err(error) => {
@@ -106,15 +82,15 @@ pub fn draft(spec: &ReleaseSpec) -> Result<Draft, Problems> {
         entries.push(ComponentEntry {
             name: component.name.clone(),
             version: component.version.clone(),
-            phase: u32::try_from(position + 1).unwrap_or(u32::MAX),
+            phase: component.phase.unwrap_or(u32::try_from(position + 1).unwrap_or(u32::MAX)),
             blob: encoded.reference,
             images: images(&objects),
             scope: scope(&objects),
-            gates: spec.gates.clone(),
+            gates: component.gates.clone().unwrap_or_else(|| spec.gates.clone()),
             adopt: component.adopt,
-            exceptions: Vec::new(),
+            exceptions: component.exceptions.clone(),
         });
-        components.push(DraftComponent { objects: objects.len(), blob: encoded.bytes });
+        components.push(DraftComponent { objects, blob: encoded.bytes, notes });
     }
     let index = ReleaseIndex {
         schema: SCHEMA,
@@ -124,12 +100,12 @@ pub fn draft(spec: &ReleaseSpec) -> Result<Draft, Problems> {
         not_before: spec.not_before,
         apply_by: spec.apply_by,
         audience: spec.audience.clone(),
-        agent_versions: VersionRange::default(),
-        kubernetes_versions: VersionRange::default(),
-        from: Vec::new(),
-        blocked_from: Vec::new(),
+        agent_versions: spec.agent_versions.clone(),
+        kubernetes_versions: spec.kubernetes_versions.clone(),
+        from: spec.from.clone(),
+        blocked_from: spec.blocked_from.clone(),
         components: entries,
-        deletes: Vec::new(),
+        deletes: spec.deletes.clone(),
     };
     let draft = Draft { index, components };
     problems.extend(rehearse(&draft));
@@ -139,50 +115,61 @@ pub fn draft(spec: &ReleaseSpec) -> Result<Draft, Problems> {
 /// What an agent that fits would say to the release.
 fn rehearse(draft: &Draft) -> Vec<String> {
     let target = ReleaseIndex::target_name(&draft.index.release_id);
-    let verified = match index::verify(about_to_be_signed(target, &draft.index.canonical_bytes())) {
+    let verified = match index::verify(vouched_by_publisher(target, &draft.index.canonical_bytes()))
+    {
         Ok(verified) => verified,
         Err(error) => return vec![chain(&error)],
     };
     let mut blobs = Vec::new();
     let mut problems = Vec::new();
     for (entry, component) in verified.components.iter().zip(&draft.components) {
-        let authentic = about_to_be_signed(entry.blob.target.clone(), &component.blob);
+        let authentic = vouched_by_publisher(entry.blob.target.clone(), &component.blob);
         match blob::verify(entry, authentic) {
             Ok(objects) => blobs.push(objects),
             Err(error) => problems.push(format!("{}: {}", entry.name, chain(&error))),
         }
     }
-    let facts = ClusterFacts {
-        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-        kubernetes_version: "v1.0.0".to_owned(),
-        agent_namespace: AGENT_NAMESPACE.to_owned(),
-        ring: draft.index.audience.first().cloned().unwrap_or_default(),
-        ..ClusterFacts::default()
-    };
+    let facts = fitting(&draft.index);
     if let Err(refusals) = admission::admit(verified, blobs, &facts) {
         problems.extend(refusals.iter().map(ToString::to_string));
     }
     problems
 }
 
-/// The publisher is the release root: it rehearses on bytes that it is about to sign.
+/// A cluster that the release is for.
+fn fitting(index: &ReleaseIndex) -> ClusterFacts {
+    let within = |range: &VersionRange, otherwise: &str| {
+        let bound = range.min.as_ref().or(range.max.as_ref());
+        bound.map_or_else(|| otherwise.to_owned(), Clone::clone)
+    };
+    ClusterFacts {
+        agent_version: within(&index.agent_versions, env!("CARGO_PKG_VERSION")),
+        kubernetes_version: within(&index.kubernetes_versions, "v1.0.0"),
+        agent_namespace: AGENT_NAMESPACE.to_owned(),
+        ring: index.audience.first().cloned().unwrap_or_default(),
+        committed_sequence: index.from.first().copied(),
+        ..ClusterFacts::default()
+    }
+}
+
+/// The publisher is the release root: it reads bytes that it is about to sign, or has signed.
 #[expect(
     clippy::disallowed_methods,
-    reason = "a rehearsal by the side that signs; what it admits is only thrown away"
+    reason = "read by the side that signs; what comes of it is shown and compared, never applied"
 )]
-fn about_to_be_signed(target: String, bytes: &[u8]) -> Authentic {
+pub(crate) fn vouched_by_publisher(target: String, bytes: &[u8]) -> Authentic {
     Authentic::vouched_by_release_root(target, crypto::sha256(bytes), bytes.to_vec())
 }
 
 /// Objects of all manifests of a component, without duplicates.
-fn read(component: &ComponentSpec, problems: &mut Vec<String>) -> Vec<Object> {
-    let mut objects: Vec<Object> = Vec::new();
-    let mut seen = BTreeSet::new();
+fn read(component: &ComponentSpec, problems: &mut Vec<String>) -> (Vec<Object>, Notes) {
+    let mut notes = Notes::default();
+    let mut bodies: Vec<(String, Value)> = Vec::new();
     let files = match manifest_files(&component.dir) {
         Ok(files) => files,
         Err(error) => {
             problems.push(format!("{}: {}: {error}", component.name, component.dir.display()));
-            return objects;
+            return (Vec::new(), notes);
         }
     };
     if files.is_empty() {
@@ -199,18 +186,32 @@ fn read(component: &ComponentSpec, problems: &mut Vec<String>) -> Vec<Object> {
             }
         };
         for (number, document) in documents.into_iter().enumerate() {
-            if document.is_null() {
-                continue;
+            let place = format!("{place}: document {}", number + 1);
+            match rendered::objects(document, &mut notes) {
+                Ok(found) => bodies.extend(found.into_iter().map(|body| (place.clone(), body))),
+                Err(reason) => problems.push(format!("{place}: {reason}")),
             }
-            match Object::from_body(document) {
-                Ok(object) if !seen.insert(object.id.clone()) => {
-                    problems.push(format!("{place}: {} is defined twice", object.id));
-                }
-                Ok(object) => objects.push(object),
-                Err(error) => {
-                    problems.push(format!("{place}: document {}: {error}", number + 1));
-                }
+        }
+    }
+    if let Some(namespace) = &component.namespace {
+        let namespaced = rendered::namespaced_kinds(bodies.iter().map(|(_, body)| body));
+        for (_, body) in &mut bodies {
+            rendered::set_namespace(body, namespace, &namespaced, &mut notes);
+        }
+    }
+    (distinct(bodies, problems), notes)
+}
+
+fn distinct(bodies: Vec<(String, Value)>, problems: &mut Vec<String>) -> Vec<Object> {
+    let mut seen = BTreeSet::new();
+    let mut objects = Vec::new();
+    for (place, body) in bodies {
+        match Object::from_body(body) {
+            Ok(object) if !seen.insert(object.id.clone()) => {
+                problems.push(format!("{place}: {} is defined twice", object.id));
             }
+            Ok(object) => objects.push(object),
+            Err(error) => problems.push(format!("{place}: {error}")),
         }
     }
     objects

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use mendix_agent_core::{
     consent::{
         grant::{Budget, DataClass, GRANT_PAYLOAD_TYPE, Grant, Scope, Window},
-        keys::ConsentKeys,
+        keys::{ConsentKeys, FILE, PinnedKey},
         lease::{LEASE_PAYLOAD_TYPE, Lease},
     },
     envelope::{KeyError, SigningKey},
@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use crate::{
     crypto,
+    repository::{self, Expiry, RepositoryError},
     store::{
         RequestRecord, Store, StoreError, TicketGrant, TicketOrigin, TicketRecord, TicketSeverity,
         TicketStatus, files,
@@ -60,6 +61,12 @@ pub enum PortalError {
         #[source]
         source: SealError,
     },
+    /// The keys can't be published.
+    #[error("publish the portal's keys")]
+    Publish(#[from] RepositoryError),
+    /// The pins can't be read.
+    #[error("read the pins that agents are installed with")]
+    Pins(#[source] serde_json::Error),
     /// The grant asks for what no agent accepts.
     #[error("the grant: {0}")]
     Grant(String),
@@ -148,22 +155,80 @@ pub struct NewTicket {
 
 /// Makes the consent and the status key, and the pins an agent is installed with.
 pub(crate) fn create(store: &Store) -> Result<(), PortalError> {
-    let make = |name: &'static str| -> Result<SigningKey, PortalError> {
-        let pkcs8 = SigningKey::generate_pkcs8().map_err(|_| PortalError::NoRandomness { name })?;
-        files::write(&store.portal_dir().join(name), &pkcs8, files::Access::Owner)?;
-        SigningKey::from_pkcs8(&pkcs8).map_err(|source| PortalError::Key { name, source })
+    let keys = ConsentKeys {
+        version: 1,
+        sequence: 1,
+        consent: vec![make_key(store, CONSENT)?.pinned()],
+        status: vec![make_key(store, STATUS)?.pinned()],
+    };
+    let json = pins_json(store, &keys)?;
+    files::write(&pins_path(store), &json, files::Access::Everyone)?;
+    Ok(())
+}
+
+/// A new key in the place of the old one, if there was one.
+fn make_key(store: &Store, name: &'static str) -> Result<SigningKey, PortalError> {
+    let pkcs8 = SigningKey::generate_pkcs8().map_err(|_| PortalError::NoRandomness { name })?;
+    files::write(&store.portal_dir().join(name), &pkcs8, files::Access::Owner)?;
+    SigningKey::from_pkcs8(&pkcs8).map_err(|source| PortalError::Key { name, source })
+}
+
+fn pins_path(store: &Store) -> std::path::PathBuf {
+    store.trust_dir().join(FILE)
+}
+
+fn pins_json(store: &Store, keys: &ConsentKeys) -> Result<Vec<u8>, PortalError> {
+    let mut json = serde_json::to_vec_pretty(keys)
+        .map_err(|source| StoreError::Json { path: pins_path(store), source })?;
+    json.push(b'\n');
+    Ok(json)
+}
+
+/// Which keys are made anew, and whether the old ones still count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rotation {
+    /// Another consent key.
+    pub consent: bool,
+    /// Another status key.
+    pub status: bool,
+    /// Old keys stay pinned beside the new ones: for a planned change. Without it grants of the old
+    /// consent key, and grants that name the old status key, are refused from then on.
+    pub keep_old: bool,
+}
+
+/// Makes new keys and has the release root sign the new pins. Agents that are installed from now on
+/// begin with them; the others find them in the release repository.
+///
+/// # Errors
+/// When keys can't be made, or the repository refuses.
+pub async fn rotate_keys(
+    store: &Store,
+    rotation: Rotation,
+    expiry: Expiry,
+) -> Result<ConsentKeys, PortalError> {
+    let old: ConsentKeys =
+        serde_json::from_slice(&files::read(&pins_path(store))?).map_err(PortalError::Pins)?;
+    let next = |wanted: bool, name, old: Vec<PinnedKey>| -> Result<Vec<PinnedKey>, PortalError> {
+        if !wanted {
+            return Ok(old);
+        }
+        let mut keys = vec![make_key(store, name)?.pinned()];
+        if rotation.keep_old {
+            keys.extend(old);
+        }
+        Ok(keys)
     };
     let keys = ConsentKeys {
         version: 1,
-        consent: vec![make(CONSENT)?.pinned()],
-        status: vec![make(STATUS)?.pinned()],
+        sequence: old.sequence + 1,
+        consent: next(rotation.consent, CONSENT, old.consent)?,
+        status: next(rotation.status, STATUS, old.status)?,
     };
-    let path = store.trust_dir().join("consent-keys.json");
-    let mut json = serde_json::to_vec_pretty(&keys)
-        .map_err(|source| StoreError::Json { path: path.clone(), source })?;
-    json.push(b'\n');
-    files::write(&path, &json, files::Access::Everyone)?;
-    Ok(())
+    let json = pins_json(store, &keys)?;
+    repository::publish_file(store, FILE, &json, expiry).await?;
+    files::write(&pins_path(store), &json, files::Access::Everyone)?;
+    store.hint_consent_keys(keys.sequence)?;
+    Ok(keys)
 }
 
 fn signing_key(store: &Store, name: &'static str) -> Result<SigningKey, PortalError> {
@@ -210,6 +275,21 @@ pub fn open_ticket(
     };
     let request = store.add_ticket(&ticket)?;
     Ok((ticket, request))
+}
+
+/// Adds a customer's consent to a ticket that has none, or opens a solved one again with a new
+/// consent. It gets a key pair of its own, and a snapshot is requested.
+///
+/// # Errors
+/// When there is no such ticket, its cluster was deleted, or the terms are not acceptable.
+pub fn grant_ticket(
+    store: &Store,
+    ticket_id: &str,
+    terms: &GrantTerms,
+) -> Result<(TicketRecord, RequestRecord), PortalError> {
+    let ticket = store.ticket(ticket_id)?;
+    let grant = sign_grant(store, ticket_id, &ticket.cluster_uid, terms, Timestamp::now())?;
+    Ok(store.grant_ticket(ticket_id, grant)?)
 }
 
 fn sign_grant(

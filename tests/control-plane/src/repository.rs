@@ -5,15 +5,20 @@
 //! rename: an agent that reads meanwhile sees the old repository or the new one.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs,
     num::NonZeroU64,
     path::{Path, PathBuf},
 };
 
 use aws_lc_rs::{rand::SystemRandom, signature::Ed25519KeyPair};
+use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
-use mendix_agent_core::bundle::index::{self, ReleaseIndex};
+use mendix_agent_core::bundle::{
+    blob,
+    index::{self, ReleaseIndex},
+    object::Object,
+};
 use thiserror::Error;
 use tough::{
     ExpirationEnforcement, FilesystemTransport, Repository, RepositoryLoader, TargetName,
@@ -26,6 +31,10 @@ use url::Url;
 
 use crate::{
     crypto,
+    manifests::{
+        self, Notes,
+        diff::{self, ComponentDiff},
+    },
     store::{ReleaseComponent, ReleaseRecord, Store, StoreError, files},
 };
 
@@ -98,6 +107,12 @@ pub enum RepositoryError {
         /// Its sequence.
         sequence: u64,
     },
+    /// A target that the index names is not in the repository.
+    #[error("the repository has no target {name}")]
+    NoTarget {
+        /// The target.
+        name: String,
+    },
     /// The sequence does not grow.
     #[error(
         "sequence {sequence} is not above {newest}, that of release {newest_id}; clusters never go back"
@@ -129,11 +144,23 @@ pub struct Draft {
     pub(crate) components: Vec<DraftComponent>,
 }
 
+impl Draft {
+    /// What was changed in the manifests to make them fit, component by component; those in which
+    /// nothing was are left out.
+    pub fn notes(&self) -> impl Iterator<Item = (&str, Vec<String>)> {
+        let names = self.index.components.iter().map(|entry| entry.name.as_str());
+        let notes = self.components.iter().map(|component| component.notes.lines());
+        names.zip(notes).filter(|(_, notes)| !notes.is_empty())
+    }
+}
+
 /// One component of a [`Draft`].
 #[derive(Clone, Debug)]
 pub struct DraftComponent {
-    /// How many objects it has.
-    pub(crate) objects: usize,
+    /// Its objects.
+    pub(crate) objects: Vec<Object>,
+    /// What was changed in its manifests to make them fit.
+    pub(crate) notes: Notes,
     /// Its blob, compressed.
     pub(crate) blob: Vec<u8>,
 }
@@ -278,13 +305,121 @@ pub async fn publish(
             .map(|(entry, component)| ReleaseComponent {
                 name: entry.name.clone(),
                 version: entry.version.clone(),
-                objects: component.objects,
+                objects: component.objects.len(),
                 blob_size: entry.blob.size,
             })
             .collect(),
     };
     files::write_json(&store.release_path(&record.release_id), &record)?;
     Ok(record)
+}
+
+/// Components of a published release with version and objects.
+///
+/// # Errors
+/// When the release is unknown, or the repository does not hold together.
+pub async fn objects(
+    store: &Store,
+    release_id: &str,
+) -> Result<BTreeMap<String, (String, Vec<Object>)>, RepositoryError> {
+    let release = store.release(release_id)?;
+    let repository = load(store).await?;
+    let index = read_target(&repository, &release.index_target).await?;
+    let index = index::read(&index).map_err(schema("read the index"))?;
+    let mut components = BTreeMap::new();
+    for entry in &index.components {
+        let bytes = read_target(&repository, &entry.blob.target).await?;
+        let bytes = manifests::vouched_by_publisher(entry.blob.target.clone(), &bytes);
+        let objects = blob::verify(entry, bytes).map_err(schema("read a blob"))?;
+        components.insert(entry.name.clone(), (entry.version.clone(), objects.to_vec()));
+    }
+    Ok(components)
+}
+
+async fn read_target(repository: &Repository, name: &str) -> Result<Vec<u8>, RepositoryError> {
+    let missing = || RepositoryError::NoTarget { name: name.to_owned() };
+    let target = TargetName::new(name).map_err(tuf("name a target"))?;
+    let stream = repository.read_target(&target).await.map_err(tuf("read a target"))?;
+    let chunks: Vec<_> =
+        stream.ok_or_else(missing)?.try_collect().await.map_err(tuf("read a target"))?;
+    Ok(chunks.concat())
+}
+
+/// What a draft changes, component by component, each against the newest release that names it.
+///
+/// # Errors
+/// When an earlier release can't be read.
+pub async fn changes(store: &Store, draft: &Draft) -> Result<Vec<ComponentDiff>, RepositoryError> {
+    let now = draft.index.components.iter().zip(&draft.components);
+    let now = now.map(|(entry, component)| {
+        (entry.name.as_str(), entry.version.as_str(), component.objects.as_slice())
+    });
+    compare(store, now.collect(), u64::MAX).await
+}
+
+/// What a published release changed, as [`changes`] tells it of a draft.
+///
+/// # Errors
+/// When the release is unknown, or one can't be read.
+pub async fn changes_of(
+    store: &Store,
+    release_id: &str,
+) -> Result<Vec<ComponentDiff>, RepositoryError> {
+    let release = store.release(release_id)?;
+    let components = objects(store, release_id).await?;
+    let now = components
+        .iter()
+        .map(|(name, (version, objects))| (name.as_str(), version.as_str(), objects.as_slice()));
+    compare(store, now.collect(), release.sequence).await
+}
+
+async fn compare(
+    store: &Store,
+    now: Vec<(&str, &str, &[Object])>,
+    below: u64,
+) -> Result<Vec<ComponentDiff>, RepositoryError> {
+    let earlier: Vec<_> =
+        store.releases()?.into_iter().filter(|release| release.sequence < below).collect();
+    let mut read: BTreeMap<String, BTreeMap<String, (String, Vec<Object>)>> = BTreeMap::new();
+    let mut all = Vec::new();
+    for (name, version, objects_now) in now {
+        let names = |release: &&ReleaseRecord| release.components.iter().any(|c| c.name == name);
+        let against = earlier.iter().rev().find(names).map(|release| release.release_id.clone());
+        if let Some(id) = &against
+            && !read.contains_key(id)
+        {
+            read.insert(id.clone(), objects(store, id).await?);
+        }
+        let before = against.as_ref().and_then(|id| {
+            let (version, objects) = read.get(id)?.get(name)?;
+            Some((id.as_str(), version.as_str(), objects.as_slice()))
+        });
+        all.push(diff::compare((name, version), before, objects_now));
+    }
+    Ok(all)
+}
+
+/// Signs one file into the repository under its own name, in the place of an older one.
+///
+/// # Errors
+/// When TUF refuses, or the files can't be written.
+pub async fn publish_file(
+    store: &Store,
+    name: &str,
+    bytes: &[u8],
+    expiry: Expiry,
+) -> Result<(), RepositoryError> {
+    let lock_store = store.clone();
+    let _lock = tokio::task::spawn_blocking(move || lock_store.lock())
+        .await
+        .map_err(schema("take the lock"))??;
+    let loaded = load(store).await?;
+    let version = loaded.targets().signed.version.checked_add(1).unwrap_or(NonZeroU64::MAX);
+    let mut editor = RepositoryEditor::from_repo(newest_root(store)?, loaded)
+        .await
+        .map_err(tuf("open the repository"))?;
+    add_target(store, &mut editor, name, bytes)?;
+    sign(store, editor, version, expiry).await
 }
 
 fn add_target(
@@ -356,6 +491,46 @@ async fn load(store: &Store) -> Result<Repository, RepositoryError> {
         .load()
         .await
         .map_err(tuf("load the repository"))
+}
+
+/// Writes a release into one tar, for `mendix-agent bundle verify` away from any cluster: the chain of
+/// roots, the newest metadata, the index and its blobs. The same release and metadata give the same
+/// bytes.
+///
+/// # Errors
+/// When the release is unknown, or a file can't be read or written.
+pub async fn export(store: &Store, release_id: &str, out: &Path) -> Result<(), RepositoryError> {
+    let release = store.release(release_id)?;
+    let repository = load(store).await?;
+    let mut names: Vec<String> =
+        files::names(&store.repository_dir().join("metadata"), ".root.json")?
+            .iter()
+            .map(|version| format!("metadata/{version}.root.json"))
+            .collect();
+    names.push("metadata/timestamp.json".to_owned());
+    names.push(format!("metadata/{}.snapshot.json", repository.snapshot().signed.version));
+    names.push(format!("metadata/{}.targets.json", repository.targets().signed.version));
+    let index_file = format!("targets/{}.{}", release.index_sha256, release.index_target);
+    let index = files::read(&store.repository_dir().join(&index_file))?;
+    let index = index::read(&index).map_err(schema("read the index"))?;
+    names.push(index_file);
+    let blobs = index.components.iter().map(|entry| &entry.blob);
+    names.extend(blobs.map(|blob| format!("targets/{}.{}", blob.sha256, blob.target)));
+    names.sort();
+    names.dedup();
+    let mut archive = tar::Builder::new(Vec::new());
+    let written = |source| StoreError::file("write", out, source);
+    for name in names {
+        let bytes = files::read(&store.repository_dir().join(&name))?;
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        // Target names hold two digests, more than an old header has room for.
+        archive.append_data(&mut header, &name, bytes.as_slice()).map_err(written)?;
+    }
+    let bytes = archive.into_inner().map_err(written)?;
+    fs::write(out, bytes).map_err(written)?;
+    Ok(())
 }
 
 fn newest_root(store: &Store) -> Result<PathBuf, RepositoryError> {

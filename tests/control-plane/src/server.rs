@@ -29,12 +29,16 @@ use crate::{
 mod bundle;
 mod enrollment;
 mod incoming;
+mod metrics;
+mod page;
 mod peer;
+mod rates;
 mod routes;
 mod session;
 mod shared;
 mod snapshot;
 
+pub use rates::Rate;
 use routes::Routes;
 pub use shared::Counters;
 use shared::Shared;
@@ -67,6 +71,22 @@ pub struct Options {
     pub retry_after: Duration,
     /// How long sessions are kept after a shutdown began.
     pub drain: Duration,
+    /// Over which time agents are told to come back after a shutdown, at most. A few are told a
+    /// shorter one, see [`Options::comebacks`].
+    pub spread: Duration,
+    /// How many agents may come back at once without doing harm: agents are spread over no more
+    /// time than that takes.
+    pub comebacks: Rate,
+    /// TLS handshakes; what comes faster waits in the listen backlog.
+    pub handshakes: Rate,
+    /// Enrolments, renewals and recoveries; more are refused with UNAVAILABLE.
+    pub enrolments: Rate,
+    /// Sessions that one identity opens; more are told when to come back.
+    pub sessions_per_identity: Rate,
+    /// Where `/metrics` is served, a loopback address; nowhere if none.
+    pub metrics: Option<SocketAddr>,
+    /// Age at which a connection is told to end once its calls have (GOAWAY); never if none.
+    pub connection_age: Option<Duration>,
     /// Largest sealed snapshot, bytes.
     pub max_snapshot: u64,
 }
@@ -82,6 +102,15 @@ impl Default for Options {
             max_sessions: 20_000,
             retry_after: Duration::from_secs(30),
             drain: Duration::from_secs(2),
+            spread: Duration::from_secs(60),
+            comebacks: Rate::per_second(50),
+            handshakes: Rate::per_second(500),
+            enrolments: Rate::per_second(50),
+            // An agent in trouble dials about six times in its first minute; failover and a new
+            // certificate come on top.
+            sessions_per_identity: Rate { count: 20, per: Duration::from_secs(120) },
+            metrics: None,
+            connection_age: None,
             max_snapshot: 1024 * 1024 * 1024,
         }
     }
@@ -110,6 +139,12 @@ pub enum ServeError {
         /// The cause.
         #[source]
         source: io::Error,
+    },
+    /// Metrics are for this host alone.
+    #[error("metrics can't be served on {address}: choose a loopback address")]
+    MetricsAddress {
+        /// The address.
+        address: SocketAddr,
     },
     /// A part of the server ended by itself.
     #[error("the server ended by itself: {0}")]
@@ -143,6 +178,10 @@ impl ControlPlane {
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared::new(store, ca, options));
         shared.disconnect_all()?;
+        let metrics = match shared.options.metrics {
+            Some(listen) => Some(page::serve(listen, &shared, stop.clone()).await?),
+            None => None,
+        };
         let incoming = incoming::accept(listener, tls, shared.clone(), stop.clone());
         let graceful = CancellationToken::new();
         let serving = tokio::spawn(serve(incoming, shared.clone(), graceful.clone()));
@@ -150,6 +189,7 @@ impl ControlPlane {
         tracing::info!(%address, "the control plane is up");
         Ok(Running {
             address,
+            metrics,
             shared,
             graceful,
             serving,
@@ -166,12 +206,16 @@ async fn serve(
     shared: Arc<Shared>,
     graceful: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    Server::builder()
+    let mut server = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(limits::HTTP2_PING.0))
-        .http2_keepalive_timeout(Some(limits::HTTP2_PING.1))
+        .http2_keepalive_timeout(Some(limits::HTTP2_PING.1));
+    if let Some(age) = shared.options.connection_age {
+        server = server.max_connection_age(age);
+    }
+    server
         .serve_with_incoming_shutdown(Routes::new(&shared), incoming, graceful.cancelled_owned())
         .await
 }
@@ -181,6 +225,7 @@ async fn serve(
 #[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
+    metrics: Option<SocketAddr>,
     shared: Arc<Shared>,
     graceful: CancellationToken,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -194,6 +239,11 @@ impl Running {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where its metrics are; none if it was not asked for any.
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics
     }
 
     /// What it has counted since its start.
@@ -211,14 +261,14 @@ impl Running {
         self.shared.agent(uid)
     }
 
-    /// Ends it: sessions are told to move (`Drain`) and given [`Options::drain`], then everything
-    /// is closed. Takes at most that and a few seconds.
+    /// Ends it: nobody new is let in, sessions are told to move (`Drain`) and given
+    /// [`Options::drain`], then everything is closed. Takes at most that and a few seconds.
     ///
     /// # Errors
     /// When what agents reported last can't be written.
     pub async fn shutdown(self) -> Result<(), StoreError> {
         let started = Instant::now();
-        self.shared.drain.cancel();
+        self.shared.begin_drain();
         let drained = self.shared.options.drain + SHUTDOWN_GRACE;
         while self.shared.counters().sessions_open > 0 && started.elapsed() < drained {
             tokio::time::sleep(Duration::from_millis(20)).await;

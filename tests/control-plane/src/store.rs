@@ -30,12 +30,14 @@ use thiserror::Error;
 
 use crate::pki::ServerNames;
 
+mod audit;
 mod clusters;
 pub(crate) mod files;
 mod observed;
 mod releases;
 mod tickets;
 
+pub use audit::{AuditAlarm, AuditRecord, HeldCheckpoint};
 pub(crate) use clusters::Desired;
 pub use clusters::{
     BootstrapToken, ClusterRecord, DoneRequest, Issued, MAX_RECOVERIES, ReleaseWish, RequestKind,

@@ -8,6 +8,10 @@ mod client;
 mod commands;
 #[path = "control_plane/enrollment.rs"]
 mod enrollment;
+#[path = "control_plane/load.rs"]
+mod load;
+#[path = "control_plane/reading.rs"]
+mod reading;
 #[path = "control_plane/releases.rs"]
 mod releases;
 #[path = "control_plane/sessions.rs"]

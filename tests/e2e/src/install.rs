@@ -41,7 +41,9 @@ pub async fn install(client: &Client, site: &Site<'_>) -> Result<usize> {
         applied += 1;
     }
     for mut object in manifest("40-agent.yaml")? {
-        object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(site.image);
+        if object["kind"] == "Deployment" {
+            object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(site.image);
+        }
         apply(client, object).await.context("install 40-agent.yaml")?;
         applied += 1;
     }
@@ -109,8 +111,18 @@ fn site_objects(site: &Site<'_>) -> Result<[Value; 3]> {
     ])
 }
 
+/// policy/v1 came with 1.21; what the manifests say of it was the same before.
+async fn before_policy_v1(client: &Client) -> Result<bool> {
+    let version = client.apiserver_version().await.context("get /version")?;
+    let minor: u32 = version.minor.trim_end_matches('+').parse().context("read /version")?;
+    Ok(version.major == "1" && minor < 21)
+}
+
 /// Server-side apply of one object, as an installer would.
-async fn apply(client: &Client, object: Value) -> Result<()> {
+async fn apply(client: &Client, mut object: Value) -> Result<()> {
+    if object["apiVersion"] == "policy/v1" && before_policy_v1(client).await? {
+        object["apiVersion"] = json!("policy/v1beta1");
+    }
     let object: DynamicObject =
         serde_json::from_value(object).context("not a Kubernetes object")?;
     let types = object.types.clone().context("object without kind")?;

@@ -20,6 +20,8 @@ use super::{
     version::Version,
 };
 
+pub use super::version::VersionRange;
+
 /// The only schema this build reads and writes.
 pub const SCHEMA: u32 = 1;
 
@@ -75,16 +77,15 @@ pub enum ReleaseClass {
     Critical,
 }
 
-/// Inclusive bounds on a dotted version, compared as numbers (1.9 < 1.10).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VersionRange {
-    /// Lowest version; absent: no bound.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min: Option<String>,
-    /// Highest version; absent: no bound. `1.34` includes every `1.34.x`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max: Option<String>,
+impl ReleaseClass {
+    /// As the index writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Quarterly => "quarterly",
+            Self::Weekly => "weekly",
+            Self::Critical => "critical",
+        }
+    }
 }
 
 /// One component of a release.

@@ -17,11 +17,8 @@
 //! that finds a record simply does its step: there is no separate way for resuming. Every step
 //! re-reads live state and may be done any number of times.
 
-use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-
-use super::index::{ReleaseClass, ReleaseIndex};
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -305,29 +302,6 @@ pub fn offer(same_digest: Option<&State>) -> Offer {
         Some(state) if state.quarantines() => Offer::Quarantined,
         Some(_) => Offer::Resume,
     }
-}
-
-/// Longest time over which clusters are spread after `not_before`.
-pub const MAX_SPREAD: SignedDuration = SignedDuration::from_hours(4);
-
-/// When a release may start, seen at `now`. Critical releases start at once. Others wait for
-/// `not_before` plus a share of [`MAX_SPREAD`] (at most half of the time until `apply_by`) that
-/// `seed`, a number of this cluster's own, picks; past `apply_by` the spread is ignored. Without
-/// `not_before` there is nothing to spread and it starts at once.
-pub fn due(index: &ReleaseIndex, seed: u64, now: Timestamp) -> Timestamp {
-    let (Some(not_before), false) = (index.not_before, index.class == ReleaseClass::Critical)
-    else {
-        return now;
-    };
-    let window = match index.apply_by {
-        Some(apply_by) if now >= apply_by => return not_before.min(now),
-        Some(apply_by) => (apply_by.duration_since(not_before) / 2).min(MAX_SPREAD),
-        None => MAX_SPREAD,
-    };
-    let seconds = u64::try_from(window.as_secs()).unwrap_or(0);
-    let share = if seconds == 0 { 0 } else { seed % seconds };
-    let share = SignedDuration::from_secs(i64::try_from(share).unwrap_or(0));
-    not_before.saturating_add(share).unwrap_or(not_before)
 }
 
 #[cfg(test)]

@@ -14,12 +14,13 @@ use super::{
     keys::Trust,
     lease::LeaseClock,
     ledger::Ledger,
-    policy::PolicyView,
+    policy::{ExtraPatterns, PolicyView},
     refusal::Refusal,
     ticket::{Origin, Status, Ticket},
 };
 use crate::{
     envelope::{KeyRing, Signed},
+    redact::custom::CustomPatterns,
     seal::{Header, RecipientPublicKey, SealError},
 };
 
@@ -221,6 +222,7 @@ impl Candidate {
             components,
             excluded,
             window: Window { from, to },
+            extra_patterns: local.extra_patterns.clone(),
         })
     }
 }
@@ -234,12 +236,24 @@ pub struct ActiveConsent {
     components: Vec<String>,
     excluded: Vec<String>,
     window: Window,
+    extra_patterns: ExtraPatterns,
 }
 
 impl ActiveConsent {
     /// The grant it rests on.
-    pub fn grant(&self) -> &Grant {
+    pub fn grant(&self) -> &Signed<Grant> {
         &self.grant
+    }
+
+    /// The customer's patterns, as they were when the snapshot began.
+    pub fn patterns(&self) -> CustomPatterns {
+        // The gate admits none that could not be compiled.
+        self.extra_patterns.compiled().cloned().unwrap_or_default()
+    }
+
+    /// How many patterns of the customer's are applied.
+    pub fn pattern_count(&self) -> usize {
+        self.extra_patterns.count()
     }
 
     /// SHA-256 of the grant's envelope.
@@ -287,6 +301,7 @@ impl ActiveConsent {
     /// The first gate that refuses: sending has to stop at once.
     pub fn still_holds(
         &self,
+        trust: &Trust,
         told: Told<'_>,
         lease: &LeaseClock,
         policy: &PolicyView,
@@ -294,6 +309,9 @@ impl ActiveConsent {
     ) -> Result<(), Refusal> {
         if told.deregistered {
             return Err(Refusal::Deregistered);
+        }
+        if !trust.vouches_for(&self.grant) {
+            return Err(Refusal::KeyRotated { keyid: self.grant.keyid().into() });
         }
         let ticket = told
             .ticket
@@ -309,6 +327,9 @@ impl ActiveConsent {
         if self.components.iter().any(|name| local.excluded_components.contains(name)) {
             return Err(Refusal::ComponentsExcluded);
         }
+        if local.extra_patterns != self.extra_patterns {
+            return Err(Refusal::PatternsChanged);
+        }
         Ok(())
     }
 }
@@ -321,3 +342,7 @@ pub fn voids_grant(ticket: &Ticket) -> bool {
 #[cfg(test)]
 #[path = "gate/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "gate/orders.rs"]
+mod orders;

@@ -89,6 +89,18 @@ pub enum DataClass {
     Status,
 }
 
+impl DataClass {
+    /// Its name in a grant.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ComponentLogs => "component-logs",
+            Self::RuntimeLogs => "runtime-logs",
+            Self::Events => "events",
+            Self::Status => "status",
+        }
+    }
+}
+
 /// A span of time, from ≤ to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -210,6 +222,7 @@ pub(super) mod tests {
     pub(in crate::consent) fn trust() -> Trust {
         let keys = ConsentKeys {
             version: 1,
+            sequence: 0,
             consent: vec![consent_key().pinned()],
             status: vec![status_key().pinned(), SigningKey::from_seed(&[3; 32]).unwrap().pinned()],
         };

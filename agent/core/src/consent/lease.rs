@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use mendix_agent_proto::limits::{LEASE_TTL, MAX_LEASE_ENVELOPE};
 use serde::{Deserialize, Serialize};
 
-use super::{grant::Grant, refusal::Refusal, ticket::Status};
+use super::{grant::Grant, keys::Trust, refusal::Refusal, ticket::Status};
 use crate::envelope::{self, KeyRing, Signed};
 
 /// DSSE payload type of a lease.
@@ -39,6 +39,16 @@ pub struct Lease {
     pub nonce: String,
     /// When it was signed; for people, no decision is made on it.
     pub issued_at: Timestamp,
+}
+
+/// Reads a lease that any pinned status key signed. It proves nothing by itself: a snapshot needs one
+/// that answers its own nonce ([`LeaseClock::hear`]).
+///
+/// # Errors
+/// [`Refusal::LeaseUnsigned`].
+pub fn verify(envelope: &[u8], trust: &Trust) -> Result<Signed<Lease>, Refusal> {
+    envelope::verify(envelope, LEASE_PAYLOAD_TYPE, MAX_LEASE_ENVELOPE, &trust.status)
+        .map_err(Refusal::LeaseUnsigned)
 }
 
 /// Follows the leases of one grant while a snapshot is taken.

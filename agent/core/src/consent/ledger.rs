@@ -109,6 +109,18 @@ impl Ledger {
         self.grants.get(grant_id)
     }
 
+    /// Grants that are void here and were not in an earlier ledger: why, and of which ticket.
+    pub fn voided_since<'a>(
+        &'a self,
+        earlier: &'a Self,
+    ) -> impl Iterator<Item = (String, String)> + 'a {
+        self.grants.iter().filter_map(|(id, entry)| {
+            let reason = entry.voided.clone()?;
+            let known = earlier.grants.get(id).is_some_and(|entry| entry.voided.is_some());
+            (!known).then(|| (reason, entry.ticket_id.clone()))
+        })
+    }
+
     /// Grants of a ticket.
     pub fn of_ticket<'a>(&'a self, ticket_id: &'a str) -> impl Iterator<Item = &'a Entry> {
         self.grants.values().filter(move |entry| entry.ticket_id == ticket_id)

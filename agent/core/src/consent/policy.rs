@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::refusal::Refusal;
+use crate::redact::custom::{CustomPatterns, PatternError};
 
 /// While working, the policy must have been read this recently.
 pub const MAX_AGE: Duration = Duration::from_secs(15);
@@ -29,7 +30,53 @@ pub struct LocalPolicy {
     pub excluded_components: BTreeSet<String>,
     /// Records older than this are not collected, hours; none: the grant's window alone counts.
     pub max_window_hours: Option<u32>,
+    /// What is replaced besides what the rules find.
+    pub extra_patterns: ExtraPatterns,
 }
+
+/// The customer's own patterns, compiled once when the policy is read; or why they can't be used,
+/// and then nothing is shared.
+#[derive(Clone, Debug)]
+pub struct ExtraPatterns {
+    texts: Vec<String>,
+    compiled: Result<CustomPatterns, PatternError>,
+}
+
+impl ExtraPatterns {
+    /// Compiles them.
+    pub fn new(texts: Vec<String>) -> Self {
+        let compiled = CustomPatterns::compile(&texts);
+        Self { texts, compiled }
+    }
+
+    /// The compiled patterns.
+    ///
+    /// # Errors
+    /// The first one that can't be used.
+    pub fn compiled(&self) -> Result<&CustomPatterns, &PatternError> {
+        self.compiled.as_ref()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.texts.len()
+    }
+}
+
+impl Default for ExtraPatterns {
+    fn default() -> Self {
+        Self { texts: Vec::new(), compiled: Ok(CustomPatterns::default()) }
+    }
+}
+
+/// The same texts are the same patterns.
+impl PartialEq for ExtraPatterns {
+    fn eq(&self, other: &Self) -> bool {
+        self.texts == other.texts
+    }
+}
+
+impl Eq for ExtraPatterns {}
 
 /// Outcome of one attempt to read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +109,7 @@ impl PolicyView {
     /// The policy, if it is fresh and allows sharing.
     ///
     /// # Errors
-    /// Absent, invalid, stale, Deny and suspended all refuse.
+    /// Absent, invalid, stale, Deny, suspended and a pattern that can't be used all refuse.
     pub fn allows(&self, now: Duration) -> Result<&LocalPolicy, Refusal> {
         let (at, reading) = self.last.as_ref().ok_or(Refusal::PolicyUnreadable)?;
         let policy = match reading {
@@ -74,6 +121,9 @@ impl PolicyView {
             Mode::Deny => return Err(Refusal::PolicyDenies),
             Mode::WithConsent if policy.suspend => return Err(Refusal::PolicySuspended),
             Mode::WithConsent => {}
+        }
+        if let Err(error) = policy.extra_patterns.compiled() {
+            return Err(Refusal::PolicyPatterns(error.clone()));
         }
         if now.saturating_sub(*at) >= MAX_AGE {
             return Err(Refusal::PolicyUnreadable);
@@ -96,6 +146,7 @@ mod tests {
             suspend: false,
             excluded_components: BTreeSet::new(),
             max_window_hours: None,
+            extra_patterns: ExtraPatterns::default(),
         }
     }
 
@@ -119,11 +170,14 @@ mod tests {
     fn deletion_denial_and_suspension_count_at_once() {
         let denied = LocalPolicy { mode: Mode::Deny, ..open() };
         let suspended = LocalPolicy { suspend: true, ..open() };
+        let broken = ExtraPatterns::new(vec!["order [0-9]+".into(), "(".into()]);
+        let broken = LocalPolicy { extra_patterns: broken, ..open() };
         for (reading, expected) in [
             (Reading::Absent, "PolicyAbsent"),
             (Reading::Invalid, "PolicyUnreadable"),
             (Reading::Present(denied), "PolicyDenies"),
             (Reading::Present(suspended), "PolicySuspended"),
+            (Reading::Present(broken), "PolicyPatterns"),
         ] {
             let mut view = PolicyView::default();
             view.observe(at(1), Reading::Present(open()));

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::envelope::EnvelopeError;
+use crate::{envelope::EnvelopeError, redact::custom::PatternError};
 
 /// Why the gate refused, or why consent ended. [`Refusal::code`] is what objects, events, reports
 /// and metrics carry.
@@ -111,6 +111,12 @@ pub enum Refusal {
     /// Suspended.
     #[error("LogSharingPolicy `default` is suspended")]
     PolicySuspended,
+    /// A pattern of the customer's can't be used.
+    #[error("LogSharingPolicy `default` asks for a pattern that can't be used")]
+    PolicyPatterns(#[source] PatternError),
+    /// The patterns were changed while a snapshot was being taken.
+    #[error("LogSharingPolicy `default` asks for other patterns than when the snapshot began")]
+    PatternsChanged,
     /// Everything that was asked for is excluded.
     #[error("LogSharingPolicy `default` excludes every component that was asked for")]
     ComponentsExcluded,
@@ -134,6 +140,24 @@ pub enum Refusal {
     BytesSpent {
         /// In the grant.
         allowed: u64,
+    },
+    /// The key that signed the grant is not pinned any more.
+    #[error("key {keyid}, which signed the grant, is not pinned any more")]
+    KeyRotated {
+        /// Its name.
+        keyid: String,
+    },
+    /// The decision can't be written down: nothing is sent.
+    #[error("the audit log can't be written: {what}")]
+    AuditUnavailable {
+        /// What happened.
+        what: String,
+    },
+    /// There is no room to write the decision down: nothing is sent.
+    #[error("{what}")]
+    AuditFull {
+        /// What keeps it full.
+        what: String,
     },
     /// What was spent can't be read or written: nothing is spent, nothing is sent.
     #[error("the record of what was spent can't be kept: {what}")]
@@ -176,6 +200,11 @@ impl Refusal {
             Self::GrantVoided { .. } => "GrantVoided",
             Self::SnapshotsSpent { .. } => "SnapshotsSpent",
             Self::BytesSpent { .. } => "BytesSpent",
+            Self::PolicyPatterns(_) => "PolicyPatterns",
+            Self::PatternsChanged => "PatternsChanged",
+            Self::KeyRotated { .. } => "KeyRotated",
+            Self::AuditUnavailable { .. } => "AuditUnavailable",
+            Self::AuditFull { .. } => "AuditFull",
             Self::LedgerUnavailable { .. } => "LedgerUnavailable",
         }
     }
@@ -194,6 +223,7 @@ impl Refusal {
             | Self::GrantField { .. }
             | Self::WrongCluster
             | Self::WrongTicket
+            | Self::KeyRotated { .. }
             | Self::RecipientKey => "have the portal issue a new grant for this ticket",
             Self::NotYetValid => "ask again once the grant is valid; check the clocks",
             Self::Expired | Self::GrantVoided { .. } => {
@@ -205,7 +235,7 @@ impl Refusal {
             Self::ComponentNotGranted { .. } => "ask only for components that the grant names",
             Self::RedactionTooOld { .. } => "upgrade the agent, then ask again",
             Self::StatusKeyNotPinned => {
-                "have the portal sign with a pinned status key, or update the trust folder"
+                "have the portal sign with a pinned status key, or rotate the consent keys"
             }
             Self::TicketInactive { .. } => "reopen the ticket with a new consent, then ask again",
             Self::LeaseMissing => "check that the control plane can reach the portal, ask again",
@@ -216,6 +246,14 @@ impl Refusal {
                 "the customer may create LogSharingPolicy `default` with mode WithConsent"
             }
             Self::PolicyUnreadable => "check the Kubernetes API and the agent's RBAC",
+            Self::PolicyPatterns(_) => "the customer has to mend spec.extraPatterns of it",
+            Self::PatternsChanged => "ask again: the next snapshot is taken with the new patterns",
+            Self::AuditUnavailable { .. } => {
+                "check the ConfigMaps audit-… of the agent's namespace and the Kubernetes API"
+            }
+            Self::AuditFull { .. } => {
+                "restore the session with the control plane, which then acknowledges the log"
+            }
             Self::PolicyDenies
             | Self::PolicySuspended
             | Self::ComponentsExcluded

@@ -4,6 +4,8 @@
 use mendix_agent_proto::{limits::MAX_GRANT_ENVELOPE, v1};
 use thiserror::Error;
 
+use crate::audit::event::one_line;
+
 /// Longest ticket id.
 pub const MAX_TICKET_ID: usize = 63;
 /// Longest title, bytes.
@@ -160,7 +162,7 @@ impl Ticket {
                 v1::TicketSeverity::Low => "LOW",
                 v1::TicketSeverity::Unspecified => "UNKNOWN",
             },
-            title: one_line(&wire.title),
+            title: one_line(&wire.title, MAX_TITLE),
             grant_envelope: wire.grant_envelope.clone(),
         })
     }
@@ -169,22 +171,6 @@ impl Ticket {
     pub fn object_name(&self) -> String {
         self.id.to_ascii_lowercase()
     }
-}
-
-/// A title as one short line without characters that could disturb a terminal.
-fn one_line(text: &str) -> String {
-    let mut line = String::new();
-    for c in text.chars() {
-        // Control characters and the marks that reorder text.
-        let odd = c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        let c = if odd { ' ' } else { c };
-        if line.len() + c.len_utf8() > MAX_TITLE {
-            break;
-        }
-        line.push(c);
-    }
-    line.trim().to_owned()
 }
 
 #[cfg(test)]

@@ -240,6 +240,7 @@ fn retry_after_wins_over_backoff_and_is_clamped() {
     for (said, least, most) in [(seconds(30), 30, 33), (seconds(0), 1, 2), (seconds(-1), 1, 2)]
         .into_iter()
         .chain([(seconds(1_000_000), 900, 990), (None, 1, 2)])
+        .chain([(seconds(i64::MIN), 1, 2), (seconds(i64::MAX), 900, 990)])
     {
         let mut story = Story::new();
         let stream = story.connect();
@@ -443,6 +444,50 @@ fn skew_is_the_servers_clock_minus_ours() {
 }
 
 #[test]
+fn a_clock_that_is_set_during_a_session_is_noticed_at_the_next_heartbeat() {
+    let mut story = Story::new();
+    let stream = story.connect();
+    let skew = |actions: &[Action]| {
+        actions.iter().find_map(|action| match action {
+            Action::Publish(Link::Connected { clock_skew_millis, .. }) => Some(*clock_skew_millis),
+            _ => None,
+        })
+    };
+    let ack = |story: &mut Story, sequence, ahead: i64| {
+        story.now = story.session.next_deadline().unwrap();
+        story.tell(Event::Tick);
+        let seconds = 1_800_000_000 + ahead;
+        let server_time = Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let ack = v1::HeartbeatAck { sequence, server_time };
+        skew(story.say(stream, Down::HeartbeatAck(ack)))
+    };
+    assert_eq!(ack(&mut story, 1, 86_400), Some(86_400_000));
+    assert_eq!(ack(&mut story, 2, 86_400), None, "the same again is no news");
+    assert_eq!(ack(&mut story, 3, 0), Some(0));
+}
+
+#[test]
+fn what_the_server_says_of_a_second_process_is_passed_on() {
+    let mut story = Story::new();
+    let (stream, _) = story.dial();
+    story.tell(Event::Dialled(stream));
+    let conflict = v1::IdentityConflict {
+        other_boot_id: "c0ffee\u{202e}<b>".into(),
+        seen_at: Some(prost_types::Timestamp { seconds: 1_800_000_000, nanos: 0 }),
+        count: 3,
+    };
+    let welcome =
+        v1::Welcome { protocol: 1, identity_conflict: Some(conflict), ..Default::default() };
+    let actions = story.say(stream, Down::Welcome(welcome)).to_vec();
+    let told = actions.iter().find_map(|action| match action {
+        Action::Publish(Link::Connected { identity_conflict, .. }) => identity_conflict.clone(),
+        _ => None,
+    });
+    let told = told.unwrap();
+    assert!(told.contains("process c0ffeeb used") && told.contains("3 times"), "{told}");
+}
+
+#[test]
 fn shutdown_ends_everything_for_good() {
     let mut story = Story::new();
     let live = story.connect();
@@ -455,4 +500,61 @@ fn shutdown_ends_everything_for_good() {
     );
     assert_eq!(story.session.next_deadline(), None);
     assert_eq!(story.tell(Event::Tick), []);
+}
+
+#[test]
+fn the_end_of_the_audit_log_is_told_on_each_session_and_the_answer_handed_on() {
+    let told = |actions: &[Action]| {
+        let checkpoints = sent(actions).into_iter().filter_map(|body| match body {
+            Up::AuditCheckpoint(checkpoint) => Some(checkpoint.sequence),
+            _ => None,
+        });
+        checkpoints.collect::<Vec<_>>()
+    };
+    let checkpoint =
+        |sequence| Event::AuditCheckpoint(v1::AuditCheckpoint { sequence, ..Default::default() });
+    let mut story = Story::new();
+    assert_eq!(told(story.tell(checkpoint(1))), [0; 0], "there is no session yet");
+    story.tell(checkpoint(2));
+    let (stream, _) = story.dial();
+    story.tell(Event::Dialled(stream));
+    assert_eq!(told(story.say(stream, welcome())), [2]);
+    assert_eq!(told(story.tell(checkpoint(3))), [3]);
+    let ack = v1::AuditCheckpointAck { sequence: 3, chain_sha256: vec![1; 32] };
+    let actions = story.say(stream, Down::AuditCheckpointAck(ack.clone()));
+    assert!(actions.contains(&Action::AuditAck(ack)));
+    story.lose(stream);
+    let (stream, _) = story.dial();
+    story.tell(Event::Dialled(stream));
+    assert_eq!(told(story.say(stream, welcome())), [3]);
+}
+
+#[test]
+fn a_dial_that_comes_too_early_after_a_drain_is_repeated_within_the_spread() {
+    let mut story = Story::new();
+    let live = story.connect();
+    story.roll = 0;
+    story.say(live, Down::Drain(v1::Drain { deadline: seconds(2), spread: seconds(60) }));
+    let (early, waited) = story.dial();
+    assert_eq!(waited, Duration::ZERO, "it drew the first moment of the spread");
+    story.roll = u64::MAX;
+    story.tell(Event::Closed(early, outage("tcp: refused")));
+    let (again, waited) = story.dial();
+    let whole = Duration::from_secs(60);
+    assert!(waited > whole - Duration::from_secs(1) && waited <= whole, "{waited:?}");
+    // Afterwards it is an outage like any other.
+    story.tell(Event::Closed(again, outage("tcp: refused")));
+    assert!(story.dial().1 <= Duration::from_secs(2));
+}
+
+#[test]
+fn a_drain_that_is_over_says_nothing_about_the_next_outage() {
+    let mut story = Story::new();
+    let live = story.connect();
+    story.roll = 0;
+    story.say(live, Down::Drain(v1::Drain { deadline: seconds(2), spread: seconds(600) }));
+    let moved = story.connect();
+    story.roll = u64::MAX;
+    story.lose(moved);
+    assert!(story.dial().1 <= Duration::from_secs(1));
 }

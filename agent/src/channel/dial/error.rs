@@ -1,10 +1,12 @@
 //! Why a dial failed: the layer, the cause, and what to do about it.
 
-use std::{fmt, io, net::SocketAddr};
+use std::{fmt, io};
 
 use mendix_agent_core::session::{AddressRefused, Failure, Schedule};
-use rustls::{AlertDescription, CertificateError};
+use rustls::AlertDescription;
 use thiserror::Error as ThisError;
+
+use super::{KeyPin, ProxyError, Unreached};
 
 /// The layer at which a dial failed, from the bottom up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +19,8 @@ pub enum Layer {
     AddressPolicy,
     /// The TCP connection.
     Tcp,
+    /// The HTTP CONNECT proxy.
+    Proxy,
     /// The TLS handshake, the server's certificate, ALPN.
     Tls,
     /// The agent's own certificate.
@@ -32,10 +36,29 @@ impl fmt::Display for Layer {
             Self::Dns => "DNS",
             Self::AddressPolicy => "private-address policy",
             Self::Tcp => "TCP",
+            Self::Proxy => "proxy",
             Self::Tls => "TLS",
             Self::Authentication => "authentication",
             Self::Stream => "stream",
         })
+    }
+}
+
+/// Whose addresses are resolved and connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// The control plane, by its host.
+    ControlPlane(String),
+    /// The proxy on the way to it, as `host:port`.
+    Proxy(String),
+}
+
+impl fmt::Display for Hop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ControlPlane(host) => f.write_str(host),
+            Self::Proxy(name) => write!(f, "proxy {name}"),
+        }
     }
 }
 
@@ -50,40 +73,55 @@ pub enum DialError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A proxy without a pin: it could be the control plane to us.
+    #[error(
+        "configuration: the way leads through {hop}, and no key of the control plane is pinned"
+    )]
+    Unpinned {
+        /// The proxy.
+        hop: Hop,
+    },
     /// The name does not resolve.
-    #[error("DNS: {host} does not resolve")]
+    #[error("DNS: {hop} does not resolve")]
     Dns {
-        /// The name.
-        host: String,
+        /// Whose name.
+        hop: Hop,
         /// What the resolver said.
         #[source]
         source: io::Error,
     },
     /// The resolver did not answer.
-    #[error("DNS: no answer about {host} within {} s", super::DNS_DEADLINE.as_secs())]
+    #[error("DNS: no answer about {hop} within {} s", super::DNS_DEADLINE.as_secs())]
     DnsDeadline {
-        /// The name.
-        host: String,
+        /// Whose name.
+        hop: Hop,
     },
-    /// An address of the endpoint is not private.
-    #[error("private-address policy: {host} resolves to an address that may not be dialled")]
+    /// An address is not private.
+    #[error("private-address policy: {hop} resolves to an address that may not be dialled")]
     Address {
-        /// The name.
-        host: String,
+        /// Whose address.
+        hop: Hop,
         /// The addresses.
         #[source]
         source: AddressRefused,
     },
     /// No address accepted.
-    #[error("TCP: {host} ({address}) can't be reached")]
+    #[error("TCP: {hop} can't be reached")]
     Tcp {
-        /// The name.
-        host: String,
-        /// The last address that was tried.
-        address: SocketAddr,
-        /// Its failure.
+        /// Whose addresses.
+        hop: Hop,
+        /// Each with its failure.
         #[source]
-        source: io::Error,
+        source: Unreached,
+    },
+    /// The proxy gave no tunnel.
+    #[error("proxy: no way through {hop}")]
+    Proxy {
+        /// The proxy.
+        hop: Hop,
+        /// Why not.
+        #[source]
+        source: ProxyError,
     },
     /// The handshake was refused by one side.
     #[error("TLS: handshake with {host} failed")]
@@ -108,6 +146,17 @@ pub enum DialError {
     Alpn {
         /// The name.
         host: String,
+    },
+    /// The server's key is not one of the pinned ones.
+    #[error(
+        "TLS: {host} has another key than the pinned ones: {}",
+        seen.map_or_else(|| "its certificate can't be read".to_owned(), |pin| pin.to_string())
+    )]
+    Pin {
+        /// The name.
+        host: String,
+        /// Its key's pin.
+        seen: Option<KeyPin>,
     },
     /// There is no identity to dial with.
     #[error("authentication: not enrolled: {reason}")]
@@ -150,78 +199,28 @@ impl DialError {
     /// The layer that failed.
     pub fn layer(&self) -> Layer {
         match self {
-            Self::Endpoint { .. } => Layer::Configuration,
+            Self::Endpoint { .. } | Self::Unpinned { .. } => Layer::Configuration,
             Self::Dns { .. } | Self::DnsDeadline { .. } => Layer::Dns,
             Self::Address { .. } => Layer::AddressPolicy,
             Self::Tcp { .. } => Layer::Tcp,
-            Self::Tls { .. } | Self::TlsBroken { .. } | Self::Alpn { .. } => Layer::Tls,
+            Self::Proxy { .. } => Layer::Proxy,
+            Self::Tls { .. } | Self::TlsBroken { .. } | Self::Alpn { .. } | Self::Pin { .. } => {
+                Layer::Tls
+            }
             Self::NotEnrolled { .. } | Self::Rejected { .. } => Layer::Authentication,
             Self::Stream { .. } => Layer::Stream,
         }
     }
 
-    /// What a person can do about it.
-    pub fn remedy(&self) -> &'static str {
-        use CertificateError::{Expired, ExpiredContext, NotValidForName, NotValidForNameContext};
-        use CertificateError::{NotValidYet, NotValidYetContext, UnknownIssuer};
-        match self {
-            Self::Endpoint { .. } => "set `endpoint` to https://host:port of the private endpoint",
-            Self::Dns { .. } | Self::DnsDeadline { .. } => {
-                "check that the private DNS zone of the endpoint is linked to the cluster's network \
-                 and that cluster DNS forwards to it"
-            }
-            Self::Address { .. } => {
-                "the name should resolve to the private endpoint: check the private DNS zone; set \
-                 `allow_public_endpoint` only if the control plane is meant to be reached publicly"
-            }
-            Self::Tcp { .. } => {
-                "check that the private endpoint is approved and that network policies and network \
-                 security groups let the agent's pod reach its port"
-            }
-            Self::Tls { source: rustls::Error::InvalidCertificate(certificate), .. } => {
-                match certificate {
-                    UnknownIssuer => {
-                        "the server's certificate is not from the CA in channel-ca.pem: exempt the \
-                         endpoint from TLS interception, or update channel-ca.pem if the CA changed"
-                    }
-                    Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => {
-                        "the server's certificate is outside its dates by this node's clock: check \
-                         the clock first, then the control plane's certificate"
-                    }
-                    NotValidForName | NotValidForNameContext { .. } => {
-                        "the server's certificate is for another name: check `endpoint`"
-                    }
-                    _ => "the server's certificate is not acceptable: report it to Mendix support",
-                }
-            }
-            Self::Tls { .. } | Self::TlsBroken { .. } => {
-                "the other side is not a control plane that speaks TLS 1.3, or something between \
-                 breaks TLS: exempt the endpoint from TLS interception"
-            }
-            Self::Alpn { .. } => {
-                "something between removes HTTP/2: exempt the endpoint from TLS interception"
-            }
-            Self::NotEnrolled { .. } => {
-                "mount a bootstrap token for this cluster; the agent enrols by itself"
-            }
-            Self::Rejected { .. } => {
-                "the certificate was revoked or comes from a CA the control plane no longer trusts: \
-                 mount a new bootstrap token for this cluster"
-            }
-            Self::Stream { .. } => {
-                "the server accepted the connection and ended it: its backend may be down; if this \
-                 stays, report it to Mendix support"
-            }
-        }
-    }
-
     /// What the session makes of it: how soon to try again, and one line for people.
     pub fn failure(&self) -> Failure {
-        let schedule = match self.layer() {
-            Layer::Authentication | Layer::AddressPolicy | Layer::Configuration => {
+        let schedule = match (self, self.layer()) {
+            // A proxy locks an account that is tried too often.
+            (Self::Proxy { source: ProxyError::Authentication { .. }, .. }, _)
+            | (_, Layer::Authentication | Layer::AddressPolicy | Layer::Configuration) => {
                 Schedule::Refusal
             }
-            Layer::Dns | Layer::Tcp | Layer::Tls | Layer::Stream => Schedule::Outage,
+            _ => Schedule::Outage,
         };
         Failure { schedule, text: crate::errors::describe(self) }
     }

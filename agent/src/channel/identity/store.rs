@@ -2,7 +2,8 @@
 //!
 //! Every write is a compare-and-swap on the resourceVersion that was read. A key is written before
 //! it is sent anywhere ([`Stored::pending`]), so that an answer lost in a crash can be asked for
-//! again with the same key; a certificate is written before it is published.
+//! again with the same key; a certificate is written before it is published. The Secret holds the epoch
+//! of the leader that wrote it last; an earlier one writes it no more.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,10 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::{Identity, IdentityError, Key, Parts};
-use crate::cluster::{CALL_DEADLINE, Cluster};
+use crate::{
+    cluster::{CALL_DEADLINE, Cluster},
+    leadership::{Superseded, Term},
+};
 
 /// Name of the Secret.
 pub const SECRET: &str = "mendix-agent-identity";
@@ -38,6 +42,9 @@ pub enum StoreError {
         /// The call.
         verb: &'static str,
     },
+    /// A later leader wrote it.
+    #[error("Secret {SECRET}")]
+    Superseded(#[from] Superseded),
     /// Someone else wrote it since it was read; read again.
     #[error("Secret {SECRET}: it changed since it was read")]
     Conflict,
@@ -67,12 +74,13 @@ pub struct Stored {
 #[derive(Clone)]
 pub struct Store {
     secrets: Api<Secret>,
+    term: Term,
 }
 
 impl Store {
     /// The store of this cluster's agent.
     pub fn new(cluster: &Cluster) -> Self {
-        Self { secrets: cluster.own() }
+        Self { secrets: cluster.own(), term: cluster.term().clone() }
     }
 
     /// Reads what there is; an absent Secret is an empty one.
@@ -130,7 +138,9 @@ impl Store {
         self.write(secret, cluster_uid).await
     }
 
-    async fn write(&self, secret: Secret, cluster_uid: &str) -> Result<Stored, StoreError> {
+    async fn write(&self, mut secret: Secret, cluster_uid: &str) -> Result<Stored, StoreError> {
+        self.term.check(&secret.metadata)?;
+        self.term.stamp(&mut secret.metadata);
         let params = PostParams::default();
         let written = if secret.metadata.resource_version.is_some() {
             call("update", self.secrets.replace(SECRET, &params, &secret)).await?

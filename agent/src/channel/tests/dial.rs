@@ -10,10 +10,11 @@ use tokio::{io::AsyncWriteExt as _, net::TcpListener, sync::watch};
 use super::{
     plane::{CLUSTER, Ca, DAY, Manner, Plane, target},
     soon,
+    staged::Staged,
 };
 use crate::channel::{
     DialError, Dialer, Layer, Target,
-    dial::{describe, enrollment_client, tls},
+    dial::{DNS_DEADLINE, describe, enrollment_client, tls},
     identity::{Identity, Standing},
 };
 
@@ -74,6 +75,69 @@ async fn a_public_address_is_refused_before_anything_is_sent() {
     assert_eq!(error.failure().schedule, Schedule::Refusal);
 }
 
+/// A control plane called `plane.example` at 10.0.0.4.
+async fn named() -> (Plane, Arc<Staged>, Dialer) {
+    let plane = Plane::with(Manner { name: "plane.example", ..Manner::default() }).await;
+    let network = Staged::new();
+    network.name("plane.example", &["10.0.0.4"]);
+    network.host("10.0.0.4", plane.address);
+    let url = "https://plane.example:8443".parse().unwrap();
+    let target = Target::new(&url, AddressPolicy::default()).unwrap();
+    let dialer = dialer(target.over(Arc::clone(&network) as _), &plane.ca);
+    (plane, network, dialer)
+}
+
+#[tokio::test]
+async fn an_endpoint_that_moves_is_found_at_its_new_address() {
+    let (plane, network, dialer) = named().await;
+    dialer.connect().await.unwrap();
+    network.gone("10.0.0.4");
+    network.host("10.0.0.5", plane.address);
+    network.name("plane.example", &["10.0.0.5"]);
+    dialer.connect().await.unwrap();
+    let order =
+        ["resolve plane.example", "connect 10.0.0.4", "resolve plane.example", "connect 10.0.0.5"];
+    assert_eq!(network.seen(), order);
+    // While DNS still gives both, the one that is gone costs a moment and no timeout.
+    network.name("plane.example", &["10.0.0.4", "10.0.0.5"]);
+    soon("connection by the other address", dialer.connect()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resolver_that_does_not_answer_is_given_up() {
+    let (_plane, network, dialer) = named().await;
+    network.silent("plane.example");
+    let began = tokio::time::Instant::now();
+    let error = dialer.connect().await.unwrap_err();
+    assert_eq!(describe(&error), "DNS: no answer about plane.example within 10 s");
+    assert_eq!(began.elapsed(), DNS_DEADLINE);
+}
+
+#[tokio::test]
+async fn one_public_answer_among_private_ones_is_refused_before_anything_is_sent() {
+    let (_plane, network, dialer) = named().await;
+    for mixed in ["8.8.8.8", "64:ff9b::808:808", "::ffff:8.8.8.8", "169.254.169.254", "100.64.0.1"]
+    {
+        network.name("plane.example", &["10.0.0.4", mixed]);
+        let error = dialer.connect().await.unwrap_err();
+        assert_eq!(error.layer(), Layer::AddressPolicy, "{mixed}: {}", describe(&error));
+    }
+    assert!(network.seen().iter().all(|it| it == "resolve plane.example"), "{:?}", network.seen());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_never_answers_is_a_tcp_failure_with_every_address_named() {
+    let (_plane, network, dialer) = named().await;
+    network.name("plane.example", &["fd00::4", "10.9.9.9"]);
+    let error = dialer.connect().await.unwrap_err();
+    let text = describe(&error);
+    assert!(
+        text.starts_with("TCP: plane.example can't be reached: [fd00::4]:8443: timed out"),
+        "{text}"
+    );
+    assert!(text.contains("10.9.9.9:8443: timed out"), "{text}");
+}
+
 #[tokio::test]
 async fn loopback_needs_its_own_permission() {
     let plane = Plane::start().await;
@@ -112,7 +176,7 @@ async fn an_unknown_ca_is_named_and_its_remedy_speaks_of_interception() {
     let error = refused(&Plane::with(manner).await).await;
     assert_eq!(error.layer(), Layer::Tls);
     assert!(describe(&error).contains("UnknownIssuer"), "{}", describe(&error));
-    assert!(error.remedy().contains("TLS interception"));
+    assert!(error.advice().remedy.contains("TLS interception"));
 }
 
 #[tokio::test]
@@ -120,7 +184,7 @@ async fn a_certificate_for_another_name_is_a_tls_failure() {
     let manner = Manner { name: "other.example", ..Manner::default() };
     let error = refused(&Plane::with(manner).await).await;
     assert_eq!(error.layer(), Layer::Tls);
-    assert!(error.remedy().contains("another name"), "{}", describe(&error));
+    assert!(error.advice().cause.contains("another name"), "{}", describe(&error));
 }
 
 #[tokio::test]

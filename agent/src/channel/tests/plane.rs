@@ -30,7 +30,7 @@ use rustls::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{Mutex as AsyncMutex, mpsc},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -43,7 +43,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::soon;
 use crate::channel::{
     Target,
-    dial::tls,
+    dial::{KeyPin, network::Wire, tls},
     identity::{Credentials, Identity, Key, Parts},
 };
 
@@ -140,6 +140,8 @@ pub(crate) struct Book {
     pub(super) life: Duration,
     /// How far in the past what it issues begins.
     pub(super) backdated: Duration,
+    /// How far the server's clock is ahead.
+    pub(super) ahead: Duration,
     /// Answers that get lost after everything was done.
     pub(super) lose: usize,
     /// Recoveries that are left.
@@ -155,13 +157,15 @@ pub(crate) struct Book {
 pub(crate) struct Plane {
     pub(crate) address: SocketAddr,
     pub(crate) ca: Arc<Ca>,
+    /// Of the server's key.
+    pub(crate) pin: KeyPin,
     pub(crate) book: Arc<Mutex<Book>>,
     /// TLS handshakes that resumed an earlier session.
     pub(crate) resumed: Arc<Mutex<Vec<bool>>>,
     peers: AsyncMutex<mpsc::Receiver<Peer>>,
     /// Breaks every connection, old and new.
     pub(crate) cut: CancellationToken,
-    _tasks: tokio::task::JoinSet<()>,
+    tasks: tokio::task::JoinSet<()>,
 }
 
 /// The server's end of one session.
@@ -236,7 +240,7 @@ struct ClientCertificate(Option<CertificateDer<'static>>);
 
 /// A server's connection that tells the services whose it is.
 struct Connection {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Wire>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
@@ -293,7 +297,7 @@ fn public_key(csr: &[u8]) -> Vec<u8> {
 
 impl Desk {
     fn issue(&self, book: &mut Book, csr: &[u8]) -> Result<Option<v1::IssuedCertificate>, Status> {
-        let now = SystemTime::now();
+        let now = SystemTime::now() + book.ahead;
         let issuer = book.issuer.as_ref().unwrap_or(&self.ca);
         let leaf = issuer.sign(csr, now - book.backdated, now + book.life);
         let anchor = issuer.der.to_vec();
@@ -367,14 +371,28 @@ impl Plane {
     }
 
     pub(crate) async fn with(manner: Manner) -> Self {
-        let ca = Arc::new(Ca::new("channel CA"));
-        let config = server_config(&ca, manner);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let (connected, wires) = mpsc::channel(4);
+        let mut plane = Self::behind(wires, address, manner);
+        plane.tasks.spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let _ = connected.send(Box::new(stream) as Wire).await;
+            }
+        });
+        plane
+    }
+
+    /// Serves the connections that come out of `wires`; `address` is what it is called by.
+    pub(super) fn behind(wires: mpsc::Receiver<Wire>, address: SocketAddr, manner: Manner) -> Self {
+        let ca = Arc::new(Ca::new("channel CA"));
+        let (config, pin) = server_config(&ca, manner);
         let book = Arc::new(Mutex::new(Book {
             tokens: HashMap::from([(TOKEN.to_owned(), None)]),
             life: DAY,
             backdated: Duration::from_secs(60),
+            ahead: Duration::ZERO,
             lose: 0,
             recoveries: 1,
             issuer: None,
@@ -401,7 +419,7 @@ impl Plane {
         let cut = CancellationToken::new();
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(accept(
-            listener,
+            wires,
             TlsAcceptor::from(config),
             streams,
             Arc::clone(&resumed),
@@ -413,7 +431,12 @@ impl Plane {
                 .await
                 .unwrap();
         });
-        Self { address, ca, book, resumed, peers: AsyncMutex::new(peers), cut, _tasks: tasks }
+        Self { address, ca, pin, book, resumed, peers: AsyncMutex::new(peers), cut, tasks }
+    }
+
+    /// The next session an agent opens, however long it takes.
+    pub(super) async fn next_peer(&self) -> Peer {
+        self.peers.lock().await.recv().await.unwrap()
     }
 
     /// The next session an agent opens.
@@ -435,8 +458,9 @@ pub(super) fn target(address: SocketAddr) -> Target {
     Target::new(&format!("https://{address}").parse().unwrap(), policy).unwrap()
 }
 
-fn server_config(ca: &Ca, manner: Manner) -> Arc<ServerConfig> {
+pub(super) fn server_config(ca: &Ca, manner: Manner) -> (Arc<ServerConfig>, KeyPin) {
     let (certificate, key) = manner.interceptor.as_ref().unwrap_or(ca).server(manner.name);
+    let pin = KeyPin::of(&certificate).unwrap();
     let roots = tls::roots(std::slice::from_ref(&ca.der)).unwrap();
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, tls::provider())
         .allow_unauthenticated()
@@ -449,19 +473,18 @@ fn server_config(ca: &Ca, manner: Manner) -> Arc<ServerConfig> {
         .with_single_cert(vec![certificate], key)
         .unwrap();
     config.alpn_protocols = manner.alpn;
-    Arc::new(config)
+    (Arc::new(config), pin)
 }
 
 async fn accept(
-    listener: TcpListener,
+    mut wires: mpsc::Receiver<Wire>,
     acceptor: TlsAcceptor,
     streams: mpsc::Sender<Result<Connection, Infallible>>,
     resumed: Arc<Mutex<Vec<bool>>>,
     cut: CancellationToken,
 ) {
-    loop {
-        let (stream, _) = listener.accept().await.unwrap();
-        if let Ok(stream) = acceptor.accept(stream).await {
+    while let Some(wire) = wires.recv().await {
+        if let Ok(stream) = acceptor.accept(wire).await {
             let kind = stream.get_ref().1.handshake_kind();
             resumed.lock().unwrap().push(kind == Some(rustls::HandshakeKind::Resumed));
             let cut = Box::pin(cut.clone().cancelled_owned());

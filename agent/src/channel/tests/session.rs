@@ -20,21 +20,25 @@ use super::{
     soon,
 };
 use crate::channel::{
-    Desired, Dialer, Leases, Link, Reports, desired, identity::Standing, leases, session,
+    Desired, Dialer, Leases, Link, Reports, Target, desired, identity::Standing, leases, session,
 };
 
-struct Agent {
+pub(super) struct Agent {
     desired: Desired,
     reports: Reports,
     leases: Leases,
-    link: watch::Receiver<Link>,
+    pub(super) link: watch::Receiver<Link>,
     standing: watch::Sender<Standing>,
-    cancel: CancellationToken,
+    pub(super) cancel: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Agent {
     fn start(plane: &Plane, standing: Standing) -> Self {
+        Self::dialling(plane.target(), standing)
+    }
+
+    pub(super) fn dialling(target: Target, standing: Standing) -> Self {
         let (standing, standing_rx) = watch::channel(standing);
         let (writer, desired) = desired();
         let (leases, lease_requests) = leases();
@@ -49,13 +53,16 @@ impl Agent {
                 kubernetes_version: "v1.34.2".into(),
                 capabilities: Vec::new(),
             },
-            dialer: Dialer::new(plane.target(), standing_rx.clone()),
+            dialer: Dialer::new(target, standing_rx.clone()),
             standing: standing_rx,
             desired: writer,
             reports: reports.subscribe(),
             lease_requests,
             envelopes: leases.envelopes.clone(),
+            checkpoints: watch::channel(None).1,
+            audit_acks: watch::channel(None).0,
             link: link_tx,
+            random: Arc::new(crate::channel::random),
         };
         let cancel = CancellationToken::new();
         let token = cancel.clone();
@@ -68,7 +75,7 @@ impl Agent {
     }
 }
 
-fn enrolled(plane: &Plane) -> Standing {
+pub(super) fn enrolled(plane: &Plane) -> Standing {
     Standing::Enrolled(Arc::new(plane.ca.credentials()))
 }
 
@@ -194,6 +201,7 @@ async fn deregistered_voids_tickets_and_requests_and_keeps_the_release() {
             revision: 1,
             body: Some(desired_section::Body::Tickets(v1::TicketsSection {
                 tickets: vec![v1::Ticket { ticket_id: "t-1".into(), ..Default::default() }],
+                ..Default::default()
             })),
         }],
     }))
@@ -272,7 +280,10 @@ async fn stopping_while_it_dials_a_silent_server_takes_no_time() {
         reports: watch::channel(BTreeMap::new()).1,
         lease_requests: mpsc::channel(1).1,
         envelopes: leases.envelopes.clone(),
+        checkpoints: watch::channel(None).1,
+        audit_acks: watch::channel(None).0,
         link: watch::channel(Link::WaitingForConnection { last_failure: None }).0,
+        random: Arc::new(crate::channel::random),
     };
     let cancel = CancellationToken::new();
     let token = cancel.clone();

@@ -1,10 +1,11 @@
 //! Which pods belong to the components of a consent.
 //!
-//! From the inventory that the patch path keeps, through owner references, by UID: workload →
-//! ReplicaSet → pod. Never by label, name pattern or anything from the wire, which others could
-//! choose.
+//! From the inventory that the patch path keeps: by namespace, through controlling owner references,
+//! by UID (workload → ReplicaSet → pod), and by the labels that the owner selects. Each alone could be
+//! copied onto a pod by whoever may create one; a pod that has all three is one that the workload's
+//! controller counts as its own. Nothing from the wire takes part, and no pattern.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -12,18 +13,31 @@ use k8s_openapi::{
         apps::v1::ReplicaSet,
         core::v1::{ContainerState, ContainerStatus, Pod},
     },
-    apimachinery::pkg::apis::meta::v1::{OwnerReference, Time},
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference, Time},
 };
-use kube::{Api, ResourceExt, api::ListParams};
-use mendix_agent_core::archive::Run;
+use kube::{
+    Api, ResourceExt,
+    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
+};
+use mendix_agent_core::{archive::Run, consent::grant::DataClass};
 
-use super::{Closed, Collector};
-use crate::logs::objects::{RecordError, call};
+use super::{Closed, Collector, apps};
+use crate::{
+    crd::managed_component::OwnedObject,
+    errors::describe,
+    logs::objects::{RecordError, call},
+};
 
 /// Streams in one snapshot; more are declared, the unhealthy ones come first.
-const MAX_STREAMS: usize = 500;
+pub(super) const MAX_STREAMS: usize = 500;
+/// Pods in the status; more are declared, the unhealthy ones come first.
+const MAX_PODS: usize = 1000;
+/// Pods whose events are told from others'.
+const MAX_UIDS: usize = 20_000;
 /// Pods or ReplicaSets in one page of a list.
-const PAGE: u32 = 250;
+pub(super) const PAGE: u32 = 250;
+/// Workloads that control pods without a ReplicaSet in between, as the inventory names them.
+const CONTROLLERS: [&str; 3] = ["StatefulSet", "DaemonSet", "Job"];
 
 /// One run of one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +47,16 @@ pub(in crate::logs) struct Target {
     pub(super) container: String,
     pub(super) run: Run,
     pub(super) started_at: Option<Timestamp>,
-    unhealthy: bool,
+    rank: Rank,
+}
+
+/// What is read first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Unhealthy,
+    Healthy,
+    /// The agent's own pods, whose logs grow while they are read.
+    Own,
 }
 
 impl Target {
@@ -48,55 +71,114 @@ impl Target {
 pub(super) struct Found {
     /// Streams to read, unhealthy ones first.
     pub(super) targets: Vec<Target>,
-    /// Namespaces they are in.
+    /// Namespaces of the components.
     pub(super) namespaces: BTreeSet<String>,
     /// UIDs of workloads, ReplicaSets and pods: whose events count.
-    pub(super) uids: BTreeSet<String>,
-    /// Pods in one line each, for the status.
-    pub(super) pods: Vec<serde_json::Value>,
+    pub(super) uids: HashSet<String>,
+    /// Pods in one line each, for the status, unhealthy ones first.
+    pub(super) pods: Vec<(bool, serde_json::Value)>,
+    streams: usize,
+    all_pods: usize,
+}
+
+impl Found {
+    /// Takes a pod that belongs to a consent's components or apps.
+    pub(super) fn take(&mut self, namespace: &str, pod: &Pod, logs: bool, own: bool) {
+        if let Some(uid) = pod.uid()
+            && self.uids.len() < MAX_UIDS
+        {
+            self.uids.insert(uid);
+        }
+        let mut targets = targets(namespace, pod);
+        let unhealthy = targets.iter().any(|target| target.rank == Rank::Unhealthy);
+        self.all_pods += 1;
+        self.pods.push((!unhealthy, summary(namespace, pod)));
+        if self.pods.len() >= 2 * MAX_PODS {
+            self.cut_pods();
+        }
+        if !logs {
+            return;
+        }
+        if own {
+            targets.iter_mut().for_each(|target| target.rank = Rank::Own);
+        }
+        self.streams += targets.len();
+        self.targets.append(&mut targets);
+        if self.targets.len() >= 2 * MAX_STREAMS {
+            self.cut_targets();
+        }
+    }
+
+    fn cut_pods(&mut self) {
+        self.pods.sort_by_key(|(healthy, _)| *healthy);
+        self.pods.truncate(MAX_PODS);
+    }
+
+    fn cut_targets(&mut self) {
+        self.targets.sort_by_cached_key(|target| (target.rank, target.label()));
+        self.targets.truncate(MAX_STREAMS);
+    }
 }
 
 /// Finds them. What can't be listed is declared as a gap.
 pub(super) async fn find(collector: &Collector) -> Result<Found, Closed> {
     let mut found = Found::default();
-    let wanted = collector.consent.components();
+    let wanted = collector.scope.components();
+    let mut inventory = vec![];
     for component in &collector.components {
         if wanted.contains(&component.spec.component) {
-            let inventory = component.status.iter().flat_map(|status| &status.inventory);
-            for object in inventory {
-                found.uids.extend(object.uid.clone());
-                found.namespaces.extend(object.namespace.clone());
-            }
+            inventory.extend(component.status.iter().flat_map(|status| &status.inventory));
         }
     }
+    found.uids.extend(inventory.iter().filter_map(|object| object.uid.clone()));
+    found.namespaces.extend(inventory.iter().filter_map(|object| object.namespace.clone()));
     for namespace in found.namespaces.clone() {
-        if let Err(error) = in_namespace(collector, &namespace, &mut found).await {
-            let detail = crate::errors::describe(&error);
-            collector.gap(&namespace, "NotListed", &detail).await?;
+        let in_it = |object: &&&OwnedObject| object.namespace.as_ref() == Some(&namespace);
+        let inventory: Vec<_> = inventory.iter().filter(in_it).copied().collect();
+        if let Err(error) = in_namespace(collector, &namespace, &inventory, &mut found).await {
+            collector.gap(&namespace, "NotListed", &describe(&error)).await?;
         }
     }
-    found.targets.sort_by_key(|target| (!target.unhealthy, target.label()));
-    if found.targets.len() > MAX_STREAMS {
-        let detail = format!("{} streams; the first {MAX_STREAMS} are in", found.targets.len());
-        found.targets.truncate(MAX_STREAMS);
+    if collector.scope.allows(DataClass::RuntimeLogs) {
+        apps::find(collector, &mut found).await?;
+    }
+    found.cut_targets();
+    found.cut_pods();
+    if found.streams > MAX_STREAMS {
+        let detail = format!("{} logs; the first {MAX_STREAMS} are in", found.streams);
         collector.gap("logs", "TooManyStreams", &detail).await?;
+    }
+    if found.all_pods > MAX_PODS {
+        let detail = format!("{} pods; the first {MAX_PODS} are in", found.all_pods);
+        collector.gap("status", "TooManyPods", &detail).await?;
     }
     Ok(found)
 }
 
+/// Labels that an owner's pods have, by the owner's UID.
+type Owners = HashMap<String, BTreeMap<String, String>>;
+
 async fn in_namespace(
     collector: &Collector,
     namespace: &str,
+    inventory: &[&OwnedObject],
     found: &mut Found,
 ) -> Result<(), RecordError> {
-    let client = &collector.cluster.client;
+    let client = &collector.scope.cluster.client;
+    let workloads: HashSet<&str> = inventory.iter().filter_map(|o| o.uid.as_deref()).collect();
+    let mut owners = Owners::new();
+    for object in inventory.iter().filter(|o| CONTROLLERS.contains(&o.kind.as_str())) {
+        owners.extend(controller(collector, namespace, object).await?);
+    }
     let replica_sets: Api<ReplicaSet> = Api::namespaced(client.clone(), namespace);
     let mut params = ListParams::default().limit(PAGE);
     loop {
-        let page = call("list ReplicaSets", replica_sets.list_metadata(&params)).await?;
-        for set in &page.items {
-            if let (Some(uid), true) = (set.uid(), owned(set.owner_references(), &found.uids)) {
-                found.uids.insert(uid);
+        let page = call("list ReplicaSets", replica_sets.list(&params)).await?;
+        for set in page.items {
+            let ours = owner(set.owner_references()).is_some_and(|uid| workloads.contains(uid));
+            if let (Some(uid), true) = (set.uid(), ours) {
+                found.uids.insert(uid.clone());
+                owners.insert(uid, labels(set.spec.selector));
             }
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
@@ -104,16 +186,15 @@ async fn in_namespace(
             None => break,
         }
     }
+    let logs = collector.scope.allows(DataClass::ComponentLogs);
+    let own = namespace == collector.scope.cluster.namespace;
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let mut params = ListParams::default().limit(PAGE);
     loop {
         let page = call("list pods", pods.list(&params)).await?;
         for pod in &page.items {
-            let Some(uid) = pod.uid() else { continue };
-            if found.uids.contains(&uid) || owned(pod.owner_references(), &found.uids) {
-                found.uids.insert(uid);
-                found.targets.extend(targets(namespace, pod));
-                found.pods.push(summary(namespace, pod));
+            if belongs(pod, &owners) {
+                found.take(namespace, pod, logs, own);
             }
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
@@ -123,9 +204,45 @@ async fn in_namespace(
     }
 }
 
-/// Whether the controlling owner is one of `uids`; other owners don't count.
-fn owned(owners: &[OwnerReference], uids: &BTreeSet<String>) -> bool {
-    owners.iter().any(|owner| owner.controller == Some(true) && uids.contains(&owner.uid))
+/// The labels a workload of the inventory selects, if it is still the one that was recorded.
+async fn controller(
+    collector: &Collector,
+    namespace: &str,
+    object: &OwnedObject,
+) -> Result<Option<(String, BTreeMap<String, String>)>, RecordError> {
+    let kind = GroupVersionKind::gvk(
+        object.group.as_deref().unwrap_or_default(),
+        &object.version,
+        &object.kind,
+    );
+    let client = collector.scope.cluster.client.clone();
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(client, namespace, &ApiResource::from_gvk(&kind));
+    let live = call("get a workload", api.get_opt(&object.name)).await?;
+    Ok(live.filter(|live| live.uid() == object.uid).and_then(|live| {
+        let selector = live.data.get("spec")?.get("selector")?.clone();
+        let selector: LabelSelector = serde_json::from_value(selector).ok()?;
+        Some((live.uid()?, labels(selector)))
+    }))
+}
+
+fn labels(selector: LabelSelector) -> BTreeMap<String, String> {
+    selector.match_labels.unwrap_or_default()
+}
+
+/// UID of the controlling owner; other owners don't count.
+fn owner(owners: &[OwnerReference]) -> Option<&str> {
+    owners.iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str())
+}
+
+/// Whether a pod is controlled by one of `owners`, and has the labels that this owner selects.
+fn belongs(pod: &Pod, owners: &Owners) -> bool {
+    let selected = owner(pod.owner_references()).and_then(|uid| owners.get(uid));
+    // An owner that selects by no label selects nothing.
+    selected.is_some_and(|selected| {
+        !selected.is_empty()
+            && selected.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
+    })
 }
 
 fn targets(namespace: &str, pod: &Pod) -> Vec<Target> {
@@ -150,7 +267,7 @@ fn targets(namespace: &str, pod: &Pod) -> Vec<Target> {
             container: container.name.clone(),
             run,
             started_at,
-            unhealthy,
+            rank: if unhealthy { Rank::Unhealthy } else { Rank::Healthy },
         };
         let before = last.filter(|s| s.terminated.is_some());
         if waiting {
@@ -214,7 +331,10 @@ mod tests {
     }
 
     fn runs(pod: &Pod) -> Vec<(String, Run, bool)> {
-        targets("ns", pod).into_iter().map(|t| (t.container, t.run, t.unhealthy)).collect()
+        targets("ns", pod)
+            .into_iter()
+            .map(|t| (t.container, t.run, t.rank == Rank::Unhealthy))
+            .collect()
     }
 
     fn container(
@@ -283,16 +403,27 @@ mod tests {
     }
 
     #[test]
-    fn only_the_controlling_owner_counts() {
-        let owner = |uid: &str, controller| OwnerReference {
-            uid: uid.into(),
-            controller,
-            ..Default::default()
+    fn only_the_controlling_owner_counts_and_only_with_the_labels_it_selects() {
+        let select = |value: &str| BTreeMap::from([("app".to_owned(), value.to_owned())]);
+        let owners =
+            Owners::from([("a".to_owned(), select("x")), ("all".to_owned(), BTreeMap::new())]);
+        let pod = |uid: &str, controller: Option<bool>, label: &str| {
+            serde_json::from_value::<Pod>(json!({ "metadata": {
+                "labels": { "app": label, "more": "m" },
+                "ownerReferences": [
+                    { "apiVersion": "v1", "kind": "X", "name": "n", "uid": "b" },
+                    { "apiVersion": "v1", "kind": "X", "name": "n", "uid": uid,
+                      "controller": controller },
+                ],
+            }}))
+            .unwrap()
         };
-        let uids = BTreeSet::from(["a".to_owned()]);
-        assert!(owned(&[owner("a", Some(true))], &uids));
-        assert!(!owned(&[owner("a", None), owner("b", Some(true))], &uids));
-        assert!(!owned(&[owner("a", Some(false))], &uids));
-        assert!(!owned(&[], &uids));
+        assert!(belongs(&pod("a", Some(true), "x"), &owners));
+        assert!(!belongs(&pod("a", None, "x"), &owners));
+        assert!(!belongs(&pod("a", Some(false), "x"), &owners));
+        assert!(!belongs(&pod("a", Some(true), "y"), &owners), "an owner that it only claims");
+        assert!(!belongs(&pod("c", Some(true), "x"), &owners), "a label that it only wears");
+        assert!(!belongs(&pod("all", Some(true), "x"), &owners));
+        assert!(!belongs(&Pod::default(), &owners));
     }
 }

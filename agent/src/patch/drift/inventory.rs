@@ -32,6 +32,8 @@ pub(super) struct Managed {
     pub(super) release_id: String,
     /// As that release wants it.
     pub(super) body: Value,
+    /// The UID that the record knows it by.
+    pub(super) uid: Option<String>,
     /// Dotted paths that others may own.
     pub(super) exceptions: Vec<String>,
 }
@@ -46,6 +48,8 @@ pub(super) async fn load(records: &Records, contents: &Contents) -> Result<Inven
     for component in records.components().await? {
         let name = component.name_any();
         let Some(status) = component.status.filter(|status| status.sequence > 0) else { continue };
+        let uids: BTreeMap<ObjectId, Option<String>> =
+            status.inventory.iter().map(|owned| (owned.id(), owned.uid.clone())).collect();
         let (Some(release_id), Some(index_sha256)) = (status.release_id, status.index_sha256)
         else {
             continue;
@@ -82,6 +86,7 @@ pub(super) async fn load(records: &Records, contents: &Contents) -> Result<Inven
                 component: name.clone(),
                 release_id: release_id.clone(),
                 body: object.body.clone(),
+                uid: uids.get(&object.id).cloned().flatten(),
                 exceptions: exceptions(&entry, &object.id).into_iter().map(str::to_owned).collect(),
             };
             inventory.objects.insert(object.id.clone(), managed);

@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use mendix_agent_core::bundle::{
     admission::HighWater,
+    cadence,
     plan::Plan,
-    run::{Event, Step, due},
+    run::{Event, Step},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -69,7 +70,10 @@ impl Driver {
             Step::Time => {
                 let index = self.index(bundle, paused, cancel).await?;
                 let seed = self.seed(&index.release_id);
-                let due_at = due(&index, seed, Timestamp::now());
+                let now = Timestamp::now();
+                let apply_by = bundle.spec.apply_by;
+                let apply_by = apply_by.unwrap_or_else(|| cadence::apply_by(&index, now));
+                let due_at = cadence::due(&index, apply_by, seed, now);
                 let mut done = Done::on(Event::Timed);
                 done.note.due_at = Some(due_at);
                 Ok(done)

@@ -17,7 +17,7 @@ use url::Url;
 /// `FetchRequest`.
 pub(super) const REPOSITORY: &str = "release://repository/";
 /// Largest metadata file. tough's own limits don't hold where signed metadata gives a length.
-pub(super) const MAX_METADATA: u64 = 4 * 1024 * 1024;
+pub(in crate::patch) const MAX_METADATA: u64 = 4 * 1024 * 1024;
 
 /// What the guard itself refuses: nothing that trying again would cure.
 #[derive(Debug, Error)]
@@ -75,17 +75,21 @@ fn failed(url: &Url, cause: GuardError) -> TransportStream {
 }
 
 /// The name of a `FetchRequest` for a URL that tough made, if it is one that the agent asks for.
-pub(super) fn file_name(url: &Url) -> Option<String> {
+pub(in crate::patch) fn file_name(url: &Url) -> Option<String> {
     let name = url.as_str().strip_prefix(REPOSITORY)?;
-    let (folder, file) = name.split_once('/')?;
+    is_repository_file(name).then(|| name.to_owned())
+}
+
+/// Whether the agent ever asks for a file of this name.
+pub(in crate::patch) fn is_repository_file(name: &str) -> bool {
+    let Some((folder, file)) = name.split_once('/') else { return false };
     let plain = file.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
     let known = match folder {
         "metadata" => is_role(file),
         "targets" => !file.is_empty(),
         _ => false,
     };
-    (known && plain && !file.contains("..") && name.len() <= MAX_FETCH_NAME)
-        .then(|| name.to_owned())
+    known && plain && !file.contains("..") && name.len() <= MAX_FETCH_NAME
 }
 
 /// `timestamp.json`, or `<version>.{root,snapshot,targets}.json`.

@@ -28,6 +28,7 @@ pub(super) struct Stored {
 pub(super) async fn read(cluster: &Cluster) -> Result<Option<Stored>, TrustError> {
     let secret = call("get Secret mendix-agent-tuf", secrets(cluster).get_opt(SECRET)).await?;
     let Some(secret) = secret else { return Ok(None) };
+    cluster.term().check(&secret.metadata)?;
     let entries: BTreeMap<String, Vec<u8>> =
         secret.data.unwrap_or_default().into_iter().map(|(name, bytes)| (name, bytes.0)).collect();
     let state = TrustState::from_entries(&entries).map_err(TrustError::Stored)?;
@@ -78,17 +79,19 @@ fn secrets(cluster: &Cluster) -> Api<Secret> {
 
 fn secret(cluster: &Cluster, state: &TrustState, resource_version: Option<String>) -> Secret {
     let data = state.to_entries();
+    let mut metadata = ObjectMeta {
+        name: Some(SECRET.into()),
+        namespace: Some(cluster.namespace.clone()),
+        resource_version,
+        labels: Some(BTreeMap::from([(
+            "app.kubernetes.io/managed-by".into(),
+            "mendix-agent".into(),
+        )])),
+        ..ObjectMeta::default()
+    };
+    cluster.term().stamp(&mut metadata);
     Secret {
-        metadata: ObjectMeta {
-            name: Some(SECRET.into()),
-            namespace: Some(cluster.namespace.clone()),
-            resource_version,
-            labels: Some(BTreeMap::from([(
-                "app.kubernetes.io/managed-by".into(),
-                "mendix-agent".into(),
-            )])),
-            ..ObjectMeta::default()
-        },
+        metadata,
         data: Some(data.into_iter().map(|(name, bytes)| (name, ByteString(bytes))).collect()),
         type_: Some("Opaque".into()),
         ..Secret::default()

@@ -11,7 +11,7 @@ use super::{
     Failure, Output,
     output::{ago, printable, table},
 };
-use crate::store::{AgentRecord, ClusterRecord, IdentityConflict, Store};
+use crate::store::{AgentRecord, AuditRecord, ClusterRecord, IdentityConflict, Store};
 
 /// How often `--watch` looks.
 const WATCH: Duration = Duration::from_secs(2);
@@ -41,6 +41,7 @@ struct View {
     clock_skew_millis: Option<i64>,
     sessions: u64,
     conflict: Option<IdentityConflict>,
+    audit: AuditRecord,
     release_wanted: Option<String>,
     release_run: Option<RunView>,
     health: Option<HealthView>,
@@ -57,6 +58,8 @@ struct RunView {
     component: String,
     message: String,
     refusals: Vec<String>,
+    /// It was to be committed by now and is not.
+    overdue: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -130,6 +133,7 @@ impl View {
             clock_skew_millis: agent.clock_skew_millis,
             sessions: agent.sessions,
             conflict: agent.conflict,
+            audit: agent.audit,
         }
     }
 }
@@ -143,6 +147,7 @@ fn run(agent: &AgentRecord) -> Option<RunView> {
         component: run.component,
         message: run.message,
         refusals: run.refusals,
+        overdue: run.overdue,
     })
 }
 
@@ -240,10 +245,19 @@ fn overview(views: &[View]) -> String {
             (None, None) => view.state.to_owned(),
         };
         let ready = view.components.iter().filter(|component| component.health == "Ready").count();
-        let run = view.release_run.as_ref().map(|run| format!("{} {}", run.release_id, run.state));
+        let run = view.release_run.as_ref().map(|run| {
+            let late = if run.overdue { " OVERDUE" } else { "" };
+            format!("{} {}{late}", run.release_id, run.state)
+        });
         [
             view.uid.clone(),
-            if view.conflict.is_some() { format!("{since}, identity conflict") } else { since },
+            [
+                (view.conflict.is_some(), ", identity conflict"),
+                (view.audit.alarm.is_some(), ", audit log rewound"),
+            ]
+            .into_iter()
+            .filter(|(is_so, _)| *is_so)
+            .fold(since, |text, (_, what)| text + what),
             dash(&view.agent_version),
             dash(&view.kubernetes_version),
             view.release_wanted.clone().unwrap_or_else(|| "-".to_owned()),
@@ -322,6 +336,22 @@ fn detail(view: &View) -> String {
         let mut lines = vec![preflight.result.clone()];
         lines.extend(preflight.not_passed.iter().cloned());
         section("Preflight", lines);
+    }
+    if let Some(held) = &view.audit.held {
+        let mut lines =
+            vec![format!("checkpoint {}:{}, {}", held.sequence, held.chain, ago(held.taken_at))];
+        if let Some(alarm) = &view.audit.alarm {
+            lines.push(format!(
+                "REWOUND ({}), first {}, {}×: checkpoint {}:{} was held and is gone; export the log \
+                 and run `mendix-agent audit verify --checkpoint` with it",
+                alarm.what,
+                ago(alarm.seen_at),
+                alarm.count,
+                alarm.held.sequence,
+                alarm.held.chain
+            ));
+        }
+        section("Audit log", lines);
     }
     if let Some(conflict) = &view.conflict {
         section(

@@ -3,8 +3,8 @@
 use std::{error::Error, fmt};
 
 use crate::{
-    InitError, StoreError, manifests::Problems, pki::PkiError, portal::PortalError,
-    repository::RepositoryError, server::ServeError, snapshots::OpenError,
+    InitError, StoreError, attestation::AttestationError, manifests::Problems, pki::PkiError,
+    portal::PortalError, repository::RepositoryError, server::ServeError, snapshots::OpenError,
 };
 
 /// Exit codes. 0 is success; 2 is clap's, for a command line that can't be read.
@@ -67,8 +67,10 @@ fn portal_exit(error: &PortalError) -> Exit {
     match error {
         PortalError::Store(error) => store_exit(error),
         PortalError::Grant(_) => Exit::Refused,
+        PortalError::Publish(error) => repository_exit(error),
         PortalError::Key { .. }
         | PortalError::NoRandomness { .. }
+        | PortalError::Pins(_)
         | PortalError::TicketKey { .. } => Exit::Failed,
     }
 }
@@ -80,6 +82,7 @@ fn repository_exit(error: &RepositoryError) -> Exit {
         RepositoryError::Sequence { .. } => Exit::Refused,
         RepositoryError::Tuf { .. }
         | RepositoryError::Schema { .. }
+        | RepositoryError::NoTarget { .. }
         | RepositoryError::Key { .. } => Exit::Failed,
     }
 }
@@ -94,6 +97,18 @@ fn pki_exit(error: &PkiError) -> Exit {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::new(store_exit(&error), error)
+    }
+}
+
+impl From<PkiError> for Failure {
+    fn from(error: PkiError) -> Self {
+        Self::new(pki_exit(&error), error)
+    }
+}
+
+impl From<AttestationError> for Failure {
+    fn from(error: AttestationError) -> Self {
+        Self::new(Exit::Refused, error)
     }
 }
 
@@ -135,6 +150,7 @@ impl From<ServeError> for Failure {
             ServeError::Tls(_)
             | ServeError::Verifier(_)
             | ServeError::Listen { .. }
+            | ServeError::MetricsAddress { .. }
             | ServeError::Ended(_) => Exit::Failed,
         };
         Self::new(exit, error)
@@ -147,7 +163,10 @@ impl From<OpenError> for Failure {
             OpenError::Store(error) => store_exit(error),
             OpenError::Portal(error) => portal_exit(error),
             OpenError::NotFinished { .. } => Exit::Refused,
-            OpenError::Digest(_) | OpenError::Seal(_) | OpenError::Archive(_) => Exit::Failed,
+            OpenError::Digest(_)
+            | OpenError::Seal(_)
+            | OpenError::Manifest { .. }
+            | OpenError::Archive(_) => Exit::Failed,
         };
         Self::new(exit, error)
     }

@@ -5,21 +5,27 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use mendix_agent_core::bundle::index::{Gates, ReleaseClass};
+use serde_json::json;
 
 use super::{
     Failure, Output,
     output::{ago, bytes, table},
 };
 use crate::{
-    manifests::{self, ComponentSpec, ReleaseSpec},
-    repository::{self, Expiry},
+    manifests::{self, ComponentSpec, ReleaseSpec, diff::ComponentDiff},
+    repository::{self, Draft, Expiry},
     store::{ReleaseRecord, Store},
 };
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Check, sign and publish a release from folders of manifests.
-    Publish(Publish),
+    Publish(Box<Publish>),
+    /// Show what a published release changed, object by object and field by field.
+    Diff {
+        /// The release.
+        id: String,
+    },
     /// Ask clusters to run a published release.
     Push {
         /// The release.
@@ -28,28 +34,36 @@ pub(super) enum Command {
         #[arg(long)]
         cluster: Option<String>,
     },
+    /// Write a published release into one file, for `mendix-agent bundle verify`.
+    Export {
+        /// The release.
+        id: String,
+        /// The file; release-ID.tar unless it is given.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// List releases.
     List,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Publish {
+    /// Release file that says all of it (see docs/operations.md); folders in it are relative to it.
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["id", "class", "components", "adopt", "audience", "not_before", "apply_by", "soak_seconds", "timeout_seconds"])]
+    file: Option<PathBuf>,
     /// Name of the release, such as 2026.11.3.
-    #[arg(long)]
-    id: String,
+    #[arg(long, required_unless_present = "file")]
+    id: Option<String>,
     /// How urgent it is.
-    #[arg(long, value_enum)]
-    class: Class,
+    #[arg(long, value_enum, required_unless_present = "file")]
+    class: Option<Class>,
     /// A component and its folder of manifests, applied in the given order. The version is the
     /// release's unless it is given.
-    #[arg(long = "component", required = true, value_name = "NAME[@VERSION]=DIR", value_parser = component)]
+    #[arg(long = "component", required_unless_present = "file", value_name = "NAME[@VERSION]=DIR", value_parser = component)]
     components: Vec<(String, Option<String>, PathBuf)>,
     /// Component that may take over objects which exist and have no owner; may be repeated.
     #[arg(long, value_name = "NAME")]
     adopt: Vec<String>,
-    /// Sequence; one above the newest release's unless given.
-    #[arg(long)]
-    sequence: Option<u64>,
     /// Ring the release is for; may be repeated; all when absent.
     #[arg(long, value_name = "RING")]
     audience: Vec<String>,
@@ -59,13 +73,16 @@ pub(super) struct Publish {
     /// To be applied by (RFC 3339).
     #[arg(long)]
     apply_by: Option<Timestamp>,
-    /// How long components must stay ready, seconds (0 to 3600).
-    #[arg(long, default_value_t = Gates::default().soak_seconds)]
-    soak_seconds: u32,
-    /// Longest wait for a component to become ready, seconds (10 to 3600).
-    #[arg(long, default_value_t = Gates::default().timeout_seconds)]
-    timeout_seconds: u32,
-    /// Only check; sign and publish nothing.
+    /// How long components must stay ready, seconds (0 to 3600; 30 unless given).
+    #[arg(long)]
+    soak_seconds: Option<u32>,
+    /// Longest wait for a component to become ready, seconds (10 to 3600; 600 unless given).
+    #[arg(long)]
+    timeout_seconds: Option<u32>,
+    /// Sequence; one above the newest release's unless given.
+    #[arg(long)]
+    sequence: Option<u64>,
+    /// Only check and compare; sign and publish nothing.
     #[arg(long)]
     dry_run: bool,
 }
@@ -95,67 +112,120 @@ fn component(text: &str) -> Result<(String, Option<String>, PathBuf), String> {
 }
 
 impl Publish {
-    fn spec(&self) -> ReleaseSpec {
+    fn spec(&self) -> Result<ReleaseSpec, manifests::Problems> {
+        if let Some(file) = &self.file {
+            return ReleaseSpec::from_file(file);
+        }
+        let (Some(id), Some(class)) = (&self.id, self.class) else {
+            let missing = "--file, or --id, --class and --component are needed";
+            return Err(manifests::Problems(vec![missing.to_owned()]));
+        };
+        let class = match class {
+            Class::Quarterly => ReleaseClass::Quarterly,
+            Class::Weekly => ReleaseClass::Weekly,
+            Class::Critical => ReleaseClass::Critical,
+        };
         let components = self.components.iter().map(|(name, version, dir)| ComponentSpec {
-            name: name.clone(),
-            version: version.clone().unwrap_or_else(|| self.id.clone()),
-            dir: dir.clone(),
             adopt: self.adopt.contains(name),
+            ..ComponentSpec::new(name, version.as_ref().unwrap_or(id), dir)
         });
-        ReleaseSpec {
-            release_id: self.id.clone(),
-            class: match self.class {
-                Class::Quarterly => ReleaseClass::Quarterly,
-                Class::Weekly => ReleaseClass::Weekly,
-                Class::Critical => ReleaseClass::Critical,
-            },
+        let gates = Gates::default();
+        Ok(ReleaseSpec {
             not_before: self.not_before,
             apply_by: self.apply_by,
             audience: self.audience.clone(),
-            gates: Gates { timeout_seconds: self.timeout_seconds, soak_seconds: self.soak_seconds },
+            gates: Gates {
+                timeout_seconds: self.timeout_seconds.unwrap_or(gates.timeout_seconds),
+                soak_seconds: self.soak_seconds.unwrap_or(gates.soak_seconds),
+            },
             components: components.collect(),
+            ..ReleaseSpec::new(id, class)
+        })
+    }
+
+    /// The checked release, or everything that is wrong with it.
+    fn draft(&self) -> Result<Draft, manifests::Problems> {
+        let mut problems = Vec::new();
+        for name in &self.adopt {
+            if !self.components.iter().any(|(component, ..)| component == name) {
+                problems.push(format!("--adopt {name}: there is no such --component"));
+            }
+        }
+        match manifests::draft(&self.spec()?) {
+            Ok(draft) if problems.is_empty() => Ok(draft),
+            Ok(_) => Err(manifests::Problems(problems)),
+            Err(found) => {
+                problems.extend(found.0);
+                Err(manifests::Problems(problems))
+            }
         }
     }
+
+    async fn run(self, store: &Store, output: Output) -> Result<(), Failure> {
+        let draft = self.draft()?;
+        let changes = repository::changes(store, &draft).await?;
+        let mut text = notes(&draft);
+        text.push_str(&changed(&changes));
+        if self.dry_run {
+            output.print(&json!({ "index": draft.index, "changes": changes }), || {
+                format!(
+                    "Release {} would be accepted; nothing was signed.\n{text}",
+                    draft.index.release_id
+                )
+            });
+            return Ok(());
+        }
+        let release = repository::publish(store, draft, self.sequence, Expiry::default()).await?;
+        output.print(&json!({ "release": release, "changes": changes }), || {
+            format!("{text}\n{}", published(&release))
+        });
+        Ok(())
+    }
+}
+
+fn notes(draft: &Draft) -> String {
+    let mut text = String::new();
+    for (component, lines) in draft.notes() {
+        for line in lines {
+            text.push_str(&format!("{component}: {line}\n"));
+        }
+    }
+    text
+}
+
+fn changed(changes: &[ComponentDiff]) -> String {
+    changes.iter().flat_map(ComponentDiff::lines).collect::<Vec<_>>().join("\n")
 }
 
 impl Command {
     pub(super) async fn run(self, store: &Store, output: Output) -> Result<(), Failure> {
         match self {
-            Self::Publish(publish) => {
-                let mut problems = Vec::new();
-                for name in &publish.adopt {
-                    if !publish.components.iter().any(|(component, ..)| component == name) {
-                        problems.push(format!("--adopt {name}: there is no such --component"));
-                    }
-                }
-                let draft = match manifests::draft(&publish.spec()) {
-                    Ok(draft) if problems.is_empty() => draft,
-                    Ok(_) => return Err(manifests::Problems(problems).into()),
-                    Err(found) => {
-                        problems.extend(found.0);
-                        return Err(manifests::Problems(problems).into());
-                    }
-                };
-                if publish.dry_run {
-                    output.print(&draft.index, || {
-                        format!("Release {} would be accepted; nothing was signed.", publish.id)
-                    });
-                    return Ok(());
-                }
-                let release =
-                    repository::publish(store, draft, publish.sequence, Expiry::default()).await?;
-                output.print(&release, || published(&release));
+            Self::Publish(publish) => publish.run(store, output).await,
+            Self::Diff { id } => {
+                let changes = repository::changes_of(store, &id).await?;
+                output.print(&changes, || changed(&changes));
                 Ok(())
             }
             Self::Push { id, cluster } => {
                 let changed = store.push_release(&id, cluster.as_deref())?;
-                output.print(&serde_json::json!({ "release": id, "clusters": changed }), || {
+                output.print(&json!({ "release": id, "clusters": changed }), || {
                     match changed.len() {
                         0 => format!("Every cluster that it is for was already asked to run {id}."),
                         count => format!(
                             "{count} cluster(s) are asked to run {id}. `agents` shows how far they are."
                         ),
                     }
+                });
+                Ok(())
+            }
+            Self::Export { id, out } => {
+                let out = out.unwrap_or_else(|| PathBuf::from(format!("release-{id}.tar")));
+                repository::export(store, &id, &out).await?;
+                let file = out.display().to_string();
+                output.print(&json!({ "release": id, "file": file }), || {
+                    format!(
+                        "Release {id} is in {file}. `mendix-agent bundle verify {file} --root root.json` checks it."
+                    )
                 });
                 Ok(())
             }
@@ -166,7 +236,7 @@ impl Command {
                         [
                             release.release_id.clone(),
                             release.sequence.to_string(),
-                            class(release.class).to_owned(),
+                            release.class.name().to_owned(),
                             release
                                 .components
                                 .iter()
@@ -203,16 +273,8 @@ fn published(release: &ReleaseRecord) -> String {
         "Release {} was published as sequence {} ({}).\n{}\nNext: `release push {}`.",
         release.release_id,
         release.sequence,
-        class(release.class),
+        release.class.name(),
         table(["COMPONENT", "VERSION", "OBJECTS", "BLOB"], rows, ""),
         release.release_id,
     )
-}
-
-fn class(class: ReleaseClass) -> &'static str {
-    match class {
-        ReleaseClass::Quarterly => "quarterly",
-        ReleaseClass::Weekly => "weekly",
-        ReleaseClass::Critical => "critical",
-    }
 }

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Failure, Names, Output};
 use crate::{
-    server::{ControlPlane, Options},
+    server::{ControlPlane, Options, Rate},
     store::{Store, StoreError},
 };
 
@@ -32,6 +32,21 @@ pub(super) struct Serve {
     /// How long sessions are kept once a shutdown began.
     #[arg(long, default_value = "2s", value_parser = duration)]
     drain: Duration,
+    /// Over which time agents come back after a shutdown, at most; fewer agents take less.
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    spread: Duration,
+    /// Agents that may come back in a second after a shutdown.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    comebacks: u32,
+    /// TLS handshakes in a second; what comes faster waits.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+    handshakes: u32,
+    /// Sessions at once; more are told to come back later.
+    #[arg(long, default_value_t = 20_000)]
+    max_sessions: usize,
+    /// Loopback address for `/metrics`; port 0 takes a free one, which is printed.
+    #[arg(long)]
+    metrics: Option<SocketAddr>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -56,13 +71,25 @@ impl Serve {
             heartbeat_interval: self.heartbeat,
             max_session_age: self.session_age,
             drain: self.drain,
+            spread: self.spread,
+            comebacks: Rate::per_second(self.comebacks),
+            handshakes: Rate::per_second(self.handshakes),
+            max_sessions: self.max_sessions,
+            metrics: self.metrics,
             ..Options::default()
         };
         let mut running = ControlPlane::start(store, options).await?;
         let address = running.address();
-        output.print(&serde_json::json!({ "listening": address.to_string() }), || {
-            format!("listening on {address}")
-        });
+        let metrics = running.metrics();
+        output.print(
+            &serde_json::json!({ "listening": address.to_string(), "metrics": metrics }),
+            || match metrics {
+                Some(metrics) => {
+                    format!("listening on {address}; metrics on http://{metrics}/metrics")
+                }
+                None => format!("listening on {address}"),
+            },
+        );
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}

@@ -16,6 +16,25 @@ use crate::{
 pub(super) enum Command {
     /// Open a ticket; with --grant it carries the customer's consent and asks for one snapshot.
     Open(Open),
+    /// Add the customer's consent to a ticket, and ask for one snapshot; opens a solved ticket again.
+    Grant {
+        /// The ticket.
+        id: String,
+        /// Components whose logs may leave, by exact name.
+        #[arg(long, value_delimiter = ',', required = true, value_name = "NAME,…")]
+        components: Vec<String>,
+        /// How long the consent is good, hours.
+        #[arg(long, default_value_t = 24)]
+        hours: u32,
+        /// Who consented.
+        #[arg(long, default_value = "portal user")]
+        consented_by: String,
+    },
+    /// Delete a ticket; its consent is void.
+    Delete {
+        /// The ticket.
+        id: String,
+    },
     /// Put a ticket on hold; consent stays.
     Hold {
         /// The ticket.
@@ -133,6 +152,18 @@ impl Command {
     pub(super) fn run(self, store: &Store, output: Output) -> Result<(), Failure> {
         let (id, status) = match self {
             Self::Open(open) => return self::open(&open, store, output),
+            Self::Grant { id, components, hours, consented_by } => {
+                let terms =
+                    GrantTerms { hours, consented_by, ..GrantTerms::for_components(components) };
+                return self::grant(&id, &terms, store, output);
+            }
+            Self::Delete { id } => {
+                store.delete_ticket(&id)?;
+                output.print(&serde_json::json!({ "ticket": id, "deleted": true }), || {
+                    format!("Ticket {id} is deleted; its consent is void.")
+                });
+                return Ok(());
+            }
             Self::List => return list(store, output),
             Self::Hold { id } => (id, TicketStatus::OnHold),
             Self::Await { id } => (id, TicketStatus::AwaitingYourReply),
@@ -175,6 +206,24 @@ fn open(open: &Open, store: &Store, output: Output) -> Result<(), Failure> {
             ticket.ticket_id, request.request_id
         ),
         None => format!("Ticket {} is open without consent to share logs.", ticket.ticket_id),
+    });
+    Ok(())
+}
+
+fn grant(id: &str, terms: &GrantTerms, store: &Store, output: Output) -> Result<(), Failure> {
+    let (ticket, request) = portal::grant_ticket(store, id, terms)?;
+    let json = serde_json::json!({
+        "ticket": ticket.ticket_id,
+        "status": ticket.status.word(),
+        "grant_sha256": ticket.grant.as_ref().map(|grant| &grant.sha256),
+        "request": request.request_id,
+    });
+    output.print(&json, || {
+        format!(
+            "Ticket {id} is {} with the customer's consent; request {} asks for one snapshot.",
+            ticket.status.word(),
+            request.request_id
+        )
     });
     Ok(())
 }

@@ -112,6 +112,7 @@ impl EnrollmentService for Enrollment {
         &self,
         request: Request<EnrollRequest>,
     ) -> Result<Response<EnrollResponse>, Status> {
+        self.shared.admit_enrolment()?;
         let request = request.into_inner();
         let not_admitted = || Status::unauthenticated(NOT_ADMITTED);
         if request.bootstrap_token.len() > MAX_TOKEN {
@@ -123,6 +124,18 @@ impl EnrollmentService for Enrollment {
         if cluster.token_sha256 != token_sha256 {
             return Err(not_admitted());
         }
+        // Before the token is spent: a pod that can't prove itself must not use it up.
+        let pod = match &cluster.token_issuer {
+            Some(issuer) => {
+                let attested = issuer.verify(&request.service_account_token, Timestamp::now());
+                let attested = attested.map_err(|error| {
+                    tracing::warn!(uid, %error, "an enrolment was not attested");
+                    Status::unauthenticated(error.to_string())
+                })?;
+                Some(attested.pod)
+            }
+            None => None,
+        };
         let csr = csr(&request.csr_der, &uid)?;
         let (issued, ring) = self
             .issue(uid.clone(), csr, move |cluster, csr| {
@@ -138,10 +151,15 @@ impl EnrollmentService for Enrollment {
                 Ok(())
             })
             .await?;
+        // A person's order: the cluster may have been restored, and its Lease count from lower again.
+        let (shared, name) = (self.shared.clone(), uid.clone());
+        blocking(move || shared.load_agent(&name)).await?;
+        self.shared.observe(&uid, |agent, _| agent.lease_epoch = 0);
         tracing::info!(
             uid,
             agent_version = request.agent_version,
-            attested = !request.service_account_token.is_empty(),
+            attested = pod.is_some(),
+            pod,
             "enrolled"
         );
         Ok(Response::new(EnrollResponse { issued: Some(issued), ring }))
@@ -151,6 +169,7 @@ impl EnrollmentService for Enrollment {
         &self,
         request: Request<RenewRequest>,
     ) -> Result<Response<RenewResponse>, Status> {
+        self.shared.admit_enrolment()?;
         let peer = authenticate(&self.shared, request.extensions()).await?.present()?;
         let uid = peer.uid().to_owned();
         let csr = csr(&request.into_inner().csr_der, &uid)?;
@@ -171,6 +190,7 @@ impl EnrollmentService for Enrollment {
         &self,
         request: Request<RecoverRequest>,
     ) -> Result<Response<RecoverResponse>, Status> {
+        self.shared.admit_enrolment()?;
         let request = request.into_inner();
         let unknown = || {
             Status::unauthenticated(

@@ -3,9 +3,9 @@
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustls::{
@@ -22,7 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-use super::{ServeError, Shared};
+use super::{ServeError, Shared, rates::Pace};
 use crate::pki::{ChannelCa, ServerNames};
 
 /// Longest TLS handshake.
@@ -42,7 +42,9 @@ pub(super) fn tls_config(
 ) -> Result<Arc<ServerConfig>, ServeError> {
     let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
-    roots.add(ca.certificate().clone())?;
+    for anchor in ca.anchors() {
+        roots.add(anchor.clone())?;
+    }
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
         .allow_unauthenticated()
         .build()?;
@@ -55,7 +57,8 @@ pub(super) fn tls_config(
     Ok(Arc::new(config))
 }
 
-/// Accepts until `stop`; what comes out has finished its handshake.
+/// Accepts until `stop`, or until the server drains: then the port is closed, so that agents which
+/// come back too early are told at once. What comes out has finished its handshake.
 pub(super) fn accept(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
@@ -66,11 +69,16 @@ pub(super) fn accept(
     tokio::spawn(async move {
         let acceptor = TlsAcceptor::from(tls);
         let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        let mut pace = Pace::new(shared.options.handshakes);
         loop {
             let (permit, accepted) = tokio::select! {
                 () = stop.cancelled() => return,
+                () = shared.drain.cancelled() => break,
                 () = sender.closed() => return,
                 both = async {
+                    while let Err(wait) = pace.take(Instant::now()) {
+                        tokio::time::sleep(wait).await;
+                    }
                     (handshakes.clone().acquire_owned().await, listener.accept().await)
                 } => both,
             };
@@ -87,9 +95,11 @@ pub(super) fn accept(
             let shared = shared.clone();
             tokio::spawn(async move {
                 let _permit = permit;
+                let began = Instant::now();
                 match handshake(&acceptor, stream).await {
                     Ok(tls) => {
-                        let stream = AgentStream::new(tls, stop);
+                        shared.telemetry.handshake(began.elapsed());
+                        let stream = AgentStream::new(tls, shared, stop);
                         // The server has gone: so has the connection.
                         let _ = sender.send(Ok(stream)).await;
                     }
@@ -100,6 +110,9 @@ pub(super) fn accept(
                 }
             });
         }
+        drop(listener);
+        // The HTTP/2 server ends when nothing more can come, and sessions are still there.
+        stop.cancelled().await;
     });
     ReceiverStream::new(receiver)
 }
@@ -114,6 +127,7 @@ async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> io::Result<TlsS
 /// A connection of an agent. It fails at once when the server is cut off.
 pub(super) struct AgentStream {
     tls: TlsStream<TcpStream>,
+    shared: Arc<Shared>,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
@@ -125,8 +139,15 @@ pub(super) struct AgentConnection {
 }
 
 impl AgentStream {
-    fn new(tls: TlsStream<TcpStream>, stop: CancellationToken) -> Self {
-        Self { tls, stop: Box::pin(stop.cancelled_owned()) }
+    fn new(tls: TlsStream<TcpStream>, shared: Arc<Shared>, stop: CancellationToken) -> Self {
+        Self { tls, shared, stop: Box::pin(stop.cancelled_owned()) }
+    }
+
+    fn sent(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.shared.telemetry.sent.fetch_add(bytes as u64, Relaxed);
+        }
+        written
     }
 
     fn cut(&mut self, context: &mut Context<'_>) -> io::Result<()> {
@@ -157,7 +178,11 @@ impl AsyncRead for AgentStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.cut(context)?;
-        Pin::new(&mut self.tls).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.tls).poll_read(context, buffer);
+        let bytes = buffer.filled().len() - before;
+        self.shared.telemetry.received.fetch_add(bytes as u64, Relaxed);
+        read
     }
 }
 
@@ -167,7 +192,8 @@ impl AsyncWrite for AgentStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tls).poll_write(context, bytes)
+        let written = Pin::new(&mut self.tls).poll_write(context, bytes);
+        self.sent(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -183,7 +209,8 @@ impl AsyncWrite for AgentStream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tls).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.tls).poll_write_vectored(context, slices);
+        self.sent(written)
     }
 
     fn is_write_vectored(&self) -> bool {

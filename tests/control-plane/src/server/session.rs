@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use futures::{StreamExt as _, stream::Map};
+use jiff::{SignedDuration, Timestamp};
 use mendix_agent_proto::{
     limits,
     v1::{self, control_service_server::ControlService},
@@ -22,12 +23,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     Shared,
+    metrics::Refusal,
     peer::{Peer, authenticate},
     shared::{LiveSession, blocking},
 };
 use crate::{
     crypto, portal,
-    store::{Desired, IdentityConflict, ReportRecord},
+    store::{AgentRecord, Desired, IdentityConflict, ReportRecord},
 };
 
 /// Longest wait for the first message.
@@ -38,10 +40,14 @@ const OUTBOUND_BACKLOG: usize = 16;
 const SEND_DEADLINE: Duration = Duration::from_secs(30);
 /// Observed sections kept per agent, known and unknown ones.
 const MAX_SECTIONS: usize = 32;
+/// How long agents are told of a conflict after it was seen last.
+const CONFLICT_TOLD: SignedDuration = SignedDuration::from_hours(24);
 /// Longest text of a Hello that is kept.
 const MAX_TEXT: usize = 128;
 
-type Outbound = mpsc::Sender<Result<v1::ControlMessage, Status>>;
+/// Boxed: a queue keeps room for 32 at least, in every session.
+type Outbound = mpsc::Sender<Box<Result<v1::ControlMessage, Status>>>;
+type Unboxed = fn(Box<Result<v1::ControlMessage, Status>>) -> Result<v1::ControlMessage, Status>;
 
 pub(super) struct Control {
     shared: Arc<Shared>,
@@ -55,13 +61,16 @@ impl Control {
 
 #[tonic::async_trait]
 impl ControlService for Control {
-    type SessionStream = ReceiverStream<Result<v1::ControlMessage, Status>>;
+    type SessionStream = Map<ReceiverStream<Box<Result<v1::ControlMessage, Status>>>, Unboxed>;
 
     async fn session(
         &self,
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let peer = authenticate(&self.shared, request.extensions()).await?;
+        let peer =
+            authenticate(&self.shared, request.extensions()).await.inspect_err(|status| {
+                self.shared.telemetry.refused(Refusal::of(status));
+            })?;
         let inbound = request.into_inner();
         let (out, receiver) = mpsc::channel(OUTBOUND_BACKLOG);
         let shared = self.shared.clone();
@@ -70,10 +79,12 @@ impl ControlService for Control {
             let end = Box::pin(run(&shared, peer, inbound, &out)).await;
             tracing::info!(uid, reason = end.as_ref().err().map(Status::message), "session ended");
             if let Err(status) = end {
-                let _ = timeout(SEND_DEADLINE, out.send(Err(status))).await;
+                shared.telemetry.refused(Refusal::of(&status));
+                let _ = timeout(SEND_DEADLINE, out.send(Box::new(Err(status)))).await;
             }
         });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        let unboxed: Unboxed = |message| *message;
+        Ok(Response::new(ReceiverStream::new(receiver).map(unboxed)))
     }
 }
 
@@ -99,11 +110,14 @@ async fn run(
     }
     let protocol = common_protocol(&hello)?;
     if let Some(at) = peer.cluster.deleted_at {
+        shared.telemetry.refused(Refusal::Deregistered);
         return deregister(out, &at.to_string()).await;
     }
-    if shared.counters().sessions_open >= shared.options.max_sessions as u64 {
-        let retry_after = duration(shared.options.retry_after);
-        let throttle = v1::Throttle { retry_after: Some(retry_after) };
+    let (worker, uid) = (shared.clone(), peer.uid().to_owned());
+    blocking(move || worker.load_agent(&uid)).await?;
+    if let Some((reason, retry_after)) = later(shared, peer.uid()) {
+        shared.telemetry.refused(reason);
+        let throttle = v1::Throttle { retry_after: Some(duration(retry_after)) };
         return send(out, v1::control_message::Body::Throttle(throttle)).await;
     }
 
@@ -119,11 +133,25 @@ async fn run(
         protocol,
         heartbeat_interval: Some(duration(shared.options.heartbeat_interval)),
         max_session_age: Some(duration(shared.options.max_session_age)),
+        identity_conflict: shared.agent(peer.uid()).and_then(|agent| recent_conflict(&agent)),
     };
     send(out, v1::control_message::Body::Welcome(welcome)).await?;
     let held = hello.held.iter().map(|held| (held.section, held.revision)).collect();
     let session = Session { shared: shared.clone(), peer, out: out.clone(), told: held };
     session.drive(inbound, desired, &live.replaced).await
+}
+
+/// Whether this agent is to come back later, why, and when.
+fn later(shared: &Shared, uid: &str) -> Option<(Refusal, Duration)> {
+    let options = &shared.options;
+    if shared.drain.is_cancelled() {
+        return Some((Refusal::Draining, options.drain + shared.spread()));
+    }
+    if shared.counters().sessions_open >= options.max_sessions as u64 {
+        return Some((Refusal::Full, options.retry_after));
+    }
+    let wait = shared.admit_session(uid).err()?;
+    Some((Refusal::IdentityRate, wait))
 }
 
 struct Session {
@@ -173,7 +201,7 @@ impl Session {
                     let stay = self.shared.options.drain;
                     let drain = v1::Drain {
                         deadline: Some(duration(stay)),
-                        spread: Some(duration(stay / 2)),
+                        spread: Some(duration(self.shared.spread())),
                     };
                     self.send(v1::control_message::Body::Drain(drain)).await?;
                     leave_at = Some(Instant::now() + stay);
@@ -238,13 +266,7 @@ impl Session {
             Some(Body::Heartbeat(heartbeat)) => self.heartbeat(&heartbeat).await,
             Some(Body::Report(report)) => self.report(report).await,
             Some(Body::LeaseRequest(request)) => self.lease(request).await,
-            Some(Body::AuditCheckpoint(checkpoint)) => {
-                let chain = hex::encode(checkpoint.chain_sha256.get(..32).unwrap_or_default());
-                self.shared.observe(self.peer.uid(), |agent, _| {
-                    agent.audit_checkpoint = Some((checkpoint.sequence, chain));
-                });
-                Ok(())
-            }
+            Some(Body::AuditCheckpoint(checkpoint)) => self.audit(&checkpoint).await,
             Some(Body::Hello(_)) => Err(Status::invalid_argument("a second Hello")),
             // From a newer agent; there is nothing to answer.
             None => {
@@ -281,6 +303,29 @@ impl Session {
         }
         let ack = v1::ReportAck { section: report.section, revision: report.revision };
         self.send(v1::control_message::Body::ReportAck(ack)).await
+    }
+
+    /// Says what is held of the audit log, once that is on disk: the agent drops what it has.
+    async fn audit(&self, told: &v1::AuditCheckpoint) -> Result<(), Status> {
+        if told.chain_sha256.len() != 32 || !matches!(told.after_chain_sha256.len(), 0 | 32) {
+            return Err(Status::invalid_argument("an audit checkpoint has hashes of 32 bytes"));
+        }
+        let uid = self.peer.uid();
+        let (answer, alarm) = self.shared.observe(uid, |agent, _| {
+            let before = agent.audit.alarm.clone();
+            agent.audit.take(told, Timestamp::now());
+            let alarm = agent.audit.alarm.clone().filter(|alarm| before.as_ref() != Some(alarm));
+            (agent.audit.answer(), alarm)
+        });
+        if let Some(alarm) = alarm {
+            tracing::error!(uid, ?alarm, "the audit log of a cluster was rewound");
+        }
+        let worker = self.shared.clone();
+        blocking(move || worker.flush_agents()).await?;
+        match answer {
+            Some(ack) => self.send(v1::control_message::Body::AuditCheckpointAck(ack)).await,
+            None => Ok(()),
+        }
     }
 
     /// A lease while the ticket is active; silence otherwise.
@@ -325,12 +370,10 @@ struct Live {
 }
 
 impl Live {
-    /// Enters a session: refuses a stale epoch, and ends the sessions of another process that uses
+    /// Enters a session of an agent that was loaded: refuses a stale epoch, and ends the sessions of another process that uses
     /// the same identity. A session of the same process may overlap: it is being replaced because
     /// of its age.
     async fn open(shared: &Arc<Shared>, uid: &str, hello: &v1::Hello) -> Result<Self, Status> {
-        let (worker, name) = (shared.clone(), uid.to_owned());
-        blocking(move || worker.load_agent(&name)).await?;
         let number = shared.count.sessions.fetch_add(1, Relaxed) + 1;
         let replaced = CancellationToken::new();
         let text = |text: &str| text.chars().take(MAX_TEXT).collect::<String>();
@@ -339,7 +382,8 @@ impl Live {
         let raised = shared.observe(uid, |agent, live| {
             if hello.lease_epoch < agent.lease_epoch {
                 return Err(Status::failed_precondition(format!(
-                    "lease epoch {} is stale: {} has been seen; this process no longer leads",
+                    "lease epoch {} is stale: {} has been seen; this process no longer leads, or its \
+                     cluster was restored from a backup and needs a new bootstrap token",
                     hello.lease_epoch, agent.lease_epoch
                 )));
             }
@@ -401,6 +445,21 @@ impl Drop for Live {
     }
 }
 
+/// What the agent is told of another process that used its identity.
+fn recent_conflict(agent: &AgentRecord) -> Option<v1::IdentityConflict> {
+    let conflict = agent.conflict.as_ref()?;
+    let other = match agent.boot_id == conflict.newer_boot_id {
+        true => &conflict.older_boot_id,
+        false => &conflict.newer_boot_id,
+    };
+    let recent = Timestamp::now().duration_since(conflict.seen_at) < CONFLICT_TOLD;
+    recent.then(|| v1::IdentityConflict {
+        other_boot_id: other.clone(),
+        seen_at: Some(prost_types::Timestamp { seconds: conflict.seen_at.as_second(), nanos: 0 }),
+        count: conflict.count,
+    })
+}
+
 /// The newest protocol version that both speak.
 fn common_protocol(hello: &v1::Hello) -> Result<u32, Status> {
     let version = hello.protocol_max.min(limits::PROTOCOL_MAX);
@@ -436,7 +495,7 @@ async fn deregister(out: &Outbound, since: &str) -> Result<(), Status> {
 
 async fn send(out: &Outbound, body: v1::control_message::Body) -> Result<(), Status> {
     let message = v1::ControlMessage { body: Some(body) };
-    match timeout(SEND_DEADLINE, out.send(Ok(message))).await {
+    match timeout(SEND_DEADLINE, out.send(Box::new(Ok(message)))).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(Status::cancelled("the agent hung up")),
         Err(_) => Err(Status::deadline_exceeded("the agent does not read")),

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -16,7 +16,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::Options;
+use super::{
+    Options,
+    metrics::{Refusal, Telemetry},
+    rates::Pace,
+};
 use crate::{
     pki::ChannelCa,
     store::{AgentRecord, Desired, Store, StoreError},
@@ -80,6 +84,8 @@ struct Observed {
     record: AgentRecord,
     changed: bool,
     live: Vec<LiveSession>,
+    /// How often it opens sessions.
+    pace: Option<Pace>,
 }
 
 /// State that outlives a call.
@@ -90,6 +96,10 @@ pub(super) struct Shared {
     pub(super) count: Count,
     /// The server is going: sessions are to move.
     pub(super) drain: CancellationToken,
+    /// Over which time agents come back, once the server is going.
+    spread: OnceLock<Duration>,
+    pub(super) telemetry: Telemetry,
+    enrolments: Mutex<Pace>,
     /// Sealed uploads in progress.
     pub(super) uploads: super::snapshot::Uploads,
     desired: Mutex<HashMap<String, watch::Sender<Arc<Desired>>>>,
@@ -132,9 +142,12 @@ impl Shared {
         Self {
             store,
             ca,
+            enrolments: Mutex::new(Pace::new(options.enrolments)),
             options,
             count: Count::default(),
             drain: CancellationToken::new(),
+            spread: OnceLock::new(),
+            telemetry: Telemetry::default(),
             uploads: super::snapshot::Uploads::default(),
             desired: Mutex::default(),
             observed: Mutex::default(),
@@ -147,6 +160,42 @@ impl Shared {
 
     pub(super) fn count_failed_handshake(&self) {
         self.count.failed_handshakes.fetch_add(1, Relaxed);
+        self.telemetry.refused(Refusal::Handshake);
+    }
+
+    /// Lets nobody in any more and tells those who are there to move.
+    pub(super) fn begin_drain(&self) {
+        let Options { spread, comebacks, .. } = self.options;
+        let sessions = u32::try_from(self.count.sessions_open.load(Relaxed)).unwrap_or(u32::MAX);
+        let needed = comebacks.per.saturating_mul(sessions) / comebacks.count.max(1);
+        let spread = *self.spread.get_or_init(|| spread.min(needed));
+        tracing::info!(sessions, ?spread, "draining");
+        self.drain.cancel();
+    }
+
+    /// Over which time agents are told to come back.
+    pub(super) fn spread(&self) -> Duration {
+        self.spread.get().copied().unwrap_or_default()
+    }
+
+    /// Whether another certificate may be asked for now.
+    pub(super) fn admit_enrolment(&self) -> Result<(), Status> {
+        locked(&self.enrolments).take(Instant::now()).map_err(|wait| {
+            self.telemetry.refused(Refusal::EnrolmentRate);
+            Status::unavailable(format!(
+                "too many certificates are asked for at once; try again in {} s",
+                wait.as_secs() + 1
+            ))
+        })
+    }
+
+    /// Whether this agent, which was loaded, may open another session now; if not, after which time.
+    pub(super) fn admit_session(&self, uid: &str) -> Result<(), Duration> {
+        let mut observed = locked(&self.observed);
+        // An entry made here would hide what is on disk.
+        let Some(observed) = observed.get_mut(uid) else { return Ok(()) };
+        let rate = self.options.sessions_per_identity;
+        observed.pace.get_or_insert_with(|| Pace::new(rate)).take(Instant::now())
     }
 
     pub(super) fn counters(&self) -> Counters {

@@ -8,7 +8,7 @@ use mendix_agent_proto::v1;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, StoreError, files};
+use super::{AuditRecord, Store, StoreError, files};
 
 /// The last that was heard of a cluster's agent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,8 +36,9 @@ pub struct AgentRecord {
     pub sessions: u64,
     /// Another process with the same identity at the same time.
     pub conflict: Option<IdentityConflict>,
-    /// Last audit checkpoint: record number and chain hash, hex.
-    pub audit_checkpoint: Option<(u64, String)>,
+    /// What is held of its audit log.
+    #[serde(default)]
+    pub audit: AuditRecord,
     /// Last report per section.
     pub reports: BTreeMap<i32, ReportRecord>,
 }

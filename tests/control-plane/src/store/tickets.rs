@@ -147,12 +147,16 @@ impl TicketRecord {
 }
 
 /// The section with a cluster's tickets: the active ones and the last solved ones.
-pub(super) fn section(tickets: &Revised<Vec<TicketRecord>>) -> v1::DesiredSection {
+pub(super) fn section(
+    tickets: &Revised<Vec<TicketRecord>>,
+    consent_keys_sequence: u64,
+) -> v1::DesiredSection {
     let mut solved: Vec<_> = tickets.value.iter().filter(|ticket| !ticket.is_active()).collect();
     solved.sort_by_key(|ticket| std::cmp::Reverse(ticket.changed_at));
     solved.truncate(SOLVED_KEPT);
     let sent = tickets.value.iter().filter(|ticket| ticket.is_active() || solved.contains(ticket));
-    let sent = v1::TicketsSection { tickets: sent.map(TicketRecord::to_proto).collect() };
+    let tickets_sent = sent.map(TicketRecord::to_proto).collect();
+    let sent = v1::TicketsSection { tickets: tickets_sent, consent_keys_sequence };
     v1::DesiredSection {
         section: v1::Section::Tickets.into(),
         revision: tickets.revision,
@@ -235,10 +239,53 @@ impl Store {
         Ok(request)
     }
 
+    /// Gives a ticket another grant, or its first, and places a request for one snapshot under it.
+    /// A solved ticket is open again with it.
+    pub(crate) fn grant_ticket(
+        &self,
+        ticket_id: &str,
+        grant: TicketGrant,
+    ) -> Result<(TicketRecord, RequestRecord), StoreError> {
+        let uid = self.ticket(ticket_id)?.cluster_uid;
+        let request = RequestRecord::new(RequestKind::Snapshot {
+            ticket_id: ticket_id.to_owned(),
+            components: Vec::new(),
+        })?;
+        self.change_desired(&uid, |cluster| {
+            refuse_deleted(cluster)?;
+            let ticket = cluster
+                .tickets
+                .revise()
+                .iter_mut()
+                .find(|ticket| ticket.ticket_id == ticket_id)
+                .ok_or_else(|| no_ticket(ticket_id))?;
+            if ticket.status == TicketStatus::Solved {
+                ticket.status = TicketStatus::Open;
+            }
+            ticket.grant = Some(grant);
+            ticket.changed_at = Timestamp::now();
+            let ticket = ticket.clone();
+            cluster.requests.revise().push(request.clone());
+            Ok((ticket, request))
+        })
+    }
+
+    /// Deletes a ticket, and with it its consent. Its requests are answered by the agent.
+    ///
+    /// # Errors
+    /// When there is no such ticket.
+    pub fn delete_ticket(&self, ticket_id: &str) -> Result<(), StoreError> {
+        let uid = self.ticket(ticket_id)?.cluster_uid;
+        self.change_desired(&uid, |cluster| {
+            cluster.tickets.revise().retain(|ticket| ticket.ticket_id != ticket_id);
+            Ok(())
+        })
+    }
+
     /// Changes a ticket's status.
     ///
     /// # Errors
-    /// When there is no such ticket, or it is solved: reopening needs a new ticket and a new grant.
+    /// When there is no such ticket, or it is solved: reopening needs a new grant.
     pub fn set_ticket_status(
         &self,
         ticket_id: &str,
@@ -254,7 +301,7 @@ impl Store {
                 .ok_or_else(|| no_ticket(ticket_id))?;
             if ticket.status == TicketStatus::Solved && status != TicketStatus::Solved {
                 return Err(StoreError::Refused(format!(
-                    "ticket {ticket_id} is solved and stays so; open a new one, with a new consent"
+                    "ticket {ticket_id} is solved; `ticket grant` opens it again with a new consent"
                 )));
             }
             ticket.status = status;

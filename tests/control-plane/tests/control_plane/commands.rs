@@ -20,13 +20,13 @@ fn run(state: &Path, arguments: &[&str]) -> Output {
         .expect("the command runs")
 }
 
-fn json(state: &Path, arguments: &[&str]) -> Value {
+pub(crate) fn json(state: &Path, arguments: &[&str]) -> Value {
     let output = run(state, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-fn fails(state: &Path, arguments: &[&str], code: i32) -> Value {
+pub(crate) fn fails(state: &Path, arguments: &[&str], code: i32) -> Value {
     let output = run(state, arguments);
     assert_eq!(output.status.code(), Some(code), "{arguments:?}");
     serde_json::from_slice(&output.stderr).expect("JSON")
@@ -57,7 +57,8 @@ fn an_operator_finds_the_way_from_init_to_a_ticket() {
     json(state, &[&publish[..], &["--dry-run"]].concat());
     assert_eq!(json(state, &["release", "list"]).as_array().map(Vec::len), Some(0));
     let published = json(state, &publish);
-    assert_eq!(published["components"][0]["version"], "2.0");
+    assert_eq!(published["release"]["components"][0]["version"], "2.0");
+    assert!(published["changes"][0]["against"].is_null());
     fails(state, &publish, 5);
     fails(state, &["release", "push", "never"], 3);
     let pushed = json(state, &["release", "push", "2026.11.3"]);

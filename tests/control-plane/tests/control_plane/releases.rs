@@ -3,11 +3,11 @@
 use std::{fs, path::Path, pin::Pin};
 
 use futures::StreamExt;
-use mendix_agent_core::bundle::index::{Gates, ReleaseClass, ReleaseIndex};
+use mendix_agent_core::bundle::index::{ReleaseClass, ReleaseIndex};
 use mendix_agent_proto::{limits::MAX_FETCH_CHUNK, v1};
 use mendix_control_plane::{
     manifests::{ComponentSpec, Problems, ReleaseSpec, draft},
-    repository::{Expiry, RepositoryError, publish},
+    repository::{Expiry, RepositoryError, changes, changes_of, publish},
     store::ReleaseRecord,
 };
 use tonic::{Code, Status, transport::Channel};
@@ -47,18 +47,8 @@ pub(crate) fn operator_manifests(dir: &Path) {
 
 pub(crate) fn spec(release_id: &str, dir: &Path) -> ReleaseSpec {
     ReleaseSpec {
-        release_id: release_id.into(),
-        class: ReleaseClass::Weekly,
-        not_before: None,
-        apply_by: None,
-        audience: vec![],
-        gates: Gates::default(),
-        components: vec![ComponentSpec {
-            name: "operator".into(),
-            version: "1.2.3".into(),
-            dir: dir.into(),
-            adopt: false,
-        }],
+        components: vec![ComponentSpec::new("operator", "1.2.3", dir)],
+        ..ReleaseSpec::new(release_id, ReleaseClass::Weekly)
     }
 }
 
@@ -215,7 +205,7 @@ async fn everything_that_is_wrong_with_a_release_is_said_at_once() {
         ("lost.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n"),
         (
             "status.yaml",
-            "apiVersion: v1\nkind: Service\nmetadata: {name: t, namespace: mendix-operator}\nstatus: {}\n",
+            "apiVersion: v1\nkind: Service\nmetadata: {name: t, namespace: mendix-operator}\nstatus: {observed: 1}\n",
         ),
         (
             "own.yaml",
@@ -225,12 +215,7 @@ async fn everything_that_is_wrong_with_a_release_is_said_at_once() {
         fs::write(dir.path().join(file), text).expect("a manifest");
     }
     let mut bad = spec("r1", dir.path());
-    bad.components.push(ComponentSpec {
-        name: "monitoring".into(),
-        version: "1".into(),
-        dir: dir.path().join("missing"),
-        adopt: false,
-    });
+    bad.components.push(ComponentSpec::new("monitoring", "1", dir.path().join("missing")));
     let Problems(problems) = draft(&bad).expect_err("refused");
     for expected in [
         "bad-yaml.yaml",
@@ -307,4 +292,74 @@ async fn a_stream_of_many_chunks_ends_when_the_agent_hangs_up() {
     // The stream is dropped; the connection goes on.
     fetch(&channel, "metadata/timestamp.json", 0).await.expect("the next file");
     assert!(plane.running().counters().bundle_bytes < 32 << 20);
+}
+
+#[tokio::test]
+async fn rendered_manifests_become_a_release_and_are_compared_with_the_last_one() {
+    let plane = Plane::start().await;
+    let folder = plane.dir.path().join("rendered");
+    fs::create_dir_all(folder.join("chart")).expect("a folder");
+    let release = |id: &str, level: &str, extra: &str| {
+        // As a chart renders it with `helm template` for `-n mendix-operator`.
+        let rendered = format!(
+            "# Source: chart/templates/all.yaml\napiVersion: v1\nkind: Namespace\nmetadata: {{name: mendix-operator}}\n---\n\
+             ---\n# Source: chart/templates/configmap.yaml\napiVersion: v1\nkind: ConfigMap\n\
+             metadata: {{name: settings, creationTimestamp: null}}\ndata: {{level: {level}}}\n---\n\
+             apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Service\n  metadata: {{name: web}}\n  \
+             spec: {{ports: [{{port: 80}}]}}\n  status: {{loadBalancer: {{}}}}\n---\n\
+             apiVersion: v1\nkind: Pod\nmetadata: {{name: probe, annotations: {{helm.sh/hook: test}}}}\n{extra}"
+        );
+        fs::write(folder.join("chart/all.yaml"), rendered).expect("manifests");
+        let file = folder.join("release.yaml");
+        let text = format!(
+            "releaseId: {id}\nclass: quarterly\napplyBy: 2027-03-31T00:00:00Z\nkubernetesVersions: {{min: '1.20'}}\n\
+             gates: {{soakSeconds: 5}}\ncomponents:\n- name: operator\n  version: {id}\n  manifests: chart\n  \
+             namespace: mendix-operator\n  gates: {{timeoutSeconds: 120}}\n"
+        );
+        fs::write(&file, text).expect("a release file");
+        draft(&ReleaseSpec::from_file(&file).expect("a release file")).expect("a draft")
+    };
+
+    let first = release("r1", "info", "");
+    let notes: Vec<String> = first.notes().flat_map(|(_, lines)| lines).collect();
+    for expected in
+        ["Pod probe is left out", "lists taken apart (1)", "empty status", "namespace written"]
+    {
+        assert!(notes.iter().any(|note| note.contains(expected)), "{expected}: {notes:?}");
+    }
+    let changes = changes(plane.store(), &first).await.expect("compared");
+    assert_eq!(changes[0].against, None);
+    assert_eq!(changes[0].added.len(), 3);
+    publish(plane.store(), first, None, Expiry::default()).await.expect("publish");
+
+    let more = "---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {name: operator}\n";
+    let second = release("r2", "debug", more);
+    publish(plane.store(), second, None, Expiry::default()).await.expect("publish");
+    let changes = changes_of(plane.store(), "r2").await.expect("compared");
+    assert_eq!(
+        changes[0].lines(),
+        [
+            "operator r1 → r2 (against release r1)",
+            "  + ServiceAccount mendix-operator/operator",
+            "  ~ ConfigMap mendix-operator/settings",
+            "      data.level: \"info\" → \"debug\"",
+        ]
+    );
+    let record = plane.store().release("r2").expect("the record");
+    assert_eq!(record.components[0].objects, 4);
+}
+
+#[test]
+fn a_release_file_with_an_unknown_field_is_refused_with_its_place() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("release.yaml");
+    fs::write(&file, "releaseId: r1\nclass: weekly\ncomponents:\n- {name: a, manifest: x}\n")
+        .expect("a file");
+    let Problems(problems) = ReleaseSpec::from_file(&file).expect_err("refused");
+    assert!(
+        problems[0].contains("release.yaml")
+            && problems[0].contains("manifest")
+            && problems[0].contains('4'),
+        "{problems:?}"
+    );
 }

@@ -418,3 +418,58 @@ async fn consent_that_no_agent_accepts_is_not_signed() {
     refused(|new| new.cluster_uid = "unknown".into());
     assert!(plane.store().tickets().expect("tickets").is_empty());
 }
+
+/// Sends a checkpoint and gives the sequence that the server says it holds.
+async fn checkpoint(session: &mut Session, told: v1::AuditCheckpoint) -> u64 {
+    session.send(Up::AuditCheckpoint(told)).await;
+    loop {
+        match soon(session.next()).await.expect("a message") {
+            Some(Down::AuditCheckpointAck(ack)) => return ack.sequence,
+            Some(_) => {}
+            None => panic!("the session ended"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_audit_log_that_was_rewound_is_noticed_also_after_a_crash() {
+    let mut plane = Plane::start().await;
+    let agent = plane.enrolled().await;
+    let told = |sequence, chain, after_sequence, after: Option<u8>| v1::AuditCheckpoint {
+        sequence,
+        chain_sha256: vec![chain; 32],
+        after_sequence,
+        after_chain_sha256: after.map(|byte| vec![byte; 32]).unwrap_or_default(),
+    };
+    let mut session = agent.session(&plane).await;
+    assert_eq!(checkpoint(&mut session, told(5, 5, 0, None)).await, 5);
+    assert_eq!(checkpoint(&mut session, told(8, 8, 5, Some(5))).await, 8);
+    plane.crash_and_restart().await;
+    // The log was rewound to 5 and has grown again: the agent names 8 as its log has it now.
+    let mut session = agent.session(&plane).await;
+    assert_eq!(checkpoint(&mut session, told(12, 1, 0, None)).await, 8, "8 has to be named first");
+    assert_eq!(checkpoint(&mut session, told(12, 1, 8, Some(2))).await, 12);
+    let audit = plane.store().agent(UID).expect("read").expect("an agent").audit;
+    let alarm = audit.alarm.expect("an alarm");
+    assert_eq!((alarm.what.as_str(), alarm.held.sequence, alarm.told), ("Rewritten", 8, 12));
+    assert_eq!(audit.held.expect("held").sequence, 12);
+}
+
+#[tokio::test]
+async fn a_solved_ticket_is_opened_again_only_with_a_new_grant() {
+    let plane = Plane::start().await;
+    plane.enrolled().await;
+    let (opened, _) = open_ticket(plane.store(), ticket(true)).expect("open");
+    let first = opened.grant.expect("a grant");
+    plane.store().set_ticket_status(&opened.ticket_id, TicketStatus::Solved).expect("solve");
+    let terms = GrantTerms::for_components(vec!["operator".into()]);
+    let (again, request) =
+        mendix_control_plane::portal::grant_ticket(plane.store(), &opened.ticket_id, &terms)
+            .expect("grant");
+    assert_eq!(again.status, TicketStatus::Open);
+    let second = again.grant.expect("a grant");
+    assert_ne!(first.sha256, second.sha256);
+    assert_ne!(first.recipient, second.recipient, "a key of its own");
+    let cluster = plane.store().cluster(UID).expect("cluster");
+    assert!(cluster.requests.value.iter().any(|r| r.request_id == request.request_id));
+}

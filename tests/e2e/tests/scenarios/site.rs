@@ -296,20 +296,11 @@ fn release(folder: &Path, image: &str) -> Result<ReleaseSpec> {
         if component == "mendix-monitoring" {
             place("bulk.yaml", BULK)?;
         }
-        components.push(ComponentSpec {
-            name: component.into(),
-            version: "1.0.0".into(),
-            dir,
-            adopt: false,
-        });
+        components.push(ComponentSpec::new(component, "1.0.0", dir));
     }
     Ok(ReleaseSpec {
-        release_id: "2026.11.1".into(),
-        class: ReleaseClass::Critical,
-        not_before: None,
-        apply_by: None,
-        audience: vec![],
         gates: Gates { timeout_seconds: 90, soak_seconds: 0 },
         components,
+        ..ReleaseSpec::new("2026.11.1", ReleaseClass::Critical)
     })
 }

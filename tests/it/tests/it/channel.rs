@@ -8,15 +8,15 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Namespace, Node, Secret, ServiceAccount};
 use kube::{
     Api, Client,
-    api::{ObjectMeta, PostParams},
+    api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
 use mendix_agent::{
     channel::{self, Handles, Link, identity::Standing},
     cluster::Cluster,
-    config::{Config, LogFormat},
+    config::{Config, LogFormat, Route},
     preflight::{self, Verdict},
 };
 use mendix_agent_proto::v1::{self, Section};
@@ -24,36 +24,44 @@ use mendix_control_plane::{
     ControlPlane, Options, Running, init, pki::ServerNames, repository::Expiry, store::RequestKind,
 };
 use mendix_test_kit::{apiserver::ApiServer, wait::eventually};
+use serde_json::{from_value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::manifests;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Plane {
-    running: Running,
+pub(crate) struct Plane {
+    pub(crate) running: Running,
     dir: TempDir,
 }
 
 impl Plane {
     async fn start() -> Self {
+        Self::called(vec![]).await
+    }
+
+    /// With names besides its address.
+    pub(crate) async fn called(dns: Vec<String>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let names = ServerNames { dns: vec![], ips: vec![[127, 0, 0, 1].into()] };
+        let names = ServerNames { dns, ips: vec![[127, 0, 0, 1].into()] };
         let store = init(&dir.path().join("state"), &names, Expiry::default()).await.unwrap();
         let options = Options { drain: Duration::from_millis(50), ..Options::default() };
         Self { running: ControlPlane::start(store, options).await.unwrap(), dir }
     }
 
-    fn config(&self, namespace: &str) -> Config {
+    pub(crate) fn config(&self, namespace: &str) -> Config {
         Config {
             endpoint: format!("https://{}", self.running.address()).parse().unwrap(),
             allow_public_endpoint: false,
             allow_loopback_endpoint: true,
+            route: Route::default(),
             trust_dir: self.running.store().trust_dir(),
             bootstrap_token_file: self.token_file(),
             service_account_token_file: None,
+            identity_dir: None,
             namespace: namespace.into(),
             listen: ([127, 0, 0, 1], 0).into(),
             log_filter: "info".into(),
@@ -65,7 +73,7 @@ impl Plane {
         self.dir.path().join("token")
     }
 
-    fn register(&self, uid: &str) {
+    pub(crate) fn register(&self, uid: &str) {
         let token = self.running.store().register_cluster(uid, "early").unwrap();
         write(&self.token_file(), &token.0);
     }
@@ -79,22 +87,22 @@ fn write(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap();
 }
 
-struct Agent {
-    handles: Handles,
+pub(crate) struct Agent {
+    pub(crate) handles: Handles,
     cancel: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Agent {
-    fn start(config: &Config, cluster: &Cluster) -> Self {
-        let (handles, worker) = channel::open(config, cluster, 1).unwrap();
+    pub(crate) fn start(config: &Config, cluster: &Cluster) -> Self {
+        let (handles, worker) = channel::open(config, cluster).unwrap();
         let cancel = CancellationToken::new();
         let token = cancel.clone();
         let task = tokio::spawn(async move { worker.run(token).await.unwrap_or(()) });
         Self { handles, cancel, task }
     }
 
-    async fn link(&self, what: &str, wanted: impl Fn(&Link) -> bool) -> Link {
+    pub(crate) async fn link(&self, what: &str, wanted: impl Fn(&Link) -> bool) -> Link {
         let mut link = self.handles.link.clone();
         let found = tokio::time::timeout(PATIENCE, link.wait_for(|link| wanted(link))).await;
         found
@@ -103,18 +111,18 @@ impl Agent {
             .clone()
     }
 
-    async fn connected(&self) -> Link {
+    pub(crate) async fn connected(&self) -> Link {
         self.link("connected", |link| matches!(link, Link::Connected { .. })).await
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.cancel.cancel();
         tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap();
     }
 }
 
 /// A namespace of its own for an agent with an administrator's rights.
-async fn cluster() -> Cluster {
+pub(crate) async fn cluster() -> Cluster {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let client = ApiServer::shared().await.unwrap().client().await.unwrap();
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -215,6 +223,19 @@ async fn a_deleted_cluster_is_deregistered_and_its_identity_stays() {
     agent.stop().await;
 }
 
+/// A node with room, as its kubelet would report it.
+async fn a_node(admin: &Client) {
+    let nodes: Api<Node> = Api::all(admin.clone());
+    let node = json!({ "metadata": { "name": "preflight" } });
+    nodes.create(&PostParams::default(), &from_value(node).unwrap()).await.unwrap();
+    let status = json!({ "status": {
+        "conditions": [{ "type": "Ready", "status": "True", "reason": "KubeletReady" }],
+        "allocatable": { "cpu": "3860m", "memory": "12880484Ki" },
+    }});
+    let params = PatchParams::default();
+    nodes.patch_status("preflight", &params, &Patch::Merge(status)).await.unwrap();
+}
+
 #[tokio::test]
 async fn preflight_passes_with_exactly_the_rights_of_the_manifests() {
     let server = ApiServer::shared().await.unwrap();
@@ -226,6 +247,7 @@ async fn preflight_passes_with_exactly_the_rights_of_the_manifests() {
     plane.register(&cluster.uid);
     let config = plane.config("mendix-agent");
 
+    a_node(&admin).await;
     let before = preflight::run(&config, Ok(client.clone())).await;
     assert_eq!(before.worst(), Verdict::Pass, "{}", before.table());
     let agent = Agent::start(&config, &cluster);
@@ -234,6 +256,11 @@ async fn preflight_passes_with_exactly_the_rights_of_the_manifests() {
     assert_eq!(after.worst(), Verdict::Pass, "{}", after.table());
     assert!(after.checks.iter().all(|check| check.result == Verdict::Pass), "{}", after.table());
     assert!(after.table().contains("certificate accepted"), "{}", after.table());
+    let names: Vec<&str> = after.checks.iter().map(|check| check.name).collect();
+    let wanted = "configuration trust DNS private address TCP proxy TLS TLS issuer TLS name and dates \
+                  TLS pin TLS ALPN authentication stream round trip clock Kubernetes permissions \
+                  nodes CRDs";
+    assert_eq!(names.join(" "), wanted);
     agent.stop().await;
 
     let without = ServiceAccount {

@@ -1,9 +1,14 @@
 //! Integration tests of the agent: one binary, so that they share one API server and one link step.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
+mod bundle_file;
 mod channel;
 mod failure_modes;
+mod health;
+mod identity;
+mod leadership;
 mod logs;
 mod manifests;
 mod patch;
+mod proxy;
 mod rights;

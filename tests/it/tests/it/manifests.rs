@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
+use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::{
     Api, Client, ResourceExt,
     api::{DynamicObject, Patch, PatchParams},
@@ -12,14 +13,33 @@ use mendix_test_kit::{apiserver::ApiServer, wait::eventually};
 
 /// All objects of one file in `packaging/manifests`.
 pub(crate) fn read(file: &str) -> Vec<DynamicObject> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/manifests").join(file);
-    let text = std::fs::read_to_string(&path).unwrap();
+    read_in("manifests", file)
+}
+
+/// All objects of one file in `packaging/optional`.
+pub(crate) fn read_optional(file: &str) -> Vec<DynamicObject> {
+    read_in("optional", file)
+}
+
+fn read_in(folder: &str, file: &str) -> Vec<DynamicObject> {
+    let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging");
+    let text = std::fs::read_to_string(packaging.join(folder).join(file)).unwrap();
     serde_saphyr::from_multiple(&text).unwrap()
 }
 
 /// Applies files as an administrator would.
 pub(crate) async fn apply(client: &Client, files: &[&str]) {
-    for object in files.iter().flat_map(|file| read(file)) {
+    apply_objects(client, files.iter().flat_map(|file| read(file)).collect()).await;
+}
+
+/// Applies objects as an administrator would.
+pub(crate) async fn apply_objects(client: &Client, objects: Vec<DynamicObject>) {
+    let version = client.apiserver_version().await.unwrap();
+    for mut object in objects {
+        let types = object.types.as_mut().unwrap();
+        if types.api_version == "policy/v1" && before_policy_v1(&version) {
+            types.api_version = "policy/v1beta1".into();
+        }
         let gvk = GroupVersionKind::try_from(object.types.as_ref().unwrap()).unwrap();
         let (resource, capabilities) =
             eventually(Duration::from_secs(30), format!("{} is served", gvk.kind), async || {
@@ -38,6 +58,12 @@ pub(crate) async fn apply(client: &Client, files: &[&str]) {
             .await
             .unwrap_or_else(|error| panic!("{} {}: {error}", gvk.kind, object.name_any()));
     }
+}
+
+/// policy/v1 came with 1.21; what the manifests say of it was the same before.
+fn before_policy_v1(version: &Info) -> bool {
+    let minor: u32 = version.minor.trim_end_matches('+').parse().unwrap();
+    version.major == "1" && minor < 21
 }
 
 #[test]
@@ -64,4 +90,55 @@ async fn the_api_server_takes_every_manifest() {
         &["10-namespaces.yaml", "00-crds.yaml", "20-rbac.yaml", "30-policy.yaml", "40-agent.yaml"],
     )
     .await;
+}
+
+/// The API server that is tested is older than the kind, so what it would do is read off the file.
+#[test]
+fn the_admission_policy_keeps_the_agents_namespace_from_writing_the_customers_policy() {
+    use k8s_openapi::api::admissionregistration::v1::{
+        ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+    };
+    let objects = read("31-admission.yaml");
+    let [policy, binding] = &objects[..] else { panic!("{} objects", objects.len()) };
+    let name = policy.name_any();
+    // Through the types and back: nothing in the file is a field that the API does not have.
+    let strict = |object: &DynamicObject, typed: serde_json::Value| {
+        assert_eq!(serde_json::to_value(object).unwrap(), typed);
+    };
+    let value = serde_json::to_value(policy).unwrap();
+    let policy: ValidatingAdmissionPolicy = serde_json::from_value(value).unwrap();
+    strict(&objects[0], serde_json::to_value(&policy).unwrap());
+    let value = serde_json::to_value(binding).unwrap();
+    let binding: ValidatingAdmissionPolicyBinding = serde_json::from_value(value).unwrap();
+    strict(&objects[1], serde_json::to_value(&binding).unwrap());
+
+    let spec = policy.spec.unwrap();
+    assert_eq!(spec.failure_policy.as_deref(), Some("Fail"), "what can't be judged is refused");
+    let rules = spec.match_constraints.unwrap().resource_rules.unwrap();
+    let [rule] = &rules[..] else { panic!("one rule") };
+    assert_eq!(rule.api_groups.as_deref(), Some(&["agent.mendix.com".to_owned()][..]));
+    let mut operations = rule.operations.clone().unwrap();
+    operations.sort();
+    assert_eq!(operations, ["CREATE", "DELETE", "UPDATE"]);
+    assert!(rule.resources.as_ref().unwrap().contains(&"logsharingpolicies".to_owned()));
+    assert_eq!(rule.resource_names, None);
+    let conditions = spec.match_conditions.unwrap();
+    let [condition] = &conditions[..] else { panic!("one condition") };
+    // The group that Kubernetes gives every service account of the namespace in 20-rbac.yaml.
+    let accounts: Vec<_> = read("20-rbac.yaml")
+        .into_iter()
+        .filter(|object| object.types.as_ref().unwrap().kind == "ServiceAccount")
+        .map(|account| account.namespace().unwrap())
+        .collect();
+    for namespace in accounts {
+        let group = format!("\"system:serviceaccounts:{namespace}\" in request.userInfo.groups");
+        assert_eq!(condition.expression, group);
+    }
+    let validations = spec.validations.unwrap();
+    let [validation] = &validations[..] else { panic!("one validation") };
+    assert_eq!(validation.expression, "false");
+    let spec = binding.spec;
+    assert_eq!(spec.policy_name, name);
+    assert!(spec.validation_actions.contains(&"Deny".to_owned()));
+    assert_eq!(spec.match_resources, None, "nothing narrows it");
 }

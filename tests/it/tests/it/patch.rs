@@ -1,7 +1,11 @@
 //! Carrying out releases against a real API server.
 
 mod drift;
+mod fencing;
 mod killed;
+mod model;
+mod obstacles;
+mod webhook;
 mod world;
 
 use std::{collections::BTreeMap, time::Duration};

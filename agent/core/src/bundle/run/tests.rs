@@ -118,55 +118,7 @@ fn only_failed_runs_quarantine_their_digest() {
     assert_eq!(offer(Some(&State::Refused)), Offer::Resume);
 }
 
-fn index(class: ReleaseClass, not_before: Option<&str>, apply_by: Option<&str>) -> ReleaseIndex {
-    ReleaseIndex {
-        schema: 1,
-        release_id: "1".into(),
-        sequence: 1,
-        class,
-        not_before: not_before.map(|at| at.parse().unwrap()),
-        apply_by: apply_by.map(|at| at.parse().unwrap()),
-        audience: vec![],
-        agent_versions: Default::default(),
-        kubernetes_versions: Default::default(),
-        from: vec![],
-        blocked_from: vec![],
-        components: vec![],
-        deletes: vec![],
-    }
-}
-
-#[test]
-fn critical_releases_and_those_without_a_date_start_at_once() {
-    let now: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
-    let later = Some("2026-12-01T00:00:00Z");
-    assert_eq!(due(&index(ReleaseClass::Critical, later, None), 7, now), now);
-    assert_eq!(due(&index(ReleaseClass::Weekly, None, None), 7, now), now);
-}
-
-#[test]
-fn past_apply_by_the_spread_is_ignored() {
-    let now: Timestamp = "2026-11-10T00:00:00Z".parse().unwrap();
-    let overdue =
-        index(ReleaseClass::Quarterly, Some("2026-11-01T00:00:00Z"), Some("2026-11-02T00:00:00Z"));
-    assert!(due(&overdue, 12_345, now) <= now);
-}
-
 proptest! {
-    #[test]
-    fn the_spread_never_starts_early_and_never_reaches_apply_by(seed: u64, hours in 1i64..1000) {
-        let not_before: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
-        let apply_by = not_before + SignedDuration::from_hours(hours);
-        let index = index(
-            ReleaseClass::Quarterly,
-            Some(&not_before.to_string()),
-            Some(&apply_by.to_string()),
-        );
-        let due = due(&index, seed, not_before);
-        prop_assert!(due >= not_before && due < apply_by);
-        prop_assert!(due.duration_since(not_before) <= MAX_SPREAD);
-    }
-
     /// A process is killed at any moment: before its step, after it, or after the new state was
     /// persisted. Whatever the outcomes, the run ends, and nothing is applied before the
     /// pre-images are stored.

@@ -9,6 +9,7 @@ use crate::{
             Budget,
             tests::{consent_key, grant, signed, status_key, trust},
         },
+        keys::ConsentKeys,
         lease::{Heard, LEASE_PAYLOAD_TYPE, Lease},
         policy::{LocalPolicy, Mode, Reading},
     },
@@ -27,10 +28,10 @@ fn boot(seconds: u64) -> Duration {
 
 /// Everything the gate looks at. `Default` is a situation in which a snapshot may be taken.
 #[derive(Clone)]
-struct Situation {
-    cluster_uid: String,
-    managed: BTreeSet<String>,
-    redaction_policy: u32,
+pub(super) struct Situation {
+    pub(super) cluster_uid: String,
+    pub(super) managed: BTreeSet<String>,
+    pub(super) redaction_policy: u32,
     deregistered: bool,
     listed: bool,
     ticket: Ticket,
@@ -38,16 +39,16 @@ struct Situation {
     grant_signer: u8,
     /// Overrides the envelope made from `grant`.
     envelope: Option<Vec<u8>>,
-    wish_ticket: String,
-    wish_components: Vec<String>,
+    pub(super) wish_ticket: String,
+    pub(super) wish_components: Vec<String>,
     lease: Lease,
     lease_signer: u8,
     lease_for_other_grant: bool,
     asked: [u8; 16],
     policy: Reading,
     policy_read_at: Duration,
-    ledger: Ledger,
-    now: Now,
+    pub(super) ledger: Ledger,
+    pub(super) now: Now,
 }
 
 impl Default for Situation {
@@ -89,6 +90,7 @@ impl Default for Situation {
                 suspend: false,
                 excluded_components: BTreeSet::new(),
                 max_window_hours: Some(24),
+                extra_patterns: ExtraPatterns::default(),
             }),
             policy_read_at: boot(1000),
             ledger: Ledger::default(),
@@ -99,7 +101,7 @@ impl Default for Situation {
 }
 
 impl Situation {
-    fn envelope(&self) -> Vec<u8> {
+    pub(super) fn envelope(&self) -> Vec<u8> {
         self.envelope.clone().unwrap_or_else(|| {
             SigningKey::from_seed(&[self.grant_signer; 32])
                 .unwrap()
@@ -107,7 +109,7 @@ impl Situation {
         })
     }
 
-    fn ticket(&self) -> Ticket {
+    pub(super) fn ticket(&self) -> Ticket {
         let mut ticket = self.ticket.clone();
         if ticket.grant_envelope.is_empty() {
             ticket.grant_envelope = self.envelope();
@@ -203,10 +205,10 @@ fn an_automatic_ticket_needs_a_customers_act() {
 }
 
 /// A name, the code to be seen, and what makes it wrong.
-type Fault = (&'static str, &'static str, fn(&mut Situation));
+pub(super) type Fault = (&'static str, &'static str, fn(&mut Situation));
 
 /// Each makes exactly one thing wrong.
-const FAULTS: &[Fault] = &[
+pub(super) const FAULTS: &[Fault] = &[
     ("deregistered", "Deregistered", |s| s.deregistered = true),
     ("ticket not listed", "NoTicket", |s| s.listed = false),
     ("another ticket asked", "NoTicket", |s| s.wish_ticket = "MX-1002".into()),
@@ -307,6 +309,9 @@ const FAULTS: &[Fault] = &[
         s.local(|p| p.excluded_components = all);
     }),
     ("policy allows no window", "WindowExcluded", |s| s.local(|p| p.max_window_hours = Some(0))),
+    ("policy asks for a pattern that is none", "PolicyPatterns", |s| {
+        s.local(|p| p.extra_patterns = ExtraPatterns::new(vec!["(".into()]));
+    }),
     ("grant voided", "GrantVoided", |s| {
         s.ledger.void(&grant(), "Solved", time("2026-11-20T11:00:00Z"));
     }),
@@ -375,24 +380,36 @@ fn consent_ends_with_the_first_thing_that_changes() {
     let ticket = situation.ticket();
     let told = |ticket| Told { ticket: Some(ticket), deregistered: false };
     let now = situation.now;
-    assert!(consent.still_holds(told(&ticket), &lease, &policy, now).is_ok());
+    assert!(consent.still_holds(&trust(), told(&ticket), &lease, &policy, now).is_ok());
 
     let code = |result: Result<(), Refusal>| result.unwrap_err().code();
     let solved = Ticket { status: Status::Solved, ..ticket.clone() };
-    assert_eq!(code(consent.still_holds(told(&solved), &lease, &policy, now)), "TicketInactive");
+    assert_eq!(
+        code(consent.still_holds(&trust(), told(&solved), &lease, &policy, now)),
+        "TicketInactive"
+    );
     let stripped = Ticket { grant_envelope: vec![], ..ticket.clone() };
-    assert_eq!(code(consent.still_holds(told(&stripped), &lease, &policy, now)), "NoGrant");
+    assert_eq!(
+        code(consent.still_holds(&trust(), told(&stripped), &lease, &policy, now)),
+        "NoGrant"
+    );
     let gone = Told { ticket: None, deregistered: false };
-    assert_eq!(code(consent.still_holds(gone, &lease, &policy, now)), "NoTicket");
+    assert_eq!(code(consent.still_holds(&trust(), gone, &lease, &policy, now)), "NoTicket");
     let left = Told { ticket: Some(&ticket), deregistered: true };
-    assert_eq!(code(consent.still_holds(left, &lease, &policy, now)), "Deregistered");
+    assert_eq!(code(consent.still_holds(&trust(), left, &lease, &policy, now)), "Deregistered");
     let late = Now { wall: grant().expires_at, ..now };
-    assert_eq!(code(consent.still_holds(told(&ticket), &lease, &policy, late)), "Expired");
+    assert_eq!(
+        code(consent.still_holds(&trust(), told(&ticket), &lease, &policy, late)),
+        "Expired"
+    );
     let silent = Now { boot: boot(1060), ..now };
-    assert_eq!(code(consent.still_holds(told(&ticket), &lease, &policy, silent)), "LeaseMissing");
+    assert_eq!(
+        code(consent.still_holds(&trust(), told(&ticket), &lease, &policy, silent)),
+        "LeaseMissing"
+    );
     let frozen = Now { boot: boot(1015), ..now };
     assert_eq!(
-        code(consent.still_holds(told(&ticket), &lease, &policy, frozen)),
+        code(consent.still_holds(&trust(), told(&ticket), &lease, &policy, frozen)),
         "PolicyUnreadable"
     );
     let mut excluding = situation;
@@ -402,9 +419,21 @@ fn consent_ends_with_the_first_thing_that_changes() {
     let mut narrowed = PolicyView::default();
     narrowed.observe(boot(1001), excluding.policy.clone());
     assert_eq!(
-        code(consent.still_holds(told(&ticket), &lease, &narrowed, now)),
+        code(consent.still_holds(&trust(), told(&ticket), &lease, &narrowed, now)),
         "ComponentsExcluded"
     );
+    let mut patterned = Situation::default();
+    patterned.local(|p| p.extra_patterns = ExtraPatterns::new(vec!["order [0-9]+".into()]));
+    let mut other = PolicyView::default();
+    other.observe(boot(1001), patterned.policy.clone());
+    let ended = consent.still_holds(&trust(), told(&ticket), &lease, &other, now);
+    assert_eq!(code(ended), "PatternsChanged");
+    let key = SigningKey::from_seed(&[9; 32]).unwrap().pinned();
+    let status = vec![status_key().pinned()];
+    let rotated = ConsentKeys { version: 1, sequence: 1, consent: vec![key], status };
+    let rotated = Trust::parse(&serde_json::to_vec(&rotated).unwrap()).unwrap();
+    let ended = consent.still_holds(&rotated, told(&ticket), &lease, &policy, now);
+    assert_eq!(code(ended), "KeyRotated");
 }
 
 fn lease(clock: &LeaseClock, sequence: u64, nonce: [u8; 16], status: &str) -> Vec<u8> {

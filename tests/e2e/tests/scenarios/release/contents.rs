@@ -50,16 +50,12 @@ pub(crate) fn release(release_id: &str, content: Content, folder: &Path) -> Resu
             fs::write(file, object.to_string()).context("write a manifest")?;
         }
         let version = format!("{}.0.0", content.number());
-        components.push(ComponentSpec { name: name.into(), version, dir, adopt: false });
+        components.push(ComponentSpec::new(name, version, dir));
     }
     Ok(ReleaseSpec {
-        release_id: release_id.into(),
-        class: ReleaseClass::Critical,
-        not_before: None,
-        apply_by: None,
-        audience: vec![],
         gates: Gates { timeout_seconds: 10, soak_seconds: 0 },
         components,
+        ..ReleaseSpec::new(release_id, ReleaseClass::Critical)
     })
 }
 

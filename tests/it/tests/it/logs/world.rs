@@ -1,27 +1,29 @@
 //! A cluster with one managed component, a control plane, and the agent's channel and log path
 //! between them: everything real but the kubelet.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
-    core::v1::{Node, Pod, ServiceAccount},
+    core::v1::{Namespace, Node, Pod, ServiceAccount},
     rbac::v1::{ClusterRoleBinding, Role, RoleBinding},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DynamicObject, Patch, PatchParams, PostParams},
+    api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams},
 };
 use mendix_agent::{
+    audit::Audit,
     channel,
     cluster::Cluster,
-    config::{Config, LogFormat},
+    config::{Config, LogFormat, Route},
     crd::{
         log_sharing_policy::LogSharingPolicy, log_snapshot::LogSnapshot,
         managed_component::ManagedComponent, support_ticket::SupportTicket,
     },
     logs,
+    patch::{portal_keys, trust::ReleaseTrust},
     requests::RequestOutcomes,
 };
 use mendix_control_plane::{
@@ -29,7 +31,10 @@ use mendix_control_plane::{
     pki::ServerNames,
     portal::{GrantTerms, NewTicket, open_ticket},
     repository::Expiry,
-    store::{DoneRequest, RequestKind, RequestRecord, TicketOrigin, TicketRecord, TicketSeverity},
+    store::{
+        ClusterRecord, DoneRequest, RequestKind, RequestRecord, TicketOrigin, TicketRecord,
+        TicketSeverity,
+    },
 };
 use mendix_test_kit::{
     apiserver::{ApiServer, ApiServerOptions},
@@ -39,7 +44,10 @@ use mendix_test_kit::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::{sync::OnceCell, task::JoinSet};
+use tokio::{
+    sync::{OnceCell, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::kubelet::Kubelet;
@@ -61,9 +69,11 @@ pub(crate) struct World {
     pub(crate) plane: Running,
     pub(crate) uid: String,
     pub(crate) dir: TempDir,
-    pub(crate) proxy: FaultProxy,
+    pub(crate) proxy: Arc<FaultProxy>,
     replica_set: ReplicaSet,
     agent: Option<Agent>,
+    /// The running agent's, or the last one's.
+    pub(crate) audit: Option<Audit>,
 }
 
 struct Agent {
@@ -90,6 +100,11 @@ where
 impl World {
     /// Without the agent: see [`World::start_agent`].
     pub(crate) async fn new() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    /// The same with a control plane of these options.
+    pub(crate) async fn with(options: Options) -> Self {
         // With RUST_LOG the agent's and the control plane's log show in a failed test's output.
         let _already_set = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
@@ -163,8 +178,8 @@ impl World {
             mendix_control_plane::init(&dir.path().join("plane"), &names, Expiry::default())
                 .await
                 .unwrap();
-        let plane = ControlPlane::start(store, Options::default()).await.unwrap();
-        let proxy = FaultProxy::start(plane.address()).await.unwrap();
+        let plane = ControlPlane::start(store, options).await.unwrap();
+        let proxy = Arc::new(FaultProxy::start(plane.address()).await.unwrap());
         let uid = Cluster::connect(admin.clone(), agent_namespace.clone()).await.unwrap().uid;
         let token = plane.store().register_cluster(&uid, "stable").unwrap();
         std::fs::write(dir.path().join("token"), token.0).unwrap();
@@ -180,6 +195,7 @@ impl World {
             proxy,
             replica_set,
             agent: None,
+            audit: None,
         };
         world.set_policy(json!({ "mode": "WithConsent" })).await;
         world
@@ -193,16 +209,20 @@ impl World {
             endpoint: format!("https://{}", self.proxy.address()).parse().unwrap(),
             allow_public_endpoint: false,
             allow_loopback_endpoint: true,
+            route: Route::default(),
             trust_dir: self.plane.store().trust_dir(),
             bootstrap_token_file: self.dir.path().join("token"),
             service_account_token_file: None,
+            identity_dir: None,
             namespace: self.agent_namespace.clone(),
             listen: ([127, 0, 0, 1], 0).into(),
             log_filter: "info".into(),
             log_format: LogFormat::Text,
         };
-        let (handles, worker) = channel::open(&config, &cluster, 1).unwrap();
-        let trust = logs::read_trust(&config.trust_dir).await.unwrap();
+        let (handles, worker) = channel::open(&config, &cluster).unwrap();
+        let audit = Audit::new(&cluster, handles.checkpoints.clone());
+        let (found, keys) = watch::channel(None);
+        let portal = logs::Portal { trust_dir: config.trust_dir.clone(), found: keys };
         let outcomes =
             RequestOutcomes::new(handles.desired.requests.clone(), handles.reports.clone());
         let shutdown = CancellationToken::new();
@@ -211,8 +231,24 @@ impl World {
         tasks.spawn(async move { worker.run(token).await.unwrap() });
         tasks.spawn(outcomes.clone().run(shutdown.clone()));
         let token = shutdown.clone();
+        let (recorded, of_audit) = (audit.clone(), handles.clone());
+        let until = shutdown.clone();
         tasks.spawn(async move {
-            logs::run(cluster, handles, trust, outcomes, token).await.unwrap();
+            mendix_agent::audit::run(recorded, of_audit, until).await.unwrap();
+        });
+        // What the patch path does beside its releases.
+        let (dialled, until, own) = (handles.clone(), shutdown.clone(), cluster.clone());
+        tasks.spawn(async move {
+            let trust = ReleaseTrust::load(&own, &config.trust_dir).await.unwrap();
+            let trust = tokio::sync::Mutex::new(trust);
+            tokio::select! {
+                () = until.cancelled() => {}
+                () = portal_keys::follow(&own, &dialled, &trust, &found) => {}
+            }
+        });
+        self.audit = Some(audit.clone());
+        tasks.spawn(async move {
+            logs::run(cluster, handles, portal, outcomes, audit, token).await.unwrap();
         });
         self.agent = Some(Agent { shutdown, tasks });
     }
@@ -265,6 +301,57 @@ impl World {
         put_status(&api, name, json!({ "phase": "Running", "containerStatuses": [status] })).await
     }
 
+    /// A MendixApp with one pod, in the namespace that apps run in.
+    pub(crate) async fn app(&self, name: &str) {
+        let namespaces: Api<Namespace> = Api::all(self.admin.clone());
+        put(&namespaces, json!({ "metadata": { "name": "mendix" } })).await;
+        manifests::apply_objects(&self.admin, vec![app_definition()]).await;
+        let kind = GroupVersionKind::gvk("privatecloud.mendix.com", "v1alpha1", "MendixApp");
+        let apps: Api<DynamicObject> =
+            Api::namespaced_with(self.admin.clone(), "mendix", &ApiResource::from_gvk(&kind));
+        let app = json!({
+            "apiVersion": "privatecloud.mendix.com/v1alpha1", "kind": "MendixApp",
+            "metadata": { "name": name }, "spec": { "runtimeVersion": "10.10.4" },
+        });
+        let app: DynamicObject = serde_json::from_value(app).unwrap();
+        eventually(PATIENCE, "MendixApps are served", async || {
+            apps.create(&PostParams::default(), &app).await.ok()
+        })
+        .await
+        .unwrap();
+        let pod = format!("{name}-master-5f6d-x");
+        let pods: Api<Pod> = Api::namespaced(self.admin.clone(), "mendix");
+        put(
+            &pods,
+            json!({
+                "metadata": { "name": pod, "labels": { "privatecloud.mendix.com/app": name },
+                    "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "ReplicaSet",
+                        "name": format!("{name}-master-5f6d"), "uid": "app-set",
+                        "controller": true }] },
+                "spec": { "nodeName": format!("node-{}", self.namespace),
+                          "containers": [{ "name": "mendix", "image": "x" }] },
+            }),
+        )
+        .await;
+        let container = json!({
+            "name": "mendix", "ready": true, "restartCount": 0, "image": "x", "imageID": "",
+            "state": { "running": { "startedAt": wire(minutes_ago(30)) } },
+        });
+        put_status(&pods, &pod, json!({ "phase": "Running", "containerStatuses": [container] }))
+            .await;
+    }
+
+    /// What a customer installs to allow runtime logs, for this world's agent.
+    pub(crate) async fn allow_runtime_logs(&self) {
+        let mut objects = manifests::read_optional("runtime-logs.yaml");
+        for object in &mut objects {
+            if let Some(subjects) = object.data.get_mut("subjects") {
+                subjects[0]["namespace"] = self.agent_namespace.clone().into();
+            }
+        }
+        manifests::apply_objects(&self.admin, objects).await;
+    }
+
     pub(crate) fn open_ticket(&self, grant: Option<GrantTerms>) -> TicketRecord {
         self.open_ticket_with_request(grant).0
     }
@@ -288,6 +375,34 @@ impl World {
         let kind =
             RequestKind::Snapshot { ticket_id: ticket.ticket_id.clone(), components: vec![] };
         self.plane.store().place_request(&self.uid, kind).unwrap()
+    }
+
+    /// Changes what the control plane holds of the cluster behind the portal's back, as one could that
+    /// is in other hands. The agent hears of it at once.
+    pub(crate) fn rewrite(&self, change: impl FnOnce(&mut ClusterRecord)) {
+        let dir = self.plane.store().dir();
+        {
+            let lock = std::fs::File::open(dir.join("lock")).unwrap();
+            lock.lock().unwrap();
+            let path = dir.join("clusters").join(format!("{}.json", self.uid));
+            let mut cluster: ClusterRecord =
+                serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            change(&mut cluster);
+            std::fs::write(&path, serde_json::to_vec(&cluster).unwrap()).unwrap();
+            // What the server polls.
+            let change: u64 =
+                serde_json::from_slice(&std::fs::read(dir.join("change")).unwrap()).unwrap();
+            std::fs::write(dir.join("change"), (change + 1).to_string()).unwrap();
+        }
+    }
+
+    /// [`World::rewrite`] of one ticket.
+    pub(crate) fn smuggle(&self, ticket_id: &str, change: impl FnOnce(&mut TicketRecord)) {
+        self.rewrite(|cluster| {
+            cluster.tickets.revision += 1;
+            let mut tickets = cluster.tickets.value.iter_mut();
+            change(tickets.find(|ticket| ticket.ticket_id == ticket_id).unwrap());
+        });
     }
 
     /// The outcome that the agent reported for a request.
@@ -386,6 +501,22 @@ async fn rights(admin: &Client, agent_namespace: &str, namespace: &str) {
         json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name });
     put(&bindings, json!({ "metadata": { "name": name }, "roleRef": role, "subjects": subject }))
         .await;
+}
+
+/// The definition of MendixApps, as far as a test needs it.
+fn app_definition() -> DynamicObject {
+    serde_json::from_value(json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": "mendixapps.privatecloud.mendix.com" },
+        "spec": {
+            "group": "privatecloud.mendix.com", "scope": "Namespaced",
+            "names": { "kind": "MendixApp", "plural": "mendixapps", "singular": "mendixapp" },
+            "versions": [{ "name": "v1alpha1", "served": true, "storage": true,
+                "schema": { "openAPIV3Schema": { "type": "object",
+                    "x-kubernetes-preserve-unknown-fields": true } } }],
+        },
+    }))
+    .unwrap()
 }
 
 pub(crate) fn minutes_ago(minutes: i64) -> Timestamp {

@@ -25,13 +25,23 @@ use tower::{Layer, Service};
 
 use super::world::{LONG, Parts, World, state};
 
-/// Every this many calls the process is killed once; a multiple of nothing that the run does, so that
-/// all kinds of calls are met.
-const STRIDE: usize = 7;
+/// Set to `full`, the process is killed at every single call, before and after it; otherwise at every
+/// third or fourth, in turns before and after.
+const SWEEP: &str = "MENDIX_SWEEP";
+
+/// At which call the process dies in each round, and when. Odd steps meet all kinds of calls.
+fn points() -> impl Iterator<Item = (usize, Moment)> {
+    let moments = [Moment::BeforeCall, Moment::AfterCall];
+    let full = std::env::var(SWEEP).is_ok_and(|value| value == "full");
+    (1..).map(move |round: usize| match full {
+        true => ((round - 1) / 2, moments[round % 2]),
+        false => (round * 7 / 2, moments[round % 2]),
+    })
+}
 
 /// When the process dies.
 #[derive(Clone, Copy, Debug)]
-enum Moment {
+pub(super) enum Moment {
     BeforeCall,
     AfterCall,
 }
@@ -94,7 +104,7 @@ where
 
 /// Carries a release on with a process that dies at a call; says whether it lived long enough to
 /// finish.
-async fn die_at(world: &World, index: Authentic, at: usize, moment: Moment) -> bool {
+pub(super) async fn die_at(world: &World, index: Authentic, at: usize, moment: Moment) -> bool {
     let server = ApiServer::shared().await.unwrap();
     let kubeconfig = Kubeconfig::read_from(server.kubeconfig_path()).unwrap();
     let options = KubeConfigOptions::default();
@@ -117,7 +127,7 @@ async fn die_at(world: &World, index: Authentic, at: usize, moment: Moment) -> b
 }
 
 /// A new process: goes on with what was interrupted, then with what is wanted.
-async fn come_back(world: &World, index: Authentic) -> String {
+pub(super) async fn come_back(world: &World, index: Authentic) -> String {
     let token = CancellationToken::new();
     patch::resume(&world.driver(), &token).await.unwrap();
     let bundle = world.take(index).await;
@@ -129,32 +139,32 @@ async fn a_process_killed_at_any_call_of_a_good_release_ends_as_if_it_had_lived(
     let world = World::new().await;
     let parts = Parts(&world);
     let mut deaths = 0;
-    for round in 1.. {
-        let moment = [Moment::BeforeCall, Moment::AfterCall][round % 2];
+    for (round, (call, moment)) in (1_u64..).zip(points()) {
         let changing = if round % 2 == 0 { "even" } else { "odd" };
         let index = world.publish(
-            round as u64,
+            round,
             &[
                 parts.config("settings", json!({"round": round.to_string()})),
                 parts.config(changing, json!({})),
                 parts.deployment(&format!("good-{round}"), Some(1)),
             ],
         );
-        let lived = die_at(&world, index.clone(), round * STRIDE / 2, moment).await;
-        assert_eq!(come_back(&world, index).await, "Committed", "round {round} {moment:?}");
+        let lived = die_at(&world, index.clone(), call, moment).await;
+        assert_eq!(come_back(&world, index).await, "Committed", "call {call} {moment:?}");
         let contents = world.contents().await;
         let names: Vec<&str> = contents.keys().map(String::as_str).collect();
         let changing = format!("ConfigMap/{changing}");
         assert_eq!(names, [changing.as_str(), "ConfigMap/settings", "Deployment/operator"]);
         assert_eq!(contents["ConfigMap/settings"]["data"]["round"], round.to_string());
         let status = world.component().await.unwrap().status.unwrap();
-        assert_eq!((status.sequence, status.run, status.inventory.len()), (round as u64, None, 3));
+        assert_eq!((status.sequence, status.run, status.inventory.len()), (round, None, 3));
         if lived {
             break;
         }
         deaths += 1;
     }
     assert!(deaths > 10, "only {deaths} deaths");
+    println!("{deaths} kill points of a good release: all ended as an undisturbed one");
 }
 
 #[tokio::test]
@@ -169,19 +179,18 @@ async fn a_process_killed_at_any_call_of_a_bad_release_leaves_what_was_before() 
     let before = world.contents().await;
     let component = world.component().await.unwrap().status.unwrap();
     let mut deaths = 0;
-    for round in 1.. {
-        let moment = [Moment::BeforeCall, Moment::AfterCall][round % 2];
+    for (round, (call, moment)) in (1_u64..).zip(points()) {
         let index = world.publish(
-            1 + round as u64,
+            1 + round,
             &[
                 parts.config("settings", json!({"b": "2"})),
                 parts.config("created", json!({})),
                 parts.deployment("bad", None),
             ],
         );
-        let lived = die_at(&world, index.clone(), round * STRIDE / 2, moment).await;
-        assert_eq!(come_back(&world, index).await, "RolledBack", "round {round} {moment:?}");
-        assert_eq!(world.contents().await, before, "round {round} {moment:?}");
+        let lived = die_at(&world, index.clone(), call, moment).await;
+        assert_eq!(come_back(&world, index).await, "RolledBack", "call {call} {moment:?}");
+        assert_eq!(world.contents().await, before, "call {call} {moment:?}");
         assert_eq!(world.component().await.unwrap().status.unwrap(), component);
         if lived {
             break;
@@ -189,4 +198,5 @@ async fn a_process_killed_at_any_call_of_a_bad_release_leaves_what_was_before() 
         deaths += 1;
     }
     assert!(deaths > 10, "only {deaths} deaths");
+    println!("{deaths} kill points of a release that goes back: all left what was before");
 }

@@ -1,7 +1,7 @@
 //! A cluster of its own for each test, as far as the patch path can tell: an agent's namespace and a
 //! component's namespace on the shared API server, a release repository in memory, and a stand-in for
-//! the Deployment controller that reports pods ready, or failed for images called `bad`, or for ever
-//! on their way for images called `hanging`.
+//! the Deployment controller that reports pods ready, or failed for images called `bad`, for ever on
+//! their way for images called `hanging`, or ready and not, again and again, for those called `flapping`.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use futures::StreamExt;
 use k8s_openapi::{
-    api::{apps::v1::Deployment, core::v1::Pod},
+    api::{apps::v1::Deployment, batch::v1::Job, core::v1::Pod},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
@@ -21,6 +21,7 @@ use kube::{
     runtime::{WatchStreamExt, wait, watcher},
 };
 use mendix_agent::{
+    audit::Audit,
     channel::Reports,
     cluster::Cluster,
     crd::{managed_component::ManagedComponent, patch_bundle::PatchBundle},
@@ -40,7 +41,10 @@ use mendix_agent_core::bundle::{
 };
 use mendix_test_kit::apiserver::ApiServer;
 use serde_json::{Value, json};
-use tokio::{sync::OnceCell, task::AbortHandle};
+use tokio::{
+    sync::{OnceCell, watch},
+    task::AbortHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 pub(super) const LONG: Duration = Duration::from_secs(60);
@@ -125,7 +129,11 @@ impl World {
 
     /// A driver with a client of its own.
     pub(super) fn driver_on(&self, cluster: Cluster) -> Driver {
-        let reporter = Reporter::new(cluster.clone(), self.reports.clone());
+        let reporter = Reporter::new(
+            cluster.clone(),
+            self.reports.clone(),
+            Audit::new(&cluster, watch::channel(None).0),
+        );
         let identity = Identity { agent_version: "1.0.0".into(), ring: Arc::new(String::new) };
         Driver::new(cluster, reporter, identity)
     }
@@ -187,7 +195,10 @@ impl World {
         let token = CancellationToken::new();
         let driver = self.driver();
         let work = take(&driver, index, &self.supply, &token, &token);
-        tokio::time::timeout(LONG, work).await.expect("the run ends").expect("the run is driven")
+        match tokio::time::timeout(LONG, work).await {
+            Ok(ended) => ended.expect("the run is driven"),
+            Err(_) => panic!("the run does not end: {:?}", self.reports.subscribe().borrow()),
+        }
     }
 
     pub(super) async fn get(&self, kind: &str, name: &str) -> Option<Value> {
@@ -195,6 +206,7 @@ impl World {
             "Deployment" => "apis/apps/v1/namespaces/NS/deployments",
             "ConfigMap" => "api/v1/namespaces/NS/configmaps",
             "Secret" => "api/v1/namespaces/NS/secrets",
+            "Job" => "apis/batch/v1/namespaces/NS/jobs",
             "Role" => "apis/rbac.authorization.k8s.io/v1/namespaces/NS/roles",
             "RoleBinding" => "apis/rbac.authorization.k8s.io/v1/namespaces/NS/rolebindings",
             "PersistentVolumeClaim" => "api/v1/namespaces/NS/persistentvolumeclaims",
@@ -252,6 +264,13 @@ impl World {
             "name": "operator", "ready": false, "restartCount": 0, "image": "", "imageID": "",
             "state": container_state}]}});
         pods.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+    }
+
+    /// The Job controller says that a Job is done.
+    pub(super) async fn finish_job(&self, name: &str) {
+        let jobs: Api<Job> = Api::namespaced(self.client.clone(), &self.target);
+        let status = json!({"status": {"succeeded": 1, "conditions": [{"type": "Complete", "status": "True"}]}});
+        jobs.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
     }
 
     /// Somebody else changes an object.
@@ -337,6 +356,9 @@ async fn play_controller(client: Client, namespace: String) {
             images(&value["spec"]["template"]).iter().any(|image| image.contains(name))
         };
         let wanted = deployment.spec.replicas.unwrap_or(1);
+        if runs("flapping") {
+            flap(&api, &deployment).await;
+        }
         let status = if runs("hanging") {
             // The pod of before is kept as long as the updated one is not ready.
             json!({"observedGeneration": generation, "replicas": wanted + 1, "updatedReplicas": 1,
@@ -358,6 +380,23 @@ async fn play_controller(client: Client, namespace: String) {
     }
 }
 
+/// Ready for one look of a gate, then not, until the Deployment is changed.
+async fn flap(api: &Api<Deployment>, deployment: &Deployment) {
+    let name = deployment.name_any();
+    let generation = deployment.metadata.generation;
+    for ready in [1, 0].into_iter().cycle() {
+        let status = json!({"status": {"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1,
+            "availableReplicas": ready, "readyReplicas": ready, "conditions": [
+                {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable", "message": ""},
+                {"type": "Available", "status": if ready == 1 { "True" } else { "False" }, "reason": "", "message": ""}]}});
+        let told = api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await;
+        if told.is_ok_and(|now| now.metadata.generation != generation) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
 /// Objects of a component as a release names them.
 pub(super) struct Parts<'a>(pub(super) &'a World);
 
@@ -373,6 +412,17 @@ impl Parts<'_> {
     pub(super) fn claim(&self, name: &str) -> Value {
         json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": self.meta(name), "spec": {
             "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}})
+    }
+
+    pub(super) fn role(&self) -> Value {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": self.meta("operator"),
+            "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]})
+    }
+
+    pub(super) fn job(&self, name: &str) -> Value {
+        json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": self.meta(name), "spec": {"template": {"spec": {
+            "restartPolicy": "Never",
+            "containers": [{"name": "job", "image": image_ref("job")}]}}}})
     }
 
     pub(super) fn binding(&self, role: &str) -> Value {

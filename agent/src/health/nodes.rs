@@ -1,0 +1,77 @@
+//! The nodes of the cluster.
+
+use k8s_openapi::api::core::v1::Node;
+use kube::{Api, api::ListParams};
+use mendix_agent_proto::v1;
+
+use crate::cluster::{CALL_DEADLINE, Cluster};
+
+/// Nodes that are reported one by one; a cluster has more rarely, and the report stays small.
+const MAX_NODES: u32 = 200;
+/// AKS's label for the version of a node's image.
+const NODE_IMAGE: &str = "kubernetes.azure.com/node-image-version";
+/// AKS's label for an upgrade of the node that got stuck.
+const UPGRADE_STATUS: &str = "kubernetes.azure.com/upgrade-status";
+
+pub(super) async fn list(cluster: &Cluster) -> Result<Vec<v1::NodeHealth>, String> {
+    let api: Api<Node> = Api::all(cluster.client.clone());
+    let list =
+        tokio::time::timeout(CALL_DEADLINE, api.list(&ListParams::default().limit(MAX_NODES)))
+            .await
+            .map_err(|_| "listing nodes timed out".to_owned())?
+            .map_err(|error| format!("listing nodes: {error}"))?;
+    Ok(list.items.iter().map(node).collect())
+}
+
+fn node(node: &Node) -> v1::NodeHealth {
+    let status = node.status.as_ref();
+    let conditions = status.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+    let labels = node.metadata.labels.as_ref();
+    let label = |name| labels.and_then(|labels| labels.get(name)).cloned().unwrap_or_default();
+    v1::NodeHealth {
+        name: node.metadata.name.clone().unwrap_or_default(),
+        kubelet_version: status
+            .and_then(|s| s.node_info.as_ref())
+            .map(|info| info.kubelet_version.clone())
+            .unwrap_or_default(),
+        node_image: label(NODE_IMAGE),
+        ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
+        pressures: conditions
+            .iter()
+            .filter(|c| c.type_.ends_with("Pressure") && c.status == "True")
+            .map(|c| c.type_.clone())
+            .collect(),
+        upgrade_status: label(UPGRADE_STATUS),
+        cordoned: node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn image_pressure_quarantine_and_cordon_are_read() {
+        let seen = node(
+            &serde_json::from_value(json!({
+                "metadata": { "name": "n1", "labels": {
+                    NODE_IMAGE: "AKSUbuntu-2404gen2containerd-202611.02.0",
+                    UPGRADE_STATUS: "Quarantined",
+                }},
+                "spec": { "unschedulable": true },
+                "status": { "conditions": [
+                    { "type": "Ready", "status": "True" },
+                    { "type": "MemoryPressure", "status": "True" },
+                    { "type": "DiskPressure", "status": "False" },
+                ]},
+            }))
+            .unwrap(),
+        );
+        assert_eq!(seen.node_image, "AKSUbuntu-2404gen2containerd-202611.02.0");
+        assert_eq!(seen.upgrade_status, "Quarantined");
+        assert_eq!(seen.pressures, ["MemoryPressure"]);
+        assert!(seen.ready && seen.cordoned);
+    }
+}

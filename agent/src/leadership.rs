@@ -1,0 +1,367 @@
+//! Who leads: this replica's part in the Lease `mendix-agent`, and the [`Term`] that everything needs
+//! that writes.
+//!
+//! The decisions are made in `mendix_agent_core::leadership`; here they are carried out. [`run`] keeps
+//! the Lease and publishes a [`Post`]. A [`Term`] makes a [`Cluster`](crate::cluster::Cluster), whose
+//! client lets a write pass only while the term allows it, and nothing else does: a replica that
+//! doesn't lead has no client that writes.
+
+mod fence;
+mod lease;
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use kube::api::ObjectMeta;
+use mendix_agent_core::leadership::{Candidate, RENEW_DEADLINE, Reading, Step, Tenure, Written};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+pub use self::fence::Fenced;
+use self::lease::{LeaseError, Leases};
+use crate::{cluster::Site, errors::describe};
+
+/// Longest wait for one answer about the Lease.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+/// A term is ended this long before its last write would have to begin, so that its tasks have ended
+/// by then.
+const ENDING: Duration = Duration::from_secs(1);
+/// Longest sleep between two looks at the clock: timers stop in suspend, the clock does not.
+const LOOK: Duration = Duration::from_secs(1);
+/// A replica that has not seen the Lease for so long says that it is not ready.
+const BLIND: Duration = Duration::from_secs(30);
+/// Longest wait for the writes of a term to be answered before its Lease is released.
+const SETTLE: Duration = Duration::from_secs(4);
+/// Annotation with the epoch of the leader that wrote an object last.
+const EPOCH: &str = "agent.mendix.com/epoch";
+
+/// What this replica does.
+#[derive(Clone, Debug)]
+pub enum Post {
+    /// It has not seen the Lease, or not for a while; it could not take over.
+    Blind {
+        /// Why not.
+        why: String,
+    },
+    /// It waits to take over.
+    Standby {
+        /// Who leads, as the Lease names it; `None` when nobody does.
+        leader: Option<String>,
+    },
+    /// It leads.
+    Leader(Term),
+}
+
+/// A time of leading. Whoever holds one may write while it lasts; [`Term::over`] tells when it ends.
+#[derive(Clone, Debug)]
+pub struct Term(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    epoch: u64,
+    holder: String,
+    /// Nanoseconds of the boot clock, as the next one.
+    from: AtomicU64,
+    until: AtomicU64,
+    /// Until when a write whose answer nobody saw may still land.
+    unsettled: AtomicU64,
+    /// Some task of the term did not end.
+    abandoned: AtomicBool,
+    over: CancellationToken,
+    /// Writes under way.
+    writes: TaskTracker,
+}
+
+/// Somebody with a higher epoch wrote a record.
+#[derive(Debug, thiserror::Error)]
+#[error("a newer leader (epoch {found}) has written it; this one has epoch {own} and stops")]
+pub struct Superseded {
+    /// Epoch in the record.
+    pub found: u64,
+    /// Epoch of this term.
+    pub own: u64,
+}
+
+impl Term {
+    fn new(holder: &str, tenure: Tenure) -> Self {
+        let term = Self(Arc::new(Inner {
+            epoch: tenure.epoch,
+            holder: holder.to_owned(),
+            from: AtomicU64::new(nanos(tenure.writes_from)),
+            until: AtomicU64::new(0),
+            unsettled: AtomicU64::new(0),
+            abandoned: AtomicBool::new(false),
+            over: CancellationToken::new(),
+            writes: TaskTracker::new(),
+        }));
+        term.0.writes.close();
+        term.extend(tenure);
+        term
+    }
+
+    /// The term of an agent that has no rival, with epoch 1 and no end: for commands that a person
+    /// runs, and for tests. The daemon gets its terms from [`run`].
+    pub fn sole() -> Self {
+        let end = Duration::from_nanos(u64::MAX);
+        let tenure = Tenure { epoch: 1, writes_from: Duration::ZERO, writes_until: end };
+        Self::new("sole", tenure)
+    }
+
+    /// The fencing epoch, at least 1.
+    pub fn epoch(&self) -> u64 {
+        self.0.epoch
+    }
+
+    /// Who holds it, as the Lease says.
+    pub fn holder(&self) -> &str {
+        &self.0.holder
+    }
+
+    /// Cancelled when the term is over: everything that works under it ends.
+    pub fn over(&self) -> &CancellationToken {
+        &self.0.over
+    }
+
+    /// Says that something of the term still runs, so that its Lease is not released but runs out.
+    pub fn abandon(&self) {
+        self.0.abandoned.store(true, SeqCst);
+    }
+
+    /// Notes in an object that this term writes it.
+    pub fn stamp(&self, metadata: &mut ObjectMeta) {
+        let annotations = metadata.annotations.get_or_insert_default();
+        annotations.insert(EPOCH.to_owned(), self.epoch().to_string());
+    }
+
+    /// Whether an object that was read may be replaced: not when a later term wrote it.
+    ///
+    /// # Errors
+    /// [`Superseded`].
+    pub fn check(&self, metadata: &ObjectMeta) -> Result<(), Superseded> {
+        let found = metadata.annotations.as_ref().and_then(|all| all.get(EPOCH));
+        self.check_epoch(found.and_then(|epoch| epoch.parse().ok()))
+    }
+
+    /// The same for a record that has the epoch in a field of its own.
+    ///
+    /// # Errors
+    /// [`Superseded`].
+    pub fn check_epoch(&self, found: Option<u64>) -> Result<(), Superseded> {
+        match found {
+            Some(found) if found > self.epoch() => Err(Superseded { found, own: self.epoch() }),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_sole(&self) -> bool {
+        self.0.until.load(SeqCst) == u64::MAX
+    }
+
+    fn extend(&self, tenure: Tenure) {
+        self.0.until.store(nanos(tenure.writes_until), SeqCst);
+    }
+
+    fn end(&self) {
+        self.0.until.store(0, SeqCst);
+        self.0.over.cancel();
+    }
+}
+
+/// Keeps this replica's part in the Lease until `cancel`, then releases it if this replica leads and
+/// its term's tasks have ended. `me` is unique per process.
+///
+/// # Errors
+/// Never: what fails is said in the [`Post`] and tried again.
+pub async fn run(
+    site: Site,
+    me: String,
+    posts: Arc<watch::Sender<Post>>,
+    cancel: CancellationToken,
+) -> Result<(), Infallible> {
+    let driver = Driver {
+        leases: Leases::new(&site),
+        // Nothing is known of earlier epochs yet; it is asked for before the first acquisition.
+        candidate: Candidate::new(me.clone(), 0, boot()),
+        floor_known: false,
+        me,
+        posts,
+        led: None,
+        seen: Instant::now(),
+        problem: String::new(),
+    };
+    driver.run(cancel).await;
+    Ok(())
+}
+
+struct Driver {
+    leases: Leases,
+    candidate: Candidate,
+    /// Whether the epochs that the agent's records name have been read.
+    floor_known: bool,
+    me: String,
+    posts: Arc<watch::Sender<Post>>,
+    /// The term that was published, with what ends it however this driver ends.
+    led: Option<(Term, DropGuard)>,
+    /// When the Lease was last read or written.
+    seen: Instant,
+    /// Why it could not be the last time that it could not.
+    problem: String,
+}
+
+impl Driver {
+    async fn run(mut self, cancel: CancellationToken) {
+        while !cancel.is_cancelled() {
+            self.publish();
+            let step = self.candidate.next(boot());
+            // A term that can't be renewed in time ends in time, whatever hangs.
+            let patience = self.candidate.tenure(boot()).map_or(ANSWER_DEADLINE, |tenure| {
+                tenure.writes_until.saturating_sub(boot() + ENDING).min(ANSWER_DEADLINE)
+            });
+            match step {
+                Step::Wait(until) => {
+                    tokio::select! {
+                        () = cancel.cancelled() => break,
+                        () = sleep(until.saturating_sub(boot()).min(LOOK).min(patience)) => {}
+                    }
+                }
+                Step::Read => match timeout(patience, self.read()).await {
+                    Ok(Ok(())) => self.seen = Instant::now(),
+                    Ok(Err(error)) => self.failed(&describe(&error)),
+                    Err(_) => self.failed("no answer about the Lease"),
+                },
+                Step::Write(put) => {
+                    let sent = boot();
+                    let written = match timeout(patience, self.leases.write(&put)).await {
+                        Ok(Ok(written)) => {
+                            self.seen = Instant::now();
+                            written
+                        }
+                        Ok(Err(error)) => {
+                            self.failed(&describe(&error));
+                            Written::Unknown
+                        }
+                        Err(_) => {
+                            self.failed("no answer about the Lease");
+                            Written::Unknown
+                        }
+                    };
+                    self.candidate.written(sent, boot(), &put, written);
+                }
+            }
+        }
+        self.release().await;
+    }
+
+    async fn read(&mut self) -> Result<(), LeaseError> {
+        let stored = self.leases.read().await?;
+        if !self.floor_known || stored.is_none() {
+            self.candidate.raise_floor(self.leases.recorded_epoch().await?);
+            self.floor_known = true;
+        }
+        self.candidate.read(boot(), stored);
+        Ok(())
+    }
+
+    fn failed(&mut self, why: &str) {
+        tracing::warn!(why, "the Lease could not be read or written");
+        why.clone_into(&mut self.problem);
+    }
+
+    /// Makes what others see of this replica equal to what the machine says.
+    fn publish(&mut self) {
+        let now = boot();
+        if self.candidate.tenure(now).is_some_and(|it| it.writes_until <= now + ENDING) {
+            self.candidate.resign(now);
+        }
+        let tenure = self.candidate.tenure(now);
+        match (&self.led, tenure) {
+            (Some((term, _)), Some(tenure)) if term.epoch() == tenure.epoch => {
+                return term.extend(tenure);
+            }
+            (Some((term, _)), _) => {
+                tracing::warn!(epoch = term.epoch(), "no longer the leader");
+                term.end();
+                self.led = None;
+            }
+            (None, _) => {}
+        }
+        if let Some(tenure) = tenure {
+            let wait = tenure.writes_from.saturating_sub(now);
+            tracing::info!(epoch = tenure.epoch, writes_after = ?wait, "this replica leads");
+            let term = Term::new(&self.me, tenure);
+            self.led = Some((term.clone(), term.over().clone().drop_guard()));
+            self.posts.send_replace(Post::Leader(term));
+            return;
+        }
+        if self.seen.elapsed() >= BLIND {
+            let why = format!("the Lease was not seen for {} s: {}", BLIND.as_secs(), self.problem);
+            self.posts.send_if_modified(|post| {
+                let news = !matches!(post, Post::Blind { why: known } if *known == why);
+                *post = Post::Blind { why: why.clone() };
+                news
+            });
+            return;
+        }
+        if !self.floor_known {
+            return;
+        }
+        let leader = self.candidate.holder().map(str::to_owned);
+        self.posts.send_if_modified(|post| match post {
+            Post::Standby { leader: known } if *known == leader => false,
+            _ => {
+                tracing::info!(leader, "this replica stands by");
+                *post = Post::Standby { leader };
+                true
+            }
+        });
+    }
+
+    async fn release(mut self) {
+        let Some((term, _guard)) = self.led.take() else { return };
+        let settled = timeout(SETTLE, term.0.writes.wait()).await.is_ok();
+        let late = term.0.unsettled.load(SeqCst) > nanos(boot());
+        term.end();
+        let put = self.candidate.release(boot());
+        if !settled || late || term.0.abandoned.load(SeqCst) {
+            tracing::warn!("the Lease is left to run out: a write may still be under way");
+            return;
+        }
+        let Some(put) = put else { return };
+        match timeout(ANSWER_DEADLINE, self.leases.write(&put)).await {
+            Ok(Ok(Written::Done { .. })) => tracing::info!("the Lease is released"),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(why = describe(&error), "the Lease is not released"),
+            Err(_) => tracing::warn!("the Lease is not released: no answer"),
+        }
+    }
+}
+
+/// Time since the node's start, suspend included. `Instant` stops in suspend, and a leader that slept
+/// would believe that it still leads.
+pub(crate) fn boot() -> Reading {
+    let time = clock_gettime(ClockId::Boottime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+fn nanos(reading: Reading) -> u64 {
+    u64::try_from(reading.as_nanos()).unwrap_or(u64::MAX)
+}
+
+// A term that can never begin would be a defect of these numbers.
+const _: () = assert!(ENDING.as_secs() + ANSWER_DEADLINE.as_secs() < RENEW_DEADLINE.as_secs());
+
+#[cfg(test)]
+mod tests;

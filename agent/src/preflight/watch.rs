@@ -1,0 +1,204 @@
+//! Preflight by the agent itself: when it starts, while it can't connect, and once more when it is
+//! connected after that, so that "waiting for connection" always comes with a reason.
+//!
+//! The result is a report to the control plane (as soon as there is one), a part of AgentStatus, and
+//! an Event when it changed.
+
+use std::{convert::Infallible, future::pending, time::Duration};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{Resource as _, ResourceExt as _, runtime::events::EventType};
+use mendix_agent_proto::v1::report::Body;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Report, Verdict};
+use crate::{
+    channel::{Link, Reports},
+    cluster::{CALL_DEADLINE, Cluster},
+    config::Config,
+    crd::agent_status::{AgentStatus, NAME},
+};
+
+/// How long the agent tries to connect before it looks for the reason. A restart of the control
+/// plane takes less.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+/// How often it looks while it can't connect.
+pub const AGAIN: Duration = Duration::from_secs(600);
+/// How long a connection must hold before an earlier failure is looked at again.
+pub const SETTLED: Duration = Duration::from_secs(30);
+/// How often it looks at a trouble that does not keep it from being connected.
+pub const RECHECK: Duration = Duration::from_secs(3600);
+/// Longest note of a Kubernetes Event is 1 KiB.
+const MAX_NOTE: usize = 1000;
+
+/// When to look: decided from the link and the last look alone.
+#[derive(Clone, Copy, Debug)]
+struct Agenda {
+    connected: bool,
+    /// Since when that is so.
+    since: Instant,
+    last: Option<Look>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    at: Instant,
+    result: Verdict,
+}
+
+impl Agenda {
+    fn new(now: Instant) -> Self {
+        Self { connected: false, since: now, last: None }
+    }
+
+    fn observe(&mut self, connected: bool, now: Instant) {
+        if self.connected != connected {
+            (self.connected, self.since) = (connected, now);
+        }
+    }
+
+    /// The next look; `None` while there is nothing to find out.
+    fn due(&self) -> Option<Instant> {
+        let Some(last) = self.last else { return Some(self.since) };
+        if !self.connected {
+            return Some((self.since + PATIENCE).max(last.at + AGAIN));
+        }
+        // Something was found: is it over, now that there is a connection, or after a while?
+        let next = if last.at < self.since { self.since + SETTLED } else { last.at + RECHECK };
+        (last.result > Verdict::Pass).then_some(next)
+    }
+}
+
+/// Looks when it is due, until shutdown.
+///
+/// # Errors
+/// Never: what is wrong is in the report.
+pub async fn run(
+    cluster: Cluster,
+    config: Config,
+    mut link: watch::Receiver<Link>,
+    reports: Reports,
+    shutdown: CancellationToken,
+) -> Result<(), Infallible> {
+    let mut agenda = Agenda::new(Instant::now());
+    loop {
+        let connected = matches!(&*link.borrow_and_update(), Link::Connected { .. });
+        agenda.observe(connected, Instant::now());
+        let due = agenda.due();
+        tokio::select! {
+            () = at(due) => {}
+            changed = link.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return Ok(()),
+            },
+            () = shutdown.cancelled() => return Ok(()),
+        }
+        let report = tokio::select! {
+            report = super::run(&config, Ok(cluster.client.clone())) => report,
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        let before = agenda.last.map_or(Verdict::Pass, |look| look.result);
+        agenda.last = Some(Look { at: Instant::now(), result: report.worst() });
+        if before != report.worst() {
+            tell(&cluster, &report).await;
+        }
+        reports.publish(Body::Preflight(report.to_proto()));
+    }
+}
+
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => pending().await,
+    }
+}
+
+/// An Event about AgentStatus, and a line in the log.
+async fn tell(cluster: &Cluster, report: &Report) {
+    let troubles = super::findings(&report.to_proto());
+    let (kind, reason) = match report.worst() {
+        Verdict::Fail => (EventType::Warning, "PreflightFailed"),
+        Verdict::Warn => (EventType::Warning, "PreflightWarned"),
+        Verdict::Pass | Verdict::Skip => (EventType::Normal, "PreflightPassed"),
+    };
+    let mut note = match troubles.len() {
+        0 => "everything the agent needs is there".to_owned(),
+        _ => troubles.join("\n"),
+    };
+    note.truncate(note.floor_char_boundary(MAX_NOTE));
+    tracing::info!(reason, troubles = troubles.join(" | "), "preflight");
+    cluster.event(&subject(cluster).await, kind, reason, "Preflight", note).await;
+}
+
+async fn subject(cluster: &Cluster) -> ObjectReference {
+    let api = cluster.own::<AgentStatus>();
+    let stored = match timeout(CALL_DEADLINE, api.get(NAME)).await {
+        Ok(Ok(stored)) => Some(stored),
+        // Not written yet, or not readable: the reference works without a UID.
+        Ok(Err(_)) | Err(_) => None,
+    };
+    ObjectReference {
+        api_version: Some(AgentStatus::api_version(&()).into_owned()),
+        kind: Some(AgentStatus::kind(&()).into_owned()),
+        name: Some(NAME.to_owned()),
+        namespace: Some(cluster.namespace.clone()),
+        uid: stored.and_then(|stored| stored.uid()),
+        ..ObjectReference::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn looked(agenda: &mut Agenda, at: Instant, result: Verdict) {
+        agenda.last = Some(Look { at, result });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_looks_at_the_start_and_then_only_while_it_cannot_connect() {
+        let start = Instant::now();
+        let mut agenda = Agenda::new(start);
+        assert_eq!(agenda.due(), Some(start));
+        looked(&mut agenda, start, Verdict::Pass);
+        agenda.observe(true, start + PATIENCE);
+        assert_eq!(agenda.due(), None, "connected, and nothing was wrong");
+
+        let lost = start + 10 * AGAIN;
+        agenda.observe(false, lost);
+        assert_eq!(agenda.due(), Some(lost + PATIENCE));
+        agenda.observe(false, lost + PATIENCE / 2);
+        assert_eq!(agenda.due(), Some(lost + PATIENCE), "trying again does not start it over");
+        looked(&mut agenda, lost + PATIENCE, Verdict::Fail);
+        assert_eq!(agenda.due(), Some(lost + PATIENCE + AGAIN));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_that_flaps_is_not_looked_at_more_often() {
+        let start = Instant::now();
+        let mut agenda = Agenda::new(start);
+        looked(&mut agenda, start, Verdict::Fail);
+        for second in 0..60 {
+            agenda.observe(second % 2 == 0, start + Duration::from_secs(second));
+        }
+        assert_eq!(agenda.due(), Some(start + AGAIN));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_looked_at_again_once_the_connection_holds() {
+        let start = Instant::now();
+        let mut agenda = Agenda::new(start);
+        looked(&mut agenda, start, Verdict::Fail);
+        let back = start + Duration::from_secs(300);
+        agenda.observe(true, back);
+        assert_eq!(agenda.due(), Some(back + SETTLED));
+        looked(&mut agenda, back + SETTLED, Verdict::Warn);
+        assert_eq!(agenda.due(), Some(back + SETTLED + RECHECK));
+        looked(&mut agenda, back + SETTLED + RECHECK, Verdict::Pass);
+        assert_eq!(agenda.due(), None);
+    }
+}

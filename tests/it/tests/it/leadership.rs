@@ -1,0 +1,165 @@
+//! Two replicas of the agent, as processes of their own that can be killed and stopped, on one API
+//! server and one control plane.
+//!
+//! A replica is this test program once more, told by its environment to be an agent
+//! ([`a_replica_in_a_process_of_its_own`]).
+
+mod replica;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use mendix_agent::crd::agent_status::AgentStatus;
+use mendix_agent_core::leadership::{LEASE_DURATION, WRITE_DEADLINE};
+use mendix_test_kit::{proxy::Rule, wait::eventually};
+
+use self::replica::{Replica, Town};
+
+const PATIENCE: Duration = Duration::from_secs(90);
+/// The bound on a failover, from the death of the leader to the first write of the next.
+const FAILOVER: Duration = Duration::from_secs(35);
+
+/// Not a test: what [`Replica::start`] starts. Without its environment it does nothing.
+#[test]
+fn a_replica_in_a_process_of_its_own() {
+    replica::be_one();
+}
+
+async fn lease(town: &Town) -> Lease {
+    Api::namespaced(town.admin.clone(), &town.namespace).get("mendix-agent").await.unwrap()
+}
+
+/// What the cluster and the control plane both say of who leads, once they agree on a term after
+/// `epoch`.
+async fn led_after(town: &Town, epoch: u64, deadline: Duration) -> (u64, String) {
+    let statuses: Api<AgentStatus> = Api::namespaced(town.admin.clone(), &town.namespace);
+    let what = format!("somebody leads, writes and is connected after epoch {epoch}");
+    eventually(deadline, what, async || {
+        let status = statuses.get_opt("agent").await.unwrap()?.status?;
+        let agent = town.plane.agent(&town.uid)?;
+        let leads = status.epoch? > epoch && status.link == "Connected";
+        (leads && agent.lease_epoch == status.epoch? && agent.connected_since.is_some())
+            .then_some((status.epoch?, status.leader?))
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error}\n{}", town.logs()))
+}
+
+/// Leader and standby of two replicas.
+fn tell_apart<'a>(leader: &str, a: &'a mut Replica, b: &'a mut Replica) -> [&'a mut Replica; 2] {
+    if leader.starts_with(a.name()) { [a, b] } else { [b, a] }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_leader_is_followed_within_35_seconds_and_a_stopped_one_at_once() {
+    let town = Town::new().await;
+    let (mut a, mut b) =
+        (Replica::start(&town, "replica-a").await, Replica::start(&town, "replica-b").await);
+    let (epoch, leader) = led_after(&town, 0, PATIENCE).await;
+    let [leading, standby] = tell_apart(&leader, &mut a, &mut b);
+    let ready = eventually(PATIENCE, "the other says that it stands by", async || {
+        let page = standby.page("/readyz").await?;
+        page.contains(&format!("standby, {leader} leads")).then_some(page)
+    });
+    ready.await.unwrap();
+    assert!(standby.page("/metrics").await.unwrap().contains("mendix_agent_leader 0"));
+    assert!(standby.page("/livez").await.unwrap().contains("ok"));
+    assert!(leading.page("/metrics").await.unwrap().contains("mendix_agent_leader 1"));
+
+    leading.kill();
+    let (second, follower) = led_after(&town, epoch, FAILOVER).await;
+    assert!(follower.starts_with(standby.name()), "{follower} leads");
+    assert_eq!(second, epoch + 1);
+    assert_eq!(town.plane.agent(&town.uid).unwrap().conflict, None, "a failover is no clone");
+
+    // A rolling update: a fresh replica stands by, and the leader is told to stop.
+    leading.start_again();
+    eventually(PATIENCE, "a fresh replica stands by", async || {
+        leading.page("/readyz").await.filter(|page| page.contains("standby"))
+    })
+    .await
+    .unwrap();
+    // It may release only when the writes of the one before it can't land any more.
+    let held_since = lease(&town).await.spec.unwrap().acquire_time.unwrap().0;
+    eventually(PATIENCE, "writes of the killed leader are over", async || {
+        let held = Timestamp::now().duration_since(held_since);
+        (held.as_secs() > WRITE_DEADLINE.as_secs().cast_signed() + 1).then_some(())
+    })
+    .await
+    .unwrap();
+    standby.terminate();
+    // Sooner than the Lease could run out: it was released.
+    let (third, follower) = led_after(&town, second, LEASE_DURATION).await;
+    assert!(follower.starts_with(leading.name()), "{follower} leads");
+    assert_eq!(third, second + 1);
+    assert_eq!(town.plane.agent(&town.uid).unwrap().conflict, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_cut_off_from_the_api_server_gives_up_its_session_before_another_leads() {
+    let town = Town::new().await;
+    let cut_off = Replica::start(&town, "replica-cut").await;
+    let (epoch, leader) = led_after(&town, 0, PATIENCE).await;
+    assert!(leader.starts_with("replica-cut"));
+    let other = Replica::start(&town, "replica-other").await;
+    eventually(PATIENCE, "the other stands by", async || {
+        other.page("/readyz").await.filter(|page| page.contains("standby"))
+    })
+    .await
+    .unwrap();
+
+    cut_off.proxy.set_both(Rule::Stall);
+    // As soon as the other holds the Lease, the first one must lead no longer.
+    eventually(PATIENCE, "the other holds the Lease", async || {
+        let holder = lease(&town).await.spec?.holder_identity?;
+        holder.starts_with("replica-other").then_some(())
+    })
+    .await
+    .unwrap();
+    let page = cut_off.page("/metrics").await.unwrap();
+    assert!(page.contains("mendix_agent_leader 0"), "two leaders\n{page}");
+    let (second, leader) = led_after(&town, epoch, PATIENCE).await;
+    assert!(leader.starts_with("replica-other"));
+
+    cut_off.proxy.set_both(Rule::Pass);
+    eventually(PATIENCE, "the first one stands by", async || {
+        let page = cut_off.page("/readyz").await?;
+        page.contains("standby, replica-other").then_some(())
+    })
+    .await
+    .unwrap();
+    let agent = town.plane.agent(&town.uid).unwrap();
+    assert_eq!((agent.lease_epoch, agent.conflict), (second, None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_was_paused_writes_nothing_when_it_resumes_late() {
+    let town = Town::new().await;
+    let paused = Replica::start(&town, "replica-paused").await;
+    let (epoch, leader) = led_after(&town, 0, PATIENCE).await;
+    assert!(leader.starts_with("replica-paused"));
+    let other = Replica::start(&town, "replica-other").await;
+    eventually(PATIENCE, "the other stands by", async || {
+        other.page("/readyz").await.filter(|page| page.contains("standby"))
+    })
+    .await
+    .unwrap();
+
+    paused.signal("STOP");
+    let (second, leader) = led_after(&town, epoch, PATIENCE).await;
+    assert!(leader.starts_with("replica-other"));
+    let before = town.writes_by(paused.name());
+    assert!(before > 0, "the audit log tells nothing of its writes");
+    paused.signal("CONT");
+    eventually(PATIENCE, "the paused one stands by", async || {
+        let page = paused.page("/readyz").await?;
+        page.contains("standby, replica-other").then_some(())
+    })
+    .await
+    .unwrap();
+    let agent = town.plane.agent(&town.uid).unwrap();
+    assert_eq!((agent.lease_epoch, agent.conflict), (second, None));
+    assert_eq!(town.writes_by(paused.name()), before);
+}
