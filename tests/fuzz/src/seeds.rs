@@ -189,7 +189,10 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
                     ),
                     section(
                         v1::Section::Tickets,
-                        Section::Tickets(v1::TicketsSection { tickets: vec![ticket] }),
+                        Section::Tickets(v1::TicketsSection {
+                            tickets: vec![ticket],
+                            ..Default::default()
+                        }),
                     ),
                     section(
                         v1::Section::Requests,

@@ -100,7 +100,7 @@ where
 impl World {
     /// Without the agent: see [`World::start_agent`].
     pub(crate) async fn new() -> Self {
-        Self::with(Options::default()).await
+        Box::pin(Self::with(Options::default())).await
     }
 
     /// The same with a control plane of these options.
