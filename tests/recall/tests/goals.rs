@@ -14,7 +14,8 @@ fn report(set: Set) -> Report {
 #[test]
 fn the_development_set_meets_the_goals() {
     let report = report(Set::Development);
-    let shown: Vec<String> = report.faults.iter().map(|f| format!("{}: {}", f.what, f.text)).collect();
+    let shown: Vec<String> =
+        report.faults.iter().map(|f| format!("{}: {}", f.what, f.text)).collect();
     let shown = shown.join("\n");
     let credentials = report.kind(Kind::Credential);
     assert!(credentials.percent() >= 99.5, "credentials {credentials}\n{shown}");

@@ -1,20 +1,17 @@
 //! From a sensitive key to its value: R01–R10, R12–R14, R22, R27, R41.
 
 use super::Class;
-use super::follow::{self, Cue};
+use super::follow;
 use super::judge::is_value;
 use super::key::{self, Key};
-use super::line::Scan;
 use super::members::{go_bytes, list, object, plural_object};
 use super::pairs::{is_name_of_pair, name_value_pair, reversed_pair};
 use super::placeholder;
 use super::prose::{flag_or_prose, is_flag};
+use super::scan::{Cue, Scan};
 use super::sql;
 use super::stems::Rule;
 use super::value::{self, Reach, Value};
-
-/// Most white space between a key, its separator and its value.
-const MOST_SPACE: usize = 64;
 
 /// A stem of a sensitive key at `start..end`.
 pub(super) fn at_stem(scan: &mut Scan<'_>, rule: Rule, start: usize, end: usize) {
@@ -36,7 +33,7 @@ pub(super) fn at_stem(scan: &mut Scan<'_>, rule: Rule, start: usize, end: usize)
         return;
     }
     let Some(key) = key::around(scan, rule, start, end) else { return };
-    if in_placeholder(scan, key.start) {
+    if scan.in_placeholder(key.start) {
         return;
     }
     after_key(scan, key);
@@ -51,7 +48,7 @@ fn may_have_value(scan: &Scan<'_>, rule: Rule, end: usize) -> bool {
         Some(b' ' | b'\t') => {
             rule != Rule::Signature
                 || matches!(
-                    scan.at(skip_space(scan, end + len)),
+                    scan.at(scan.skip_space(end + len)),
                     None | Some(b'=' | b':' | b'"' | b'\'' | b'\\' | b'v' | b'V')
                 )
         }
@@ -70,16 +67,6 @@ fn is_kind(scan: &Scan<'_>, start: usize) -> bool {
             .is_some_and(|b| b.ends_with(b"kind") || b.ends_with(b"Kind"))
 }
 
-/// Whether `at` is the class name of a placeholder.
-pub(super) fn in_placeholder(scan: &Scan<'_>, at: usize) -> bool {
-    at >= 3 && placeholder::end_at(scan.text, at - 3).is_some()
-}
-
-pub(super) fn skip_space(scan: &Scan<'_>, at: usize) -> usize {
-    let space = scan.rest(at).iter().take(MOST_SPACE);
-    at + space.take_while(|&&b| b == b' ' || b == b'\t').count()
-}
-
 /// Finds what separates `key` from its value and takes the value.
 pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
     if let Some(tag_end) = element(scan, &key) {
@@ -94,7 +81,7 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
     if scan.at(at) == Some(b']') {
         at += 1;
     }
-    let sign = skip_space(scan, at);
+    let sign = scan.skip_space(at);
     let spaced = sign > at;
     match (scan.at(sign), scan.at(sign + 1)) {
         (Some(b'='), Some(b'=' | b'~')) => {}
@@ -128,7 +115,7 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
             if name_value_pair(scan, &key, sign) || reversed_pair(scan, &key) {
                 return;
             }
-            if scan.at(sign) == Some(b',') && skip_space(scan, sign + 1) >= scan.text.len() {
+            if scan.at(sign) == Some(b',') && scan.skip_space(sign + 1) >= scan.text.len() {
                 if is_name_of_pair(scan, key.start) {
                     scan.cues.next = Some(Cue::ValueOf(key.class));
                 }
@@ -153,7 +140,7 @@ enum Form {
 
 /// Takes the value at `at`.
 fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
-    let at = skip_space(scan, at);
+    let at = scan.skip_space(at);
     let Some(first) = scan.at(at) else {
         return at_line_end(scan, &key, form);
     };
@@ -177,7 +164,7 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     }
     if let Some(bytes) = go_bytes(scan, at) {
         if is_value(scan, &key, scan.slice(bytes.start, bytes.end)) {
-            accept(scan, &key, bytes);
+            scan.accept(&key, bytes);
         }
         return;
     }
@@ -204,7 +191,7 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     for scheme in [&b"bearer"[..], b"basic", b"token"] {
         let head = value.start + scheme.len();
         if scan.slice(value.start, head).eq_ignore_ascii_case(scheme) {
-            let next = skip_space(scan, head);
+            let next = scan.skip_space(head);
             if next == head {
                 continue;
             }
@@ -224,7 +211,7 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
         return;
     }
     if is_value(scan, &key, text) {
-        accept(scan, &key, value);
+        scan.accept(&key, value);
     }
 }
 
@@ -242,7 +229,7 @@ fn in_list(scan: &Scan<'_>, value: Value) -> Value {
 
 /// Whether the word after `value` is the key of another pair.
 fn before_pair(scan: &Scan<'_>, value: &Value) -> bool {
-    let at = skip_space(scan, value.end);
+    let at = scan.skip_space(value.end);
     let is_name = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
     let len = scan.rest(at).iter().take(64).take_while(is_name).count();
     len == 0 || matches!(scan.at(at + len), Some(b'=' | b':'))
@@ -289,11 +276,6 @@ fn quotable(scan: &Scan<'_>, key: &Key, value: &Value, starts_line: bool) -> boo
         }
     }
     value::may_be_secret_word(first)
-}
-
-pub(super) fn accept(scan: &mut Scan<'_>, key: &Key, value: Value) {
-    scan.add(value.start, value.end, key.class);
-    scan.done = scan.done.max(value.end);
 }
 
 /// Whether only indentation, a list dash, a quote, or `export` stands before `at` in the line.
@@ -363,7 +345,7 @@ fn xml_content(scan: &mut Scan<'_>, key: &Key, close: usize) {
     let escapes = scan.slice(start, end).iter().rev().take_while(|&&b| b == b'\\').count();
     let end = end - escapes;
     if is_value(scan, key, scan.slice(start, end)) {
-        accept(scan, key, Value { start, end, next: end, quoted: false });
+        scan.accept(key, Value { start, end, next: end, quoted: false });
     }
 }
 

@@ -5,10 +5,9 @@
 //! its end mark, by indentation, or after a bounded number of lines that do not look like it.
 
 use super::Class;
-use super::assign::skip_space;
 use super::judge::is_random_word;
-use super::line::Scan;
 use super::members;
+use super::scan::{Cue, Cues, Scan};
 use super::value::{self, Reach};
 
 /// Lines between the lines of a PEM block that may belong to other writers of the stream.
@@ -19,36 +18,6 @@ const SAML_LINES: u32 = 4096;
 const MANIFEST_LINES: u32 = 64;
 /// Longest section of a description, in lines.
 const SECTION_LINES: u32 = 64;
-
-/// A hint for the next lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cue {
-    /// The value of a name that ended its line.
-    ValueOf(Class),
-    /// A YAML block scalar under a key at this column of the body.
-    Block { indent: usize, class: Class },
-    /// A map under a key at this column: all its values.
-    Map { indent: usize, class: Class },
-    /// Base64 of a PEM block, from this column of the body on.
-    Pem { column: usize },
-    /// Inside of a SAML assertion.
-    Saml,
-    /// A key at this column that ended its line: a scalar or a list farther to the right, or a
-    /// section that a line of dashes begins.
-    Below { indent: usize, class: Class },
-    /// Lines up to the next empty one.
-    Section { class: Class },
-    /// A flag that ended its line: the next argument.
-    Argument(Class),
-}
-
-/// Hints that the scanners left while they read a line.
-#[derive(Default)]
-pub(super) struct Cues {
-    pub(super) next: Option<Cue>,
-    /// `apiVersion` or `kind` was seen: a manifest may begin.
-    pub(super) manifest: bool,
-}
 
 /// State between lines.
 #[derive(Default)]
@@ -141,7 +110,7 @@ impl Follow {
                 let (here, _) = indentation(scan);
                 let mut at = scan.body + here;
                 if scan.rest(at).starts_with(b"- ") {
-                    at = skip_space(scan, at + 1);
+                    at = scan.skip_space(at + 1);
                 }
                 let value = value::read(scan, at, Reach::Word);
                 let text = scan.slice(value.start, value.end);
@@ -289,7 +258,7 @@ fn member<'a>(scan: &Scan<'a>) -> Option<Member<'a>> {
     let (indent, _) = indentation(scan);
     let mut at = scan.body + indent;
     if scan.rest(at).starts_with(b"- ") {
-        at = skip_space(scan, at + 1);
+        at = scan.skip_space(at + 1);
     }
     let column = at - scan.body;
     if let Some((slashes, _)) = value::quote_at(scan, at) {
@@ -301,12 +270,12 @@ fn member<'a>(scan: &Scan<'a>) -> Option<Member<'a>> {
     if let Some((slashes, _)) = value::quote_at(scan, colon) {
         colon += slashes + 1;
     }
-    colon = skip_space(scan, colon);
+    colon = scan.skip_space(colon);
     (len > 0 && scan.at(colon) == Some(b':')).then(|| Member {
         indent,
         column,
         name: scan.slice(at, at + len),
-        value: skip_space(scan, colon + 1),
+        value: scan.skip_space(colon + 1),
     })
 }
 
@@ -419,11 +388,11 @@ pub(super) fn one_line_manifest(scan: &mut Scan<'_>) {
             if !matches!(scan.before(start), Some(b'"')) {
                 continue;
             }
-            at = skip_space(scan, at + slashes + 1);
+            at = scan.skip_space(at + slashes + 1);
             if scan.at(at) != Some(b':') {
                 continue;
             }
-            let open = skip_space(scan, at + 1);
+            let open = scan.skip_space(at + 1);
             if scan.at(open) == Some(b'{') {
                 members::object(scan, Class::K8sSecret, open, false);
             }

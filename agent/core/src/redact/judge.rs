@@ -2,7 +2,7 @@
 
 use super::Class;
 use super::key::{Key, Strength};
-use super::line::Scan;
+use super::scan::Scan;
 use super::value;
 
 /// Whether `text` is something to hide under `key`.

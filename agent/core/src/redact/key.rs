@@ -5,7 +5,7 @@
 //! a word of `words::HARMLESS` at the end of the key clears it, any other word that is set apart does not.
 
 use super::Class;
-use super::line::Scan;
+use super::scan::Scan;
 use super::stems::Rule;
 use super::words::{BEFORE_KEY, BEFORE_PASS, HARMLESS, JOINED, NO_KEY, NO_PASS, NO_TOKEN};
 

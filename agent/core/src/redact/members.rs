@@ -1,11 +1,9 @@
 //! Lists and objects after a key, in JSON, YAML and Go's dumps.
 
 use super::Class;
-use super::assign::{accept, skip_space};
-use super::follow::Cue;
 use super::judge::{is_password_like, is_random_word};
 use super::key::{Key, Strength};
-use super::line::Scan;
+use super::scan::{Cue, Scan};
 use super::value::{self, Reach, Value};
 
 /// Farthest end of a bracketed list or object that is looked for, bytes.
@@ -23,7 +21,7 @@ pub(super) fn list(scan: &mut Scan<'_>, key: &Key, open: usize) {
     if value::is_nothing(text) || objects || names || key.strength == Strength::Weak {
         return;
     }
-    accept(scan, key, Value { start: inside, end, next: end, quoted: false });
+    scan.accept(key, Value { start: inside, end, next: end, quoted: false });
 }
 
 /// Position of the bracket that closes the one at `open`.
@@ -73,7 +71,7 @@ fn members(
     while at < end {
         // A member: its name, a colon, its value.
         let Some(colon) = memchr::memchr(b':', scan.slice(at, end)).map(|c| at + c) else { return };
-        let from = skip_space(scan, colon + 1);
+        let from = scan.skip_space(colon + 1);
         let value = match scan.at(from) {
             None => return,
             Some(b'{' | b'[') => match go_bytes(scan, from) {
@@ -154,11 +152,11 @@ pub(super) fn at_map(scan: &mut Scan<'_>, class: Class, start: usize, end: usize
     if let Some((slashes, _)) = value::quote_at(scan, at) {
         at += slashes + 1;
     }
-    at = skip_space(scan, at);
+    at = scan.skip_space(at);
     if !matches!(scan.at(at), Some(b':' | b'=')) {
         return;
     }
-    let from = skip_space(scan, at + 1);
+    let from = scan.skip_space(at + 1);
     match scan.at(from) {
         Some(b'{') => object(scan, class, from, false),
         Some(_) => {

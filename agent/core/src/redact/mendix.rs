@@ -1,10 +1,10 @@
 //! Constants of Mendix apps: R27.
 
 use super::Class;
-use super::assign::{accept, after_key, skip_space};
+use super::assign::after_key;
 use super::judge::{is_password_like, is_value};
 use super::key::{self, Key, Strength};
-use super::line::Scan;
+use super::scan::Scan;
 use super::value::{self, Reach};
 
 /// R27: `MX_Module_Constant=…`, the environment variable of a constant.
@@ -29,7 +29,7 @@ pub(super) fn at_mendix_variable(scan: &mut Scan<'_>, start: usize, end: usize) 
 
 /// R27: `constant 'Module.Name' with value '…'`, as the runtime says what it was given.
 pub(super) fn at_constant(scan: &mut Scan<'_>, end: usize) {
-    let from = skip_space(scan, end);
+    let from = scan.skip_space(end);
     if from == end {
         return;
     }
@@ -59,13 +59,13 @@ pub(super) fn at_constant(scan: &mut Scan<'_>, end: usize) {
         return;
     }
     if is_value(scan, &key, scan.slice(value.start, value.end)) {
-        accept(scan, &key, value);
+        scan.accept(&key, value);
     }
 }
 
 /// Where the value begins after ` with value `, ` to `, ` = ` and the like.
 pub(super) fn stated(scan: &Scan<'_>, at: usize) -> Option<usize> {
-    let mut at = skip_space(scan, at);
+    let mut at = scan.skip_space(at);
     let mut said = false;
     for _ in 0..4 {
         let rest = scan.rest(at);
@@ -84,11 +84,11 @@ pub(super) fn stated(scan: &Scan<'_>, at: usize) -> Option<usize> {
         .find(|w| rest.starts_with(w) && rest.get(w.len()).is_none_or(|b| b" :=".contains(b)));
         let Some(word) = word else { break };
         said |= matches!(word, b"to" | b"value" | b"is");
-        at = skip_space(scan, at + word.len());
+        at = scan.skip_space(at + word.len());
     }
     if matches!(scan.at(at), Some(b'=' | b':')) {
         said = true;
-        at = skip_space(scan, at + 1);
+        at = scan.skip_space(at + 1);
     }
     (said && at < scan.text.len()).then_some(at)
 }

@@ -1,10 +1,9 @@
 //! URLs and what is posted to them: R11, R12 (Oracle), R15, R25, R26.
 
 use super::Class;
-use super::assign::skip_space;
-use super::follow::{self, Cue};
+use super::follow;
 use super::judge::{is_password_like, is_random_word, is_uuid};
-use super::line::Scan;
+use super::scan::{Cue, Scan};
 use super::value::{self, Reach};
 
 /// Longest user info that is looked for before an `@`, bytes.
@@ -45,12 +44,12 @@ pub(super) fn at_sig(scan: &mut Scan<'_>, start: usize) {
     }
     let mut at = start + 3;
     if let Some((slashes, _)) = value::quote_at(scan, at) {
-        at = skip_space(scan, at + slashes + 1);
+        at = scan.skip_space(at + slashes + 1);
         if !matches!(scan.at(at), Some(b':' | b'=')) {
             return;
         }
     }
-    let at = skip_space(scan, at + 1);
+    let at = scan.skip_space(at + 1);
     let (at, end) = match value::quote_at(scan, at) {
         Some((slashes, quote)) => {
             let value = value::quoted(scan, at, slashes, quote);
@@ -114,17 +113,17 @@ fn is_callback(scan: &Scan<'_>, at: usize) -> bool {
 pub(super) fn at_saml(scan: &mut Scan<'_>, _start: usize, end: usize) {
     let mut at = end;
     if let Some((slashes, _)) = value::quote_at(scan, at) {
-        at = skip_space(scan, at + slashes + 1);
+        at = scan.skip_space(at + slashes + 1);
         // `name="SAMLResponse" value="…"` of an auto-submitted form.
         if scan.slice(at, at + 5).eq_ignore_ascii_case(b"value") {
             at += 5;
         }
     }
-    at = skip_space(scan, at);
+    at = scan.skip_space(at);
     if !matches!(scan.at(at), Some(b':' | b'=')) {
         return;
     }
-    let at = skip_space(scan, at + 1);
+    let at = scan.skip_space(at + 1);
     let (start, end) = match value::quote_at(scan, at) {
         Some((slashes, quote)) => {
             let value = value::quoted(scan, at, slashes, quote);

@@ -1,8 +1,7 @@
 //! Literals in SQL statements, and what databases and drivers say about values (R37).
 
 use super::Class;
-use super::assign::skip_space;
-use super::line::Scan;
+use super::scan::Scan;
 use super::value::{self, Reach};
 
 /// Longest statement that is read, bytes.
@@ -124,7 +123,7 @@ pub(super) fn at_key_detail(scan: &mut Scan<'_>, end: usize) -> bool {
 
 /// `Failing row contains (1, x, …).`
 pub(super) fn at_row(scan: &mut Scan<'_>, end: usize) {
-    let open = skip_space(scan, end);
+    let open = scan.skip_space(end);
     if scan.at(open) != Some(b'(') {
         return;
     }
@@ -150,11 +149,11 @@ pub(super) fn at_complaint(scan: &mut Scan<'_>, end: usize) {
 pub(super) fn at_parameter(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
     let name =
         scan.rest(at + 1).iter().take(64).take_while(|b| b.is_ascii_alphanumeric() || **b == b'_');
-    let sign = skip_space(scan, at + 1 + name.count());
+    let sign = scan.skip_space(at + 1 + name.count());
     if scan.at(sign) != Some(b'=') || sign == at + 1 {
         return None;
     }
-    let mut open = skip_space(scan, sign + 1);
+    let mut open = scan.skip_space(sign + 1);
     if scan.at(open) == Some(b'N') {
         open += 1;
     }
@@ -207,7 +206,7 @@ pub(super) fn at_parameters(scan: &mut Scan<'_>, end: usize) {
 
 /// R10: `CREATE USER bob IDENTIFIED BY 'x'`.
 pub(super) fn at_identified(scan: &mut Scan<'_>, end: usize) {
-    let open = skip_space(scan, end);
+    let open = scan.skip_space(end);
     if value::quote_at(scan, open).is_some() {
         let value = value::read(scan, open, Reach::Word);
         if value.quoted && !value::is_nothing(scan.slice(value.start, value.end)) {

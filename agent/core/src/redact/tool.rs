@@ -2,9 +2,8 @@
 //! `mysql -p…` (R09, R24).
 
 use super::Class;
-use super::assign::skip_space;
 use super::header;
-use super::line::Scan;
+use super::scan::Scan;
 use super::value::{self, Reach};
 
 /// Longest command line that is read, bytes.
@@ -98,7 +97,7 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
     let mut at = end;
     let mut commands = [&b""[..]; 3];
     for _ in 0..MOST {
-        at = skip_space(scan, at);
+        at = scan.skip_space(at);
         if at >= scan.text.len() || at > start + LONGEST {
             return;
         }
@@ -119,7 +118,7 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
                 let Some(rest) = text.strip_prefix(name.as_bytes()) else { continue };
                 let long = name.starts_with("--");
                 if rest.is_empty() && !(flag.joined && *name == "-p" && is_prompting(flag)) {
-                    let from = skip_space(scan, at);
+                    let from = scan.skip_space(at);
                     let next = value::read(scan, from, Reach::Word);
                     at = next.next.max(at);
                     take(scan, flag.holds, next.start, next.end);
@@ -167,13 +166,13 @@ pub(super) fn at_echo(scan: &mut Scan<'_>, start: usize, end: usize) {
     if scan.before(start).is_some_and(|b| b.is_ascii_alphanumeric()) && start > scan.body {
         return;
     }
-    let mut from = skip_space(scan, end);
+    let mut from = scan.skip_space(end);
     while scan.at(from) == Some(b'-') {
         let flag = value::read(scan, from, Reach::Word);
-        from = skip_space(scan, flag.next.max(from + 1));
+        from = scan.skip_space(flag.next.max(from + 1));
     }
     let value = value::read(scan, from, Reach::Word);
-    let pipe = skip_space(scan, value.next);
+    let pipe = scan.skip_space(value.next);
     if scan.at(pipe) != Some(b'|') {
         return;
     }

@@ -1,7 +1,7 @@
 //! Where a value ends, and whether it is one.
 
-use super::line::Scan;
 use super::placeholder;
+use super::scan::Scan;
 use super::words::{NOTHING, PLAIN};
 
 /// A value: what goes, and where reading may go on.
