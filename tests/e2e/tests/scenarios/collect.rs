@@ -4,6 +4,7 @@
 //! `logs preview` is the way in: the same path up to the finished archive, without a control plane.
 
 use std::{
+    cell::Cell,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -252,10 +253,11 @@ async fn look(client: &Client, pod: &str, folder: &Path) -> Result<()> {
     ensure!(seen.gaps("both").contains(&"Partial"), "{:?}", seen.gaps);
     // The flood: the newest lines, and what was rotated away is declared. The node rotates in its own
     // time.
-    let mut round = 0;
+    let round = Cell::new(0);
     eventually(ROTATED, "the flood's log is rotated, and a snapshot says so", async || {
-        round += 1;
-        let seen = Seen::of(client, pod, folder.join(format!("flood-{round}"))).await.ok()?;
+        round.set(round.get() + 1);
+        let seen =
+            Seen::of(client, pod, folder.join(format!("flood-{}", round.get()))).await.ok()?;
         seen.gaps("flood").contains(&"Rotated").then_some(())
     })
     .await?;
