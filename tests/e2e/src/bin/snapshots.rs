@@ -20,6 +20,7 @@ use clap::{Parser, Subcommand};
 use flate2::{Compression, write::GzEncoder};
 use kube::{Api, api::Patch, api::PatchParams};
 use mendix_agent::{
+    audit::Audit,
     channel,
     cluster::Cluster,
     config::{Config, LogFormat, Route},
@@ -50,6 +51,7 @@ use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
+    sync::watch,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -190,7 +192,10 @@ impl Bench {
             log_format: LogFormat::Text,
         };
         let (handles, worker) = channel::open(&config, &cluster)?;
-        let trust = logs::read_trust(&config.trust_dir).await?;
+        let audit = Audit::new(&cluster, handles.checkpoints.clone());
+        // The keys that came with the trust folder; nobody rotates them here.
+        let (unrotated, keys) = watch::channel(None);
+        let portal = logs::Portal { trust_dir: config.trust_dir.clone(), found: keys };
         let outcomes =
             RequestOutcomes::new(handles.desired.requests.clone(), handles.reports.clone());
         let shutdown = CancellationToken::new();
@@ -202,9 +207,17 @@ impl Bench {
             }
         });
         tasks.spawn(outcomes.clone().run(shutdown.clone()));
+        let (recorded, of_audit, token) = (audit.clone(), handles.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            if let Err(error) = mendix_agent::audit::run(recorded, of_audit, token).await {
+                eprintln!("the audit log ended: {error}");
+            }
+        });
         let token = shutdown.clone();
         tasks.spawn(async move {
-            if let Err(error) = logs::run(cluster, handles, trust, outcomes, token).await {
+            // Kept: a closed channel would mean that the other side has gone.
+            let _unrotated = unrotated;
+            if let Err(error) = logs::run(cluster, handles, portal, outcomes, audit, token).await {
                 eprintln!("the log path ended: {error}");
             }
         });
