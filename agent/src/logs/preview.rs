@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::Api;
 use mendix_agent_core::{
     consent::grant::{DataClass, MAX_WINDOW, Window},
-    redact::Redaction,
+    redact::{Finder, Redaction, custom::CustomPatterns},
     seal::SealError,
 };
 use tokio::sync::mpsc;
@@ -195,6 +195,7 @@ pub async fn run(cluster: Cluster, arguments: Arguments) -> Result<String, Previ
     let mut from = to.saturating_sub(arguments.since).unwrap_or(to);
     let api: Api<LogSharingPolicy> = cluster.own();
     let mut excluded = vec![];
+    let mut finders: Vec<Box<dyn Finder>> = vec![];
     match call("get LogSharingPolicy", api.get_opt(NAME)).await {
         Ok(Some(policy)) => {
             let spec = policy.spec;
@@ -205,6 +206,10 @@ pub async fn run(cluster: Cluster, arguments: Arguments) -> Result<String, Previ
             }
             (excluded, components) =
                 components.into_iter().partition(|name| spec.excluded_components.contains(name));
+            match CustomPatterns::compile(&spec.extra_patterns) {
+                Ok(patterns) => finders.push(Box::new(patterns)),
+                Err(error) => notes.push(format!("none of this would leave: {error}")),
+            }
             if let Some(hours) = spec.max_window_hours {
                 let most = SignedDuration::from_hours(hours.into());
                 from = from.max(to.saturating_sub(most).unwrap_or(to));
@@ -226,7 +231,7 @@ pub async fn run(cluster: Cluster, arguments: Arguments) -> Result<String, Previ
         Arc::new(Scope::preview(Caller::new(cluster), components, excluded, classes, window));
     let (items, incoming) = mpsc::channel(ITEM_BACKLOG);
     let key = snapshot::placeholder_key().map_err(PreviewError::Random)?;
-    let redaction = Redaction::new(key, vec![]);
+    let redaction = Redaction::new(key, finders);
     let room = Room::of(USUAL_BUDGET);
     let collector = Collector::new(Arc::clone(&scope), managed, redaction, room, to, items);
     let subject = Subject {
