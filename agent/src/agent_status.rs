@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use kube::{
-    Api,
+    Api, Resource as _,
     api::{Patch, PatchParams},
+    runtime::events::EventType,
 };
+use mendix_agent_core::session::SKEW_BOUND;
 use mendix_agent_proto::v1::{self, report::Body};
 use serde_json::json;
 use tokio::sync::watch;
@@ -56,6 +58,7 @@ pub async fn run(
 ) -> Result<(), StatusError> {
     let mut observed = reports.subscribe();
     let mut written = None;
+    let mut warned = None;
     loop {
         let status = {
             let link = link.borrow_and_update().clone();
@@ -63,8 +66,18 @@ pub async fn run(
             summarize(&cluster, &config, &link, &sections)
         };
         if written.as_ref() != Some(&status) {
-            write(&cluster, &status).await?;
+            let object = write(&cluster, &status).await?;
             written = Some(status);
+            let warning = warning(&link.borrow());
+            if warning != warned {
+                if let Some((reason, note)) = &warning {
+                    let about = object.object_ref(&());
+                    cluster
+                        .event(&about, EventType::Warning, reason, "Connect", note.clone())
+                        .await;
+                }
+                warned = warning;
+            }
         }
         tokio::select! {
             changed = link.changed() => if changed.is_err() { return Ok(()) },
@@ -78,7 +91,7 @@ pub async fn run(
     }
 }
 
-async fn write(cluster: &Cluster, status: &AgentStatusStatus) -> Result<(), StatusError> {
+async fn write(cluster: &Cluster, status: &AgentStatusStatus) -> Result<AgentStatus, StatusError> {
     let api: Api<AgentStatus> = cluster.own();
     let params = PatchParams::apply(STATUS_MANAGER).force();
     let head = json!({
@@ -102,8 +115,27 @@ async fn write(cluster: &Cluster, status: &AgentStatusStatus) -> Result<(), Stat
     tokio::time::timeout(CALL_DEADLINE, calls)
         .await
         .map_err(|_| StatusError::Deadline { namespace: namespace() })?
-        .map_err(|source| StatusError::Write { namespace: namespace(), source })?;
-    Ok(())
+        .map_err(|source| StatusError::Write { namespace: namespace(), source })
+}
+
+/// What people are warned of besides a broken connection, with its reason code. Each is said once per
+/// session: what changes with every heartbeat is left out.
+fn warning(link: &Link) -> Option<(&'static str, String)> {
+    let Link::Connected { clock_skew_millis, identity_conflict, .. } = link else { return None };
+    let conflict = identity_conflict.clone().map(|said| ("IdentityConflict", said));
+    conflict.or_else(|| wrong_clock(*clock_skew_millis).map(|said| ("ClockSkew", said)))
+}
+
+/// Says that this node's clock is off by more than what dates are judged with.
+fn wrong_clock(skew_millis: i64) -> Option<String> {
+    let off = Duration::from_millis(skew_millis.unsigned_abs());
+    (off > SKEW_BOUND).then(|| {
+        let side = if skew_millis > 0 { "behind" } else { "ahead of" };
+        format!(
+            "this node's clock is {} s {side} the control plane's; set the node's clock",
+            off.as_secs()
+        )
+    })
 }
 
 fn summarize(
@@ -133,11 +165,12 @@ fn describe_link(status: &mut AgentStatusStatus, link: &Link) {
             status.last_failure.clone_from(last_failure);
             status.problem = last_failure.as_ref().map(|why| format!("not connected: {why}"));
         }
-        Link::Connected { session_id, since, clock_skew_millis } => {
+        Link::Connected { session_id, since, clock_skew_millis, identity_conflict } => {
             status.link = "Connected".into();
             status.link_since = Some(*since);
             status.session_id = Some(session_id.clone());
             status.clock_skew_millis = Some(*clock_skew_millis);
+            status.problem = identity_conflict.clone().or_else(|| wrong_clock(*clock_skew_millis));
         }
         Link::Disconnected { since, last_failure } => {
             status.link = "Disconnected".into();
@@ -285,6 +318,25 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_a_day_off_is_a_problem_and_a_warning() {
+        let link = |clock_skew_millis, identity_conflict| Link::Connected {
+            session_id: "s1".into(),
+            since: jiff::Timestamp::UNIX_EPOCH,
+            clock_skew_millis,
+            identity_conflict,
+        };
+        for (skew, says) in [(86_400_000, "86400 s behind"), (-86_400_000, "86400 s ahead of")] {
+            let mut status = AgentStatusStatus::default();
+            describe_link(&mut status, &link(skew, None));
+            assert!(status.problem.unwrap().contains(says));
+            assert_eq!(warning(&link(skew, None)).unwrap().0, "ClockSkew");
+        }
+        assert_eq!(warning(&link(-59_000, None)), None);
+        let both = link(86_400_000, Some("process c0ffee used it".into()));
+        assert_eq!(warning(&both).unwrap().0, "IdentityConflict");
+    }
+
+    #[test]
     fn an_agent_that_never_connected_has_all_that_its_definition_requires() {
         let mut status = AgentStatusStatus::default();
         describe_link(&mut status, &Link::WaitingForConnection { last_failure: None });
@@ -335,6 +387,7 @@ mod tests {
             session_id: "s1".into(),
             since: jiff::Timestamp::UNIX_EPOCH,
             clock_skew_millis: 3,
+            identity_conflict: None,
         };
         describe_link(&mut status, &link);
         let run = v1::ReleaseRunReport {

@@ -5,6 +5,7 @@
 //! [`Reports`] (what is to be told), [`Leases`] (proof that a ticket is active) and [`Dialer`]
 //! (a connection of its own for a transfer, so that a stalled upload can't starve heartbeats).
 
+mod changes;
 pub mod dial;
 pub mod enroll;
 pub mod identity;
@@ -203,6 +204,8 @@ pub fn open(config: &Config, cluster: &Cluster) -> Result<(Handles, Worker), Ope
         bootstrap_token_file: config.bootstrap_token_file.clone(),
         service_account_token_file: config.service_account_token_file.clone(),
         channel_ca: dial::tls::channel_ca(&config.trust_dir)?,
+        trust_dir: config.trust_dir.clone(),
+        identity_dir: config.identity_dir.clone(),
     };
     let (standing, standing_rx) = watch::channel(Standing::NotEnrolled {
         reason: "the stored identity was not read yet".into(),

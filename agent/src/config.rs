@@ -48,6 +48,9 @@ pub struct Config {
     pub bootstrap_token_file: PathBuf,
     /// Projected ServiceAccount token for attestation at enrolment; absent outside a pod.
     pub service_account_token_file: Option<PathBuf>,
+    /// Folder with an identity (`tls.crt`, `tls.key`, `ca.crt`) that somebody else keeps, such as
+    /// cert-manager; without it the agent enrols and keeps its own.
+    pub identity_dir: Option<PathBuf>,
     /// The agent's own namespace.
     pub namespace: String,
     /// Where `/livez`, `/readyz` and `/metrics` are served.
@@ -107,6 +110,9 @@ pub struct Layer {
     /// File with the projected ServiceAccount token (audience mendix-control-plane).
     #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     pub service_account_token_file: Option<String>,
+    /// Folder with tls.crt, tls.key and ca.crt that somebody else keeps, such as cert-manager.
+    #[arg(long, global = true, value_name = "DIR", hide_short_help = true)]
+    pub identity_dir: Option<String>,
     /// The agent's own namespace.
     #[arg(long, short = 'n', global = true, value_name = "NAME")]
     pub namespace: Option<String>,
@@ -231,6 +237,7 @@ keys! {
     TRUST_DIR: trust_dir, "trustDir", "trust-dir";
     BOOTSTRAP_TOKEN: bootstrap_token_file, "bootstrapTokenFile", "bootstrap-token-file";
     SERVICE_ACCOUNT_TOKEN: service_account_token_file, "serviceAccountTokenFile", "service-account-token-file";
+    IDENTITY_DIR: identity_dir, "identityDir", "identity-dir";
     NAMESPACE: namespace, "namespace", "namespace";
     LISTEN: listen, "listen", "listen";
     LOG_FILTER: log_filter, "logFilter", "log-filter";
@@ -344,6 +351,10 @@ impl<'a> Sources<'a> {
             service_account_token_file: match service_account {
                 None => None,
                 Some(_) => Some(self.parsed(&SERVICE_ACCOUNT_TOKEN, None, absolute)?),
+            },
+            identity_dir: match self.find(&IDENTITY_DIR) {
+                None => None,
+                Some(_) => Some(self.parsed(&IDENTITY_DIR, None, absolute)?),
             },
             namespace: self.namespace()?,
             listen: self.parsed(&LISTEN, Some("0.0.0.0:9090"), |text| {

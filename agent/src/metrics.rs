@@ -103,6 +103,18 @@ impl Collector for Observed {
         let Some(work) = work else { return Ok(()) };
         let epoch = i64::try_from(work.epoch).unwrap_or(i64::MAX);
         page.gauges("lease_epoch", "Fencing epoch of this leader", [(vec![], epoch)])?;
+        if let Link::Connected { clock_skew_millis, identity_conflict, .. } = &*work.link.borrow() {
+            page.gauges(
+                "clock_skew_milliseconds",
+                "The control plane's clock minus this node's",
+                [(vec![], *clock_skew_millis)],
+            )?;
+            page.gauges(
+                "identity_conflict",
+                "Whether another process used this cluster's identity within the last day",
+                [(vec![], i64::from(identity_conflict.is_some()))],
+            )?;
+        }
         audit(page, &work.audit)?;
         let reports = work.reports.subscribe();
         for body in reports.borrow().values() {
@@ -313,6 +325,7 @@ mod tests {
             session_id: "s".into(),
             since: jiff::Timestamp::UNIX_EPOCH,
             clock_skew_millis: 0,
+            identity_conflict: None,
         });
         reports.publish(Body::Components(v1::ComponentsReport {
             components: vec![v1::ComponentState {
@@ -337,6 +350,8 @@ mod tests {
             "mendix_agent_leader 1",
             "mendix_agent_lease_epoch 7",
             "mendix_agent_session_up 1",
+            "mendix_agent_clock_skew_milliseconds 0",
+            "mendix_agent_identity_conflict 0",
             "mendix_agent_component_ready{component=\"mendix-operator\",version=\"2.1\"} 1",
             "mendix_agent_drift_corrected_total{component=\"mendix-operator\"} 3",
             "mendix_agent_log_refusals_total{reason=\"NoGrant\"} 1",

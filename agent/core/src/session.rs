@@ -25,6 +25,8 @@ mod incoming;
 mod invariants;
 mod link;
 mod no_proxy;
+#[cfg(test)]
+mod orders;
 mod outbox;
 mod renewal;
 #[cfg(test)]
@@ -39,7 +41,7 @@ pub use self::{
     address::{AddressPolicy, AddressRefused, alternate},
     backoff::{Backoff, STABLE_AFTER, Schedule},
     desired::Update,
-    link::Link,
+    link::{Link, SKEW_BOUND, SKEW_STEP},
     no_proxy::NoProxy,
     outbox::TooLarge,
     renewal::renew_at,

@@ -110,7 +110,7 @@ impl Target {
         let server_name = ServerName::try_from(host.clone())
             .map_err(|_| refuse("its host is neither a DNS name nor an IP address"))?;
         let port = endpoint.port_or_known_default().unwrap_or(443);
-        let network = Arc::new(System);
+        let network = Arc::new(System::default());
         Ok(Self {
             host,
             port,
@@ -414,7 +414,11 @@ impl Dialer {
         let standing = self.standing.borrow().clone();
         match standing {
             Standing::Enrolled(credentials) => {
-                self.target.connect_for(purpose, Arc::clone(credentials.tls())).await
+                let dialled = self.target.connect_for(purpose, Arc::clone(credentials.tls())).await;
+                if let Err(DialError::Rejected { .. }) = &dialled {
+                    credentials.refuse();
+                }
+                dialled
             }
             Standing::NotEnrolled { reason } => Err(DialError::NotEnrolled { reason }),
         }

@@ -8,17 +8,21 @@
 //!
 //! A new bootstrap token is a person's order to enrol again, whatever identity there is: it is the
 //! way back when the certificate was revoked or its recoveries are used up.
+//!
+//! With an identity folder nothing is asked for: somebody else keeps the identity, and it is taken
+//! over from the files as they change. The trust folder is followed in both cases, so that a new
+//! channel CA needs no restart.
 
 mod error;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use aws_lc_rs::digest;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use mendix_agent_core::session::{Backoff, Schedule, renew_at};
 use mendix_agent_proto::v1;
 use rustls::pki_types::CertificateDer;
@@ -28,13 +32,16 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::error::EnrollError;
 use super::{
+    changes::Changes,
     dial::{Target, describe, enrollment_client, tls},
     identity::{
         Credentials, Identity, IdentityError, Key, Parts, Standing,
+        mounted::{self, MountedError},
         store::{Store, Stored},
     },
     random,
 };
+use crate::leadership::boot;
 
 /// Longest wait for the control plane's answer to a request.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
@@ -43,6 +50,11 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_secs(60);
 /// The same while there is no identity and no token: a person is waiting.
 const LOOK_UNENROLLED: Duration = Duration::from_secs(10);
+/// A certificate that the control plane did not take is recovered at most this often: it counts
+/// recoveries, and may have a reason of its own that no new certificate cures.
+const RECOVER_REFUSED: Duration = Duration::from_secs(3600);
+/// The node's clock counts as set when it jumped by more than this.
+const CLOCK_SET: Duration = Duration::from_secs(60);
 /// Largest bootstrap token.
 const MAX_TOKEN: u64 = 512;
 /// Largest ServiceAccount token.
@@ -59,8 +71,12 @@ pub struct Settings {
     pub bootstrap_token_file: PathBuf,
     /// ServiceAccount token for attestation; absent outside a pod.
     pub service_account_token_file: Option<PathBuf>,
-    /// Trust before there is an identity.
+    /// Trust before there is an identity, as it was when the agent started.
     pub channel_ca: Vec<CertificateDer<'static>>,
+    /// Folder with `channel-ca.pem`, which may change.
+    pub trust_dir: PathBuf,
+    /// Folder with an identity that somebody else keeps.
+    pub identity_dir: Option<PathBuf>,
 }
 
 /// Keeps the identity alive.
@@ -95,7 +111,14 @@ impl Enrollment {
     /// identity, and tried again: slower after a refusal than after an outage.
     pub async fn run(&self, cancel: CancellationToken) {
         let mut backoff = Backoff::default();
-        let mut memory = Memory::default();
+        let mut memory = Memory::new(self.settings.channel_ca.clone());
+        let settings = &self.settings;
+        let folders = [
+            Some(settings.trust_dir.as_path()),
+            settings.bootstrap_token_file.parent(),
+            settings.identity_dir.as_deref(),
+        ];
+        let changes = Changes::of(folders.into_iter().flatten());
         loop {
             let rest = tokio::select! {
                 () = cancel.cancelled() => return,
@@ -108,9 +131,16 @@ impl Enrollment {
                     Err(error) => self.failed(&error, &mut backoff),
                 },
             };
+            // One that was refused before is not news.
+            let refused = match &*self.standing.borrow() {
+                Standing::Enrolled(it) if !it.refused().is_cancelled() => it.refused().clone(),
+                _ => CancellationToken::new(),
+            };
             tokio::select! {
                 () = cancel.cancelled() => return,
                 () = tokio::time::sleep(rest) => {}
+                () = changes.next() => tracing::debug!("mounted files changed"),
+                () = refused.cancelled() => {}
             }
         }
     }
@@ -137,12 +167,16 @@ impl Enrollment {
 
     async fn step(&self, memory: &mut Memory) -> Result<Step, EnrollError> {
         let uid = &self.settings.cluster_uid;
+        memory.look_at_trust(&self.settings.trust_dir);
+        if let Some(folder) = &self.settings.identity_dir {
+            return self.take_over(folder, memory).await;
+        }
         let mut stored = self.store.load(uid).await?;
         if let Some((token, sha256)) = self.token().await?
             && stored.token_sha256.as_deref() != Some(&sha256)
             && memory.tokens.may_try(&sha256)
         {
-            match self.enroll(stored, token, sha256.clone()).await {
+            match self.enroll(stored, token, sha256.clone(), &memory.anchors).await {
                 Ok(()) => return Ok(Step::Again),
                 Err(error) => {
                     stored = self.store.load(uid).await?;
@@ -158,11 +192,26 @@ impl Enrollment {
                 }
             }
         }
-        self.maintain(stored, &mut memory.renewal).await
+        self.maintain(stored, memory).await
+    }
+
+    /// Uses what somebody else keeps in a folder.
+    async fn take_over(&self, folder: &Path, memory: &Memory) -> Result<Step, EnrollError> {
+        let of = |source| MountedError::Identity { folder: folder.display().to_string(), source };
+        let mut parts = mounted::read(folder).await?;
+        if parts.anchors.is_empty() {
+            parts.anchors.clone_from(&memory.anchors);
+        }
+        let identity = Identity::assemble(parts, &self.settings.cluster_uid).map_err(of)?;
+        let identity = identity.trusting(&memory.anchors);
+        let credentials = Arc::new(identity.verify(Timestamp::now()).map_err(of)?);
+        self.publish(&credentials);
+        let left = identity.not_after().duration_since(Timestamp::now());
+        Ok(Step::Rest(Duration::try_from(left).unwrap_or_default().min(LOOK)))
     }
 
     /// Uses, renews or recovers what is stored.
-    async fn maintain(&self, stored: Stored, renewal: &mut Renewal) -> Result<Step, EnrollError> {
+    async fn maintain(&self, stored: Stored, memory: &mut Memory) -> Result<Step, EnrollError> {
         let identity = match &stored.identity {
             None => {
                 let path = self.settings.bootstrap_token_file.display().to_string();
@@ -174,19 +223,24 @@ impl Enrollment {
                     problem.unwrap_or(IdentityError::Missing("certificate")),
                 ));
             }
-            Some(Ok(identity)) => identity.clone(),
+            Some(Ok(identity)) => identity.clone().trusting(&memory.anchors),
         };
         let now = Timestamp::now();
         let credentials = match identity.verify(now) {
             Ok(credentials) => Arc::new(credentials),
             Err(IdentityError::Expired { .. }) => {
-                self.recover(stored, &identity).await?;
+                self.recover(stored, &identity, memory).await?;
                 return Ok(Step::Again);
             }
             Err(error) => return Err(EnrollError::Stored(error)),
         };
-        let due = renewal.due(&identity);
-        self.publish(&credentials);
+        let due = memory.renewal.due(&identity);
+        let credentials = self.publish(&credentials);
+        if credentials.refused().is_cancelled() && memory.may_recover_refused() {
+            tracing::warn!("the control plane doesn't take the certificate; asking for another");
+            self.recover(stored, &identity, memory).await?;
+            return Ok(Step::Again);
+        }
         if now >= due {
             self.renew(stored, &credentials).await?;
             return Ok(Step::Again);
@@ -196,19 +250,29 @@ impl Enrollment {
     }
 
     /// Makes credentials the ones to dial with, unless they already are (their TLS configuration
-    /// holds the tickets by which connections resume).
-    fn publish(&self, credentials: &Arc<Credentials>) {
+    /// holds the tickets by which connections resume). Returns those that are dialled with.
+    fn publish(&self, credentials: &Arc<Credentials>) -> Arc<Credentials> {
+        let mut published = Arc::clone(credentials);
         self.standing.send_if_modified(|standing| {
+            let identity = credentials.identity();
             if let Standing::Enrolled(current) = standing
-                && current.identity().leaf() == credentials.identity().leaf()
+                && current.identity().leaf() == identity.leaf()
+                && current.identity().anchors() == identity.anchors()
             {
+                published = Arc::clone(current);
                 return false;
             }
-            let identity = credentials.identity();
-            tracing::info!(not_after = %identity.not_after(), ring = identity.ring(), "new identity");
+            let anchors = identity.anchors().len();
+            tracing::info!(
+                not_after = %identity.not_after(),
+                ring = identity.ring(),
+                anchors,
+                "new identity"
+            );
             *standing = Standing::Enrolled(Arc::clone(credentials));
             true
         });
+        published
     }
 
     /// The pending key, made and stored if there is none: a key is stored before it is sent.
@@ -226,6 +290,7 @@ impl Enrollment {
         stored: Stored,
         token: SecretString,
         token_sha256: String,
+        anchors: &[CertificateDer<'static>],
     ) -> Result<(), EnrollError> {
         const CALL: &str = "Enroll";
         let uid = &self.settings.cluster_uid;
@@ -243,7 +308,7 @@ impl Enrollment {
                 .unwrap_or_default(),
             agent_version: self.settings.agent_version.clone(),
         };
-        let tls = tls::server_authenticated(&self.settings.channel_ca)?;
+        let tls = tls::server_authenticated(anchors)?;
         let mut client = enrollment_client(self.target.connect(tls).await?);
         let answer = answered(CALL, client.enroll(request)).await?;
         let identity = accept(CALL, key, answer.issued, answer.ring, uid)?;
@@ -267,21 +332,30 @@ impl Enrollment {
         Ok(())
     }
 
-    async fn recover(&self, stored: Stored, expired: &Identity) -> Result<(), EnrollError> {
+    async fn recover(
+        &self,
+        stored: Stored,
+        expired: &Identity,
+        memory: &mut Memory,
+    ) -> Result<(), EnrollError> {
         const CALL: &str = "Recover";
         let uid = &self.settings.cluster_uid;
+        // The control plane counts: nothing is asked for that this node's clock would refuse again.
+        memory.clock.still_wrong()?;
         let key = expired.key().clone();
         let request = v1::RecoverRequest {
             expired_certificate_der: expired.leaf().to_vec(),
             csr_der: key.request(uid)?,
         };
         // The CA may have been rotated while the agent was away, with the mounted file updated.
-        let mut anchors = self.settings.channel_ca.clone();
-        anchors.extend(expired.anchors().iter().cloned());
-        let tls = tls::server_authenticated(&anchors)?;
+        let tls = tls::server_authenticated(expired.anchors())?;
         let mut client = enrollment_client(self.target.connect(tls).await?);
         let answer = answered(CALL, client.recover(request)).await?;
-        let recovered = accept(CALL, key, answer.issued, expired.ring().into(), uid)?;
+        let recovered = accept(CALL, key, answer.issued, expired.ring().into(), uid);
+        if let Err(EnrollError::Clock { .. }) = &recovered {
+            memory.clock = Clock::wrong();
+        }
+        let recovered = recovered?;
         self.store.save_identity(stored, recovered.identity(), None, uid).await?;
         Ok(())
     }
@@ -297,10 +371,83 @@ impl Enrollment {
 }
 
 /// What is remembered from look to look.
-#[derive(Default)]
 struct Memory {
     renewal: Renewal,
     tokens: Tokens,
+    /// The channel CA as it could last be read from disk.
+    anchors: Vec<CertificateDer<'static>>,
+    /// Why it can't be read now; said once.
+    trust_problem: Option<String>,
+    clock: Clock,
+    recovered_refused: Option<Instant>,
+}
+
+impl Memory {
+    fn new(anchors: Vec<CertificateDer<'static>>) -> Self {
+        Self {
+            renewal: Renewal::default(),
+            tokens: Tokens::default(),
+            anchors,
+            trust_problem: None,
+            clock: Clock::default(),
+            recovered_refused: None,
+        }
+    }
+
+    /// Takes over a channel CA that changed. One that can't be used changes nothing.
+    fn look_at_trust(&mut self, folder: &Path) {
+        match tls::channel_ca(folder) {
+            Ok(anchors) => {
+                if anchors != self.anchors {
+                    tracing::info!(anchors = anchors.len(), "the channel CA on disk changed");
+                    self.anchors = anchors;
+                }
+                self.trust_problem = None;
+            }
+            Err(error) => {
+                let problem = Some(describe(&error));
+                if problem != self.trust_problem {
+                    tracing::warn!(problem, "the channel CA that was read before stays in use");
+                    self.trust_problem = problem;
+                }
+            }
+        }
+    }
+
+    fn may_recover_refused(&mut self) -> bool {
+        let may = self.recovered_refused.is_none_or(|last| last.elapsed() >= RECOVER_REFUSED);
+        if may {
+            self.recovered_refused = Some(Instant::now());
+        }
+        may
+    }
+}
+
+/// The node's clock, as far as a new certificate showed that it is wrong.
+#[derive(Default)]
+struct Clock {
+    /// Wall clock minus time since boot when it was; none while nothing is known to be wrong.
+    wrong_at: Option<SignedDuration>,
+}
+
+impl Clock {
+    fn wrong() -> Self {
+        Self { wrong_at: Some(Self::offset()) }
+    }
+
+    /// Moves only when the wall clock is set: both count suspend.
+    fn offset() -> SignedDuration {
+        let boot = SignedDuration::try_from(boot()).unwrap_or_default();
+        Timestamp::now().duration_since(Timestamp::UNIX_EPOCH) - boot
+    }
+
+    fn still_wrong(&self) -> Result<(), EnrollError> {
+        let set = SignedDuration::try_from(CLOCK_SET).unwrap_or_default();
+        match self.wrong_at {
+            Some(at) if (Self::offset() - at).abs() <= set => Err(EnrollError::ClockNotSet),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A token that failed while there is an identity: when it is tried again.
@@ -364,10 +511,18 @@ fn accept(
     ring: String,
     cluster_uid: &str,
 ) -> Result<Credentials, EnrollError> {
-    Parts::issued(key, issued, ring)
+    let issued = Parts::issued(key, issued, ring)
         .and_then(|parts| Identity::assemble(parts, cluster_uid))
-        .and_then(|identity| identity.verify(Timestamp::now()))
-        .map_err(|source| EnrollError::Issued { call, source })
+        .map_err(|source| EnrollError::Issued { call, source })?;
+    let now = Timestamp::now();
+    issued.verify(now).map_err(|source| match source {
+        // It was made a moment ago: by the control plane's clock it is valid now.
+        IdentityError::Expired { .. } | IdentityError::NotYetValid { .. } => {
+            let (from, until) = (issued.not_before(), issued.not_after());
+            EnrollError::Clock { call, from, until, now }
+        }
+        source => EnrollError::Issued { call, source },
+    })
 }
 
 /// A secret in a file, without white space at its ends; `None` when there is none.

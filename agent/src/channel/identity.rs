@@ -7,6 +7,7 @@
 //! leaves the process only into the agent's own Secret.
 
 mod key;
+pub(super) mod mounted;
 pub mod store;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -19,6 +20,7 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 pub use self::key::{Key, KeyError};
@@ -45,12 +47,25 @@ pub enum Standing {
 pub struct Credentials {
     identity: Identity,
     tls: Arc<ClientConfig>,
+    /// The control plane did not take the certificate in the handshake.
+    refused: CancellationToken,
 }
 
 impl Credentials {
     /// The identity.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Notes that the control plane did not take the certificate, though it is good by its dates: its
+    /// CA was replaced, or a clock is wrong.
+    pub(crate) fn refuse(&self) {
+        self.refused.cancel();
+    }
+
+    /// Cancelled once the control plane did not take the certificate.
+    pub(crate) fn refused(&self) -> &CancellationToken {
+        &self.refused
     }
 
     /// The TLS configuration of every dial with this identity; one, so that connections resume.
@@ -241,7 +256,19 @@ impl Identity {
         let tls =
             tls::mutual(&self.parts.anchors, self.parts.chain.clone(), self.parts.key.to_tls())
                 .map_err(chain)?;
-        Ok(Credentials { identity: self.clone(), tls })
+        Ok(Credentials { identity: self.clone(), tls, refused: CancellationToken::new() })
+    }
+
+    /// The same, which also trusts a control plane that one of these vouches for: those on disk may be
+    /// newer than those that came with the certificate.
+    #[must_use]
+    pub fn trusting(mut self, anchors: &[CertificateDer<'static>]) -> Self {
+        for anchor in anchors {
+            if !self.parts.anchors.contains(anchor) {
+                self.parts.anchors.push(anchor.clone());
+            }
+        }
+        self
     }
 
     /// The key.

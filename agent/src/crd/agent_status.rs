@@ -44,7 +44,8 @@ pub struct AgentStatusStatus {
     /// Id of the session, while connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
-    /// Control plane's clock minus the agent's, milliseconds, measured when the session began.
+    /// Control plane's clock minus the agent's, milliseconds, measured when the session began and
+    /// whenever it changed by a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_skew_millis: Option<i64>,
     /// Layer and cause of the last failure to connect.

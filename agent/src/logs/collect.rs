@@ -39,8 +39,10 @@ use crate::{cluster::Cluster, crd::managed_component::ManagedComponent, errors::
 const STREAMS_AT_ONCE: usize = 4;
 /// Entries that may wait for the archive.
 pub(super) const ITEM_BACKLOG: usize = 1;
-/// When no further log is opened: what was read has to be sent as well before the snapshot's end.
+/// When no further log is opened, from the beginning on.
 const OPEN_UNTIL: Duration = Duration::from_secs(600);
+/// When none is read any further: what was read has to be sent as well before the snapshot's end.
+const READ_UNTIL: Duration = Duration::from_secs(720);
 /// Streams that are named when they were not read; more are counted.
 const NAMED: usize = 10;
 
@@ -140,6 +142,7 @@ pub(super) struct Collector {
     room: Room,
     reach: Reach,
     scan: Scan,
+    began: Instant,
     /// Of all entries; seconds since 1970.
     mtime: u64,
     items: mpsc::Sender<Item>,
@@ -167,6 +170,7 @@ impl Collector {
             room,
             reach: Reach::USUAL,
             scan: scan_output,
+            began: Instant::now(),
             mtime,
             items,
         }
@@ -179,7 +183,6 @@ impl Collector {
     }
 
     async fn collect(self) -> Result<(), Closed> {
-        let until = Instant::now() + OPEN_UNTIL;
         for component in &self.scope.excluded {
             let detail = "LogSharingPolicy excludes this component".to_owned();
             self.gap(component, "ExcludedByPolicy", &detail).await?;
@@ -196,7 +199,7 @@ impl Collector {
         let this = Arc::new(self);
         let streams = found.targets.into_iter().map(|target| {
             let this = Arc::clone(&this);
-            async move { this.stream(target, until).await }
+            async move { this.stream(target).await }
         });
         let mut streams = futures::stream::iter(streams).buffer_unordered(STREAMS_AT_ONCE);
         let mut unread: Vec<(String, Unread)> = vec![];
@@ -222,10 +225,9 @@ impl Collector {
     async fn stream(
         self: Arc<Self>,
         target: pods::Target,
-        until: Instant,
     ) -> Result<Option<(String, Unread)>, Closed> {
         let label = target.label();
-        if Instant::now() >= until {
+        if self.began.elapsed() >= OPEN_UNTIL {
             return Ok(Some((label, Unread::Late)));
         }
         if self.room.is_used_up() {

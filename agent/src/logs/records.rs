@@ -161,7 +161,7 @@ impl Records {
 
     /// Takes bytes; whole lines that belong to the snapshot are appended to `out`.
     pub(super) fn push(&mut self, mut input: &[u8], out: &mut Vec<u8>) {
-        while let Some(end) = memchr_newline(input) {
+        while let Some(end) = memchr::memchr(b'\n', input) {
             let (line, rest) = input.split_at(end + 1);
             self.extend(line);
             self.end_line(out);
@@ -263,10 +263,6 @@ pub(super) fn rotated_away(
 /// Length of what stands before the first delimiter.
 fn first_word(text: &[u8]) -> usize {
     text.iter().position(|b| b" \t\r\n\"',;&<>|{}[]()".contains(b)).unwrap_or(text.len())
-}
-
-fn memchr_newline(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|&b| b == b'\n')
 }
 
 /// The time at a line's head, and where the text behind it begins.

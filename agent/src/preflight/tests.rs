@@ -20,6 +20,7 @@ fn config(endpoint: &str, trust: &Path) -> Config {
         trust_dir: trust.into(),
         bootstrap_token_file: trust.join("token"),
         service_account_token_file: None,
+        identity_dir: None,
         namespace: "mendix-agent".into(),
         listen: ([127, 0, 0, 1], 0).into(),
         log_filter: "info".into(),

@@ -12,6 +12,7 @@ use crate::{
 };
 
 mod agents;
+mod ca;
 mod cluster;
 mod failure;
 mod output;
@@ -53,6 +54,9 @@ enum Command {
     /// Clusters and their bootstrap tokens.
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// The channel CA and its replacement.
+    #[command(subcommand)]
+    Ca(ca::Command),
     /// What agents are connected and what they report.
     Agents(agents::Agents),
     /// Releases: publish manifests, push to clusters.
@@ -108,6 +112,7 @@ async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Init(_) => Ok(()),
         Command::Serve(serve) => serve.run(store, output).await,
         Command::Cluster(command) => command.run(&store, output),
+        Command::Ca(command) => command.run(&store, output),
         Command::Agents(agents) => agents.run(&store, output).await,
         Command::Release(command) => command.run(&store, output).await,
         Command::Ticket(command) => command.run(&store, output),

@@ -10,6 +10,7 @@
 //!                    │ portal: consent and status keys, tickets, grants
 //! ```
 
+pub mod attestation;
 pub mod cli;
 mod crypto;
 mod init;

@@ -1,5 +1,10 @@
 //! The channel CA: who may be connected. It issues the server's certificate and those of agents,
 //! and nothing else; it can't sign a release or a consent.
+//!
+//! It is rotated in three steps ([`rotation`]), between which agents learn of the new one: there are
+//! two CAs for a while, of which one issues and both are trusted.
+
+pub mod rotation;
 
 use std::{
     net::IpAddr,
@@ -10,11 +15,11 @@ use std::{
 use jiff::Timestamp;
 use mendix_agent_proto::{limits, v1};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, DnValue,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
+    CertificateParams, CertificateSigningRequestParams, DnType, DnValue, ExtendedKeyUsagePurpose,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
 use rustls::pki_types::{
-    CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject,
+    CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -74,7 +79,10 @@ pub struct ServerNames {
 /// The CA with its key.
 pub(crate) struct ChannelCa {
     issuer: Issuer<'static, KeyPair>,
-    certificate: CertificateDer<'static>,
+    /// Name of the one that issues, as its files are called.
+    name: String,
+    /// All that are trusted, the one that issues first.
+    anchors: Vec<CertificateDer<'static>>,
     server_key: KeyPair,
 }
 
@@ -91,44 +99,29 @@ impl ChannelCa {
     /// Makes a CA and the server's key.
     pub(crate) fn create(store: &Store) -> Result<(), PkiError> {
         let dir = store.channel_ca_dir();
-        let key = KeyPair::generate().map_err(crypto_error("make the CA's key"))?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, "Mendix reference channel CA");
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        set_lifetime(&mut params, CA_LIFETIME);
-        let ca = params.self_signed(&key).map_err(crypto_error("sign the CA's certificate"))?;
+        rotation::make(&dir, rotation::FIRST)?;
         let server = KeyPair::generate().map_err(crypto_error("make the server's key"))?;
         let owner = files::Access::Owner;
-        files::write(&dir.join("ca.key.pem"), key.serialize_pem().as_bytes(), owner)?;
         files::write(&dir.join("server.key.pem"), server.serialize_pem().as_bytes(), owner)?;
-        let pem = ca.pem();
-        files::write(&dir.join("ca.pem"), pem.as_bytes(), files::Access::Everyone)?;
-        files::write(
-            &store.trust_dir().join("channel-ca.pem"),
-            pem.as_bytes(),
-            files::Access::Everyone,
-        )?;
-        Ok(())
+        rotation::publish(store, &rotation::Names::default())
     }
 
     /// Reads the CA.
     pub(crate) fn load(store: &Store) -> Result<Self, PkiError> {
         let dir = store.channel_ca_dir();
-        let path = dir.join("ca.pem");
-        let certificate = CertificateDer::from_pem_slice(&files::read(&path)?)
-            .map_err(|_| PkiError::Pem { path })?;
-        let key = load_key(&dir.join("ca.key.pem"))?;
-        let issuer = Issuer::from_ca_cert_der(&certificate, key)
+        let names = rotation::Names::read(store)?;
+        let anchors = names.all().map(|name| rotation::certificate(&dir, name));
+        let anchors = anchors.collect::<Result<Vec<_>, _>>()?;
+        let key = load_key(&rotation::key_file(&dir, &names.issuing))?;
+        let issuer = Issuer::from_ca_cert_der(&anchors[0], key)
             .map_err(crypto_error("read the CA's certificate"))?;
         let server_key = load_key(&dir.join("server.key.pem"))?;
-        Ok(Self { issuer, certificate, server_key })
+        Ok(Self { issuer, name: names.issuing, anchors, server_key })
     }
 
-    /// The trust anchor of agents.
-    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
-        &self.certificate
+    /// The trust anchors, of agents and of the server: more than one while the CA is rotated.
+    pub(crate) fn anchors(&self) -> &[CertificateDer<'static>] {
+        &self.anchors
     }
 
     /// A fresh server certificate for these names. The key stays the same, so that a pin of it
@@ -172,7 +165,7 @@ impl ChannelCa {
             .map_err(crypto_error("sign the agent's certificate"))?;
         let issued = v1::IssuedCertificate {
             chain_der: vec![leaf.der().to_vec()],
-            trust_anchors_der: vec![self.certificate.to_vec()],
+            trust_anchors_der: self.anchors.iter().map(|anchor| anchor.to_vec()).collect(),
             not_before: Some(not_before.into()),
             not_after: Some(not_after.into()),
         };
@@ -180,6 +173,7 @@ impl ChannelCa {
             leaf_sha256: crypto::sha256_hex(leaf.der()),
             spki_sha256: csr.spki_sha256.clone(),
             not_after: timestamp(not_after),
+            ca: self.name.clone(),
             revoked: false,
         };
         Ok((issued, record))

@@ -85,6 +85,8 @@ pub struct Options {
     pub sessions_per_identity: Rate,
     /// Where `/metrics` is served, a loopback address; nowhere if none.
     pub metrics: Option<SocketAddr>,
+    /// Age at which a connection is told to end once its calls have (GOAWAY); never if none.
+    pub connection_age: Option<Duration>,
     /// Largest sealed snapshot, bytes.
     pub max_snapshot: u64,
 }
@@ -108,6 +110,7 @@ impl Default for Options {
             // certificate come on top.
             sessions_per_identity: Rate { count: 20, per: Duration::from_secs(120) },
             metrics: None,
+            connection_age: None,
             max_snapshot: 1024 * 1024 * 1024,
         }
     }
@@ -203,12 +206,16 @@ async fn serve(
     shared: Arc<Shared>,
     graceful: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    Server::builder()
+    let mut server = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(limits::HTTP2_PING.0))
-        .http2_keepalive_timeout(Some(limits::HTTP2_PING.1))
+        .http2_keepalive_timeout(Some(limits::HTTP2_PING.1));
+    if let Some(age) = shared.options.connection_age {
+        server = server.max_connection_age(age);
+    }
+    server
         .serve_with_incoming_shutdown(Routes::new(&shared), incoming, graceful.cancelled_owned())
         .await
 }

@@ -23,8 +23,12 @@ use crate::{
 };
 
 mod open;
+mod timeline;
+mod unpack;
 
-pub use open::{FileSummary, OpenError, Summary, open};
+pub use open::{OpenError, Summary, decrypt, open, verify};
+pub use timeline::{Row, Timeline, timeline};
+pub use unpack::FileSummary;
 
 /// Length and SHA-256 before each chunk.
 const FRAME: usize = 4 + 32;

@@ -10,6 +10,8 @@ mod commands;
 mod enrollment;
 #[path = "control_plane/load.rs"]
 mod load;
+#[path = "control_plane/reading.rs"]
+mod reading;
 #[path = "control_plane/releases.rs"]
 mod releases;
 #[path = "control_plane/sessions.rs"]

@@ -7,6 +7,7 @@
 pub mod binaries;
 pub mod demo;
 pub mod install;
+pub mod source;
 pub mod stage;
 pub mod steps;
 pub mod ui;

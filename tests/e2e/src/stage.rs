@@ -276,7 +276,18 @@ impl Stage {
     /// Writes what is needed to understand a failure into the folder.
     pub async fn collect_logs(&self) {
         let pods: [(&str, &[&str]); 4] = [
-            ("agent.log", &["-n", install::NAMESPACE, "logs", "deploy/mendix-agent", "--tail=-1"]),
+            (
+                "agent.log",
+                &[
+                    "-n",
+                    install::NAMESPACE,
+                    "logs",
+                    "-l",
+                    "app.kubernetes.io/name=mendix-agent",
+                    "--prefix",
+                    "--tail=-1",
+                ],
+            ),
             ("pods.txt", &["get", "pods", "-A", "-o", "wide"]),
             ("mendix.yaml", &["get", "mendix", "-A", "-o", "yaml"]),
             ("events.txt", &["get", "events", "-A", "--sort-by=.metadata.creationTimestamp"]),

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Longest wait for all agents to connect at the beginning, beyond what the pace takes.
-const CONNECT: Duration = Duration::from_secs(120);
+const CONNECT: Duration = Duration::from_secs(300);
 /// Longest wait for all agents to come back, beyond the spread.
 const COME_BACK: Duration = Duration::from_secs(120);
 /// Time in which reports are told and acknowledged, and buffers go back to where they rest.
@@ -167,7 +167,7 @@ pub struct Restart {
     pub peak_dials: u32,
     /// See [`Restart::peak_dials`].
     pub peak_connects: u32,
-    /// Twice the agents over the spread: what the peak should stay under.
+    /// Twice the agents over the spread: what the peak of dials should stay under.
     pub limit: f64,
     /// Time from the server's return to an agent's, seconds: half of them, 99 of 100, the last.
     pub comeback_p50: f64,

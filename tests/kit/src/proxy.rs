@@ -1,10 +1,15 @@
 //! A network that misbehaves on demand: a TCP proxy on loopback whose two directions can be stalled,
-//! delayed, limited and cut while connections are open.
+//! delayed, limited and cut while connections are open, all together or one connection alone.
+//!
+//! [`connect`] is an HTTP CONNECT proxy of the same kind.
 //!
 //! It knows nothing of what it carries, so TLS and HTTP/2 pass as they are. Its own socket buffers
 //! are small (see [`BUFFER`]): what a sender believes to have sent but nobody received stays little.
 
+pub mod connect;
+
 use std::{
+    collections::BTreeSet,
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::{
@@ -82,6 +87,8 @@ struct Control {
     down: Flow,
     /// Counts the cuts.
     cuts: watch::Sender<u64>,
+    /// Connections that are held, by number.
+    held: watch::Sender<BTreeSet<u64>>,
     refusing: AtomicBool,
     connections: AtomicU64,
     open: AtomicU64,
@@ -123,6 +130,7 @@ impl FaultProxy {
             up: Flow::new(),
             down: Flow::new(),
             cuts: watch::Sender::new(0),
+            held: watch::Sender::new(BTreeSet::new()),
             refusing: AtomicBool::new(false),
             connections: AtomicU64::new(0),
             open: AtomicU64::new(0),
@@ -152,6 +160,22 @@ impl FaultProxy {
     /// Resets every open connection, on both sides (RST, as a firewall or a dying host does).
     pub fn cut(&self) {
         self.control.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Holds one connection, both ways, while the others go on: as [`Rule::Stall`] for it alone.
+    /// Connections are numbered from 1 in the order in which they were accepted;
+    /// [`Seen::connections`] is the newest.
+    pub fn hold(&self, connection: u64) {
+        self.control.held.send_modify(|held| {
+            held.insert(connection);
+        });
+    }
+
+    /// Ends [`FaultProxy::hold`].
+    pub fn release(&self, connection: u64) {
+        self.control.held.send_modify(|held| {
+            held.remove(&connection);
+        });
     }
 
     /// Resets new connections at once, or accepts them again.
@@ -210,12 +234,14 @@ impl Flow {
     /// Carries one direction of one connection to its end.
     async fn carry(
         &self,
+        mut gate: Gate,
         from: &mut (impl tokio::io::AsyncRead + Unpin),
         to: &mut (impl tokio::io::AsyncWrite + Unpin),
     ) -> Result<(), Stop> {
         let mut rules = self.rule.subscribe();
         let mut piece = vec![0; PIECE];
         loop {
+            gate.passed().await?;
             let active = rules.borrow_and_update().clone();
             let may = match active.allowance() {
                 Allowance::Bytes(bytes) => bytes,
@@ -241,6 +267,11 @@ impl Flow {
                     changed.map_err(|_| Stop::Broken)?;
                     continue;
                 }
+                closed = gate.closed() => {
+                    active.give_back(may);
+                    closed?;
+                    continue;
+                }
                 read = from.read(&mut piece[..may]) => read,
             };
             let read = read.map_err(|_| Stop::Broken)?;
@@ -256,9 +287,31 @@ impl Flow {
                 .wait_for(|active| !matches!(active.rule, Rule::Stall))
                 .await
                 .map_err(|_| Stop::Broken)?;
+            gate.passed().await?;
             to.write_all(&piece[..read]).await.map_err(|_| Stop::Broken)?;
             self.passed.fetch_add(read as u64, Ordering::Relaxed);
         }
+    }
+}
+
+/// Whether one connection is held.
+#[derive(Clone)]
+struct Gate {
+    number: u64,
+    held: watch::Receiver<BTreeSet<u64>>,
+}
+
+impl Gate {
+    /// Over when the connection is not held.
+    async fn passed(&mut self) -> Result<(), Stop> {
+        let open = self.held.wait_for(|held| !held.contains(&self.number)).await;
+        open.map(drop).map_err(|_| Stop::Broken)
+    }
+
+    /// Over when it is.
+    async fn closed(&mut self) -> Result<(), Stop> {
+        let closed = self.held.wait_for(|held| held.contains(&self.number)).await;
+        closed.map(drop).map_err(|_| Stop::Broken)
     }
 }
 
@@ -310,8 +363,8 @@ async fn accept(listener: TcpListener, upstream: SocketAddr, control: Arc<Contro
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((client, _)) => {
-                    control.connections.fetch_add(1, Ordering::Relaxed);
-                    connections.spawn(serve(client, upstream, Arc::clone(&control)));
+                    let number = control.connections.fetch_add(1, Ordering::Relaxed) + 1;
+                    connections.spawn(serve(number, client, upstream, Arc::clone(&control)));
                 }
                 // Out of file descriptors, or the peer has gone: the next may do better.
                 Err(_) => tokio::task::yield_now().await,
@@ -321,7 +374,8 @@ async fn accept(listener: TcpListener, upstream: SocketAddr, control: Arc<Contro
     }
 }
 
-async fn serve(mut client: TcpStream, upstream: SocketAddr, control: Arc<Control>) {
+async fn serve(number: u64, mut client: TcpStream, upstream: SocketAddr, control: Arc<Control>) {
+    let gate = Gate { number, held: control.held.subscribe() };
     let mut cuts = control.cuts.subscribe();
     if control.refusing.load(Ordering::Relaxed) {
         reset(&client);
@@ -342,8 +396,8 @@ async fn serve(mut client: TcpStream, upstream: SocketAddr, control: Arc<Control
         tokio::select! {
             carried = async {
                 tokio::try_join!(
-                    control.up.carry(&mut from_client, &mut to_server),
-                    control.down.carry(&mut from_server, &mut to_client),
+                    control.up.carry(gate.clone(), &mut from_client, &mut to_server),
+                    control.down.carry(gate, &mut from_server, &mut to_client),
                 )
             } => carried.map(|_| ()),
             _ = cuts.changed() => Err(Stop::Cut),

@@ -15,8 +15,7 @@ use super::{
     index::{ComponentEntry, ReleaseIndex},
     kind,
     limits::Limits,
-    object::{Object, ObjectId},
-    plan::Inventory,
+    object::{Inventory, Object, ObjectId},
 };
 pub use refusal::{Reason, Refusal};
 

@@ -20,6 +20,8 @@ use super::{
     version::Version,
 };
 
+pub use super::version::VersionRange;
+
 /// The only schema this build reads and writes.
 pub const SCHEMA: u32 = 1;
 
@@ -84,18 +86,6 @@ impl ReleaseClass {
             Self::Critical => "critical",
         }
     }
-}
-
-/// Inclusive bounds on a dotted version, compared as numbers (1.9 < 1.10).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VersionRange {
-    /// Lowest version; absent: no bound.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min: Option<String>,
-    /// Highest version; absent: no bound. `1.34` includes every `1.34.x`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max: Option<String>,
 }
 
 /// One component of a release.

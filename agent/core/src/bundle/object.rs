@@ -1,6 +1,6 @@
 //! Kubernetes objects as the patch path sees them: an identity and a JSON body.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -85,6 +85,9 @@ impl fmt::Display for ObjectId {
         }
     }
 }
+
+/// What each component owns in the cluster, by its name, as of the last committed release.
+pub type Inventory = BTreeMap<String, Vec<ObjectId>>;
 
 /// One object of a component, as the release wants it.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,10 +9,7 @@ use super::{
     object::{Object, ObjectId},
 };
 
-pub use super::kind::Stage;
-
-/// What each component owns in the cluster, by its name, as of the last committed release.
-pub type Inventory = BTreeMap<String, Vec<ObjectId>>;
+pub use super::{kind::Stage, object::Inventory};
 
 /// What a run will do, in order. The only thing the apply path takes.
 #[derive(Clone, Debug)]

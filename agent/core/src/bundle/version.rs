@@ -2,9 +2,8 @@
 
 use std::{cmp::Ordering, fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
-
-use super::index::VersionRange;
 
 /// A version as numbers: `v1.34.2-aks` is 1, 34, 2. Missing parts count as zero; what follows a `-`
 /// or `+` is left out, since platforms put their own marks there (`v1.34.2-gke.100`) and a range
@@ -73,6 +72,18 @@ impl fmt::Display for Version {
         let parts: Vec<_> = self.0.iter().map(u64::to_string).collect();
         f.write_str(&parts.join("."))
     }
+}
+
+/// Inclusive bounds on a dotted version, compared as numbers (1.9 < 1.10).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VersionRange {
+    /// Lowest version; absent: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<String>,
+    /// Highest version; absent: no bound. `1.34` includes every `1.34.x`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<String>,
 }
 
 impl VersionRange {

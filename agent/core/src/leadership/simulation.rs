@@ -158,6 +158,10 @@ impl World {
         self.now = until;
     }
 
+    fn waits(&self, at: usize, id: u64) -> bool {
+        self.replicas[at].busy == Some(id)
+    }
+
     /// Whether this has to wait for a replica that is stopped.
     fn deferred(&mut self, at: usize, event: &Event) -> bool {
         let until = self.replicas[at].stopped_until;
@@ -170,15 +174,11 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Wake(at) if !self.deferred(at, &event) => self.go_on(at),
-            Event::Answer(at, id) if self.replicas[at].busy == Some(id) => {
-                if !self.deferred(at, &event) {
-                    self.answered(at, id);
-                }
+            Event::Answer(at, id) if self.waits(at, id) && !self.deferred(at, &event) => {
+                self.answered(at, id);
             }
-            Event::GiveUp(at, id) if self.replicas[at].busy == Some(id) => {
-                if !self.deferred(at, &event) {
-                    self.gave_up(at, id);
-                }
+            Event::GiveUp(at, id) if self.waits(at, id) && !self.deferred(at, &event) => {
+                self.gave_up(at, id);
             }
             Event::Arrive(id) => self.serve(id),
             Event::Work(at) => {

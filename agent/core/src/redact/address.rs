@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use super::Class;
 use super::line::Scan;
-use super::{numbers, query};
+use super::{numbers, query, sql};
 
 /// Longest local part of an address, and longest domain (RFC 5321 §4.5.3.1).
 const LOCAL_PART: usize = 64;
@@ -192,6 +192,10 @@ fn ipv6(scan: &mut Scan<'_>, colon: usize) -> Option<usize> {
     if !bounded || scan.at(end).is_some_and(word) || !token.iter().any(u8::is_ascii_digit) {
         return Some(end.max(colon + 1));
     }
+    // Eight pairs of digits name a port of a storage network.
+    if !double && token.len() == 23 && token.split(|&b| b == b':').all(|part| part.len() == 2) {
+        return Some(end);
+    }
     let address = std::str::from_utf8(token).ok().and_then(|t| t.parse::<Ipv6Addr>().ok());
     let Some(address) = address else { return Some(end.max(colon + 1)) };
     if !address.is_loopback() && !address.is_unspecified() {
@@ -202,7 +206,10 @@ fn ipv6(scan: &mut Scan<'_>, colon: usize) -> Option<usize> {
 
 /// `@`: user info of a URL, or an e-mail address.
 fn at_sign(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
-    if let Some(next) = query::user_info(scan, at) {
+    if let Some(next) = query::user_info(scan, at).or_else(|| query::bare_user_info(scan, at)) {
+        return Some(next);
+    }
+    if let Some(next) = sql::at_parameter(scan, at) {
         return Some(next);
     }
     email(scan, at)

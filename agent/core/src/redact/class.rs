@@ -84,6 +84,8 @@ classes! {
     Bsn = "bsn",
     /// R35: phone number.
     Phone = "phone",
+    /// R37: literals and parameters of SQL.
+    Sql = "sql",
     /// R39: a credential of the agent itself.
     AgentSecret = "agent-secret",
     /// R40: what a pattern of the customer matches.

@@ -6,7 +6,9 @@
 
 use super::Class;
 use super::assign::skip_space;
+use super::judge::is_random_word;
 use super::line::Scan;
+use super::members;
 use super::value::{self, Reach};
 
 /// Lines between the lines of a PEM block that may belong to other writers of the stream.
@@ -15,6 +17,8 @@ const PEM_STRANGERS: u32 = 8;
 const SAML_LINES: u32 = 4096;
 /// Lines between `kind: Secret` or `apiVersion: v1` and its `data:`.
 const MANIFEST_LINES: u32 = 64;
+/// Longest section of a description, in lines.
+const SECTION_LINES: u32 = 64;
 
 /// A hint for the next lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +33,13 @@ pub(super) enum Cue {
     Pem { column: usize },
     /// Inside of a SAML assertion.
     Saml,
+    /// A key at this column that ended its line: a scalar or a list farther to the right, or a
+    /// section that a line of dashes begins.
+    Below { indent: usize, class: Class },
+    /// Lines up to the next empty one.
+    Section { class: Class },
+    /// A flag that ended its line: the next argument.
+    Argument(Class),
 }
 
 /// Hints that the scanners left while they read a line.
@@ -62,7 +73,10 @@ struct Manifest {
 
 /// A line that is `name: value`.
 struct Member<'a> {
+    /// Column of the line's first character.
     indent: usize,
+    /// Column of the name, after the dash of a list.
+    column: usize,
     name: &'a [u8],
     /// Where the value begins, after white space.
     value: usize,
@@ -111,6 +125,31 @@ impl Follow {
                     member.redact(scan, class);
                 }
             }
+            Some(Cue::Below { indent, class }) => self.below(scan, indent, class),
+            Some(Cue::Section { class }) => {
+                let (here, blank) = indentation(scan);
+                self.strangers += 1;
+                if blank || self.strangers > SECTION_LINES {
+                    self.cue = None;
+                    return;
+                }
+                let start = scan.body + here;
+                scan.add(start, value::trimmed_end(scan, start, scan.text.len()), class);
+            }
+            Some(Cue::Argument(class)) => {
+                self.cue = None;
+                let (here, _) = indentation(scan);
+                let mut at = scan.body + here;
+                if scan.rest(at).starts_with(b"- ") {
+                    at = skip_space(scan, at + 1);
+                }
+                let value = value::read(scan, at, Reach::Word);
+                let text = scan.slice(value.start, value.end);
+                let alone = value.next >= value::trimmed_end(scan, at, scan.text.len());
+                if alone && !text.starts_with(b"-") && !value::is_nothing(text) {
+                    scan.add(value.start, value.end, class);
+                }
+            }
             Some(Cue::Pem { column }) => self.pem(scan, column),
             Some(Cue::Saml) => {
                 let close = find_close(scan.rest(scan.body));
@@ -135,6 +174,31 @@ impl Follow {
             let scan = Scan::new(text, body, &mut none);
             if let Some(manifest) = Manifest::begin(&scan) {
                 self.manifest = Some(manifest);
+            }
+        }
+    }
+
+    fn below(&mut self, scan: &mut Scan<'_>, indent: usize, class: Class) {
+        let (here, _) = indentation(scan);
+        let start = scan.body + here;
+        let end = value::trimmed_end(scan, start, scan.text.len());
+        let text = scan.slice(start, end);
+        self.cue = None;
+        if text.len() >= 3 && text.iter().all(|&b| b == b'-') {
+            self.cue = Some(Cue::Section { class });
+            self.strangers = 0;
+            return;
+        }
+        let item = text.strip_prefix(b"- ").map(<[u8]>::trim_ascii_start);
+        let scalar = item.unwrap_or(text);
+        let deep = here > indent || item.is_some() && here >= indent;
+        let from = end - scalar.len().min(end - start);
+        let telling = is_random_word(scalar) || class == Class::Password && item.is_none();
+        if deep && telling && member(scan).is_none() && !value::is_nothing(scalar) {
+            let value = value::read(scan, from, Reach::Line);
+            scan.add(value.start, value.end, class);
+            if item.is_some() {
+                self.cue = Some(Cue::Below { indent, class });
             }
         }
     }
@@ -220,6 +284,7 @@ fn member<'a>(scan: &Scan<'a>) -> Option<Member<'a>> {
     if scan.rest(at).starts_with(b"- ") {
         at = skip_space(scan, at + 1);
     }
+    let column = at - scan.body;
     if let Some((slashes, _)) = value::quote_at(scan, at) {
         at += slashes + 1;
     }
@@ -232,6 +297,7 @@ fn member<'a>(scan: &Scan<'a>) -> Option<Member<'a>> {
     colon = skip_space(scan, colon);
     (len > 0 && scan.at(colon) == Some(b':')).then(|| Member {
         indent,
+        column,
         name: scan.slice(at, at + len),
         value: skip_space(scan, colon + 1),
     })
@@ -241,7 +307,11 @@ impl Member<'_> {
     fn redact(&self, scan: &mut Scan<'_>, class: Class) {
         let value = value::read(scan, self.value, Reach::Line);
         let text = scan.slice(value.start, value.end);
-        let opens = matches!(text, b"{" | b"[" | b"|" | b">" | b"|-" | b">-" | b"|+");
+        let block = matches!(text, b"|" | b">" | b"|-" | b">-" | b"|+" | b">+");
+        if block {
+            scan.cues.next = Some(Cue::Block { indent: self.indent, class });
+        }
+        let opens = block || matches!(text, b"{" | b"[");
         if !opens && !value::is_nothing(text) {
             scan.add(value.start, value.end, class);
         }
@@ -265,16 +335,18 @@ impl Manifest {
         let value = scan.slice(value.start, value.end);
         let secret = member.name == b"kind" && value == b"Secret";
         let core = member.name == b"apiVersion" && value == b"v1";
-        (secret || core).then_some(Self { indent: member.indent, secret, data: false, lines: 0 })
+        (secret || core).then_some(Self { indent: member.column, secret, data: false, lines: 0 })
     }
 
     /// Reads the next line of the manifest; false when it has ended.
     fn apply(&mut self, scan: &mut Scan<'_>) -> bool {
-        let (here, blank) = indentation(scan);
+        let (mut here, blank) = indentation(scan);
         if blank {
             return true;
         }
-        let Some(member) = member(scan) else {
+        let found = member(scan);
+        here = found.as_ref().map_or(here, |member| member.column);
+        let Some(member) = found else {
             // The lines of a block scalar inside of data.
             if self.data && here > self.indent {
                 let start = scan.body + here;
@@ -299,6 +371,9 @@ impl Manifest {
             return false;
         }
         self.data = matches!(member.name, b"data" | b"stringData");
+        if self.data && self.secret && scan.at(member.value) == Some(b'{') {
+            members::object(scan, Class::K8sSecret, member.value, false);
+        }
         if member.name == b"kind" {
             self.secret = scan
                 .rest(member.value)
@@ -343,7 +418,7 @@ pub(super) fn one_line_manifest(scan: &mut Scan<'_>) {
             }
             let open = skip_space(scan, at + 1);
             if scan.at(open) == Some(b'{') {
-                super::assign::object(scan, Class::K8sSecret, open, false);
+                members::object(scan, Class::K8sSecret, open, false);
             }
         }
     }

@@ -6,6 +6,7 @@ use super::Class;
 use super::assign::{in_placeholder, skip_space};
 use super::key;
 use super::line::Scan;
+use super::members;
 use super::value::{self, Reach, Value};
 
 /// Characters of `token68` (RFC 9110 §11.2).
@@ -24,8 +25,16 @@ fn value_start(scan: &Scan<'_>, end: usize) -> Option<usize> {
         (Some(b'='), Some(b'=')) => None,
         (Some(b'='), Some(b'>')) => Some(skip_space(scan, at + 2)),
         (Some(b':' | b'='), _) => Some(skip_space(scan, at + 1)),
-        // `-H 'Authorization', 'Bearer …'` and header lists `["Authorization","…"]`.
-        (Some(b','), _) if at > end => Some(skip_space(scan, at + 1)),
+        // `-H 'Authorization', 'Bearer …'` and header lists `["Authorization","…"]`; or the name of a
+        // pair, `"name":"Authorization","value":"…"`.
+        (Some(b','), _) if at > end => {
+            let next = skip_space(scan, at + 1);
+            let lead = value::quote_at(scan, next).map_or(0, |(slashes, _)| slashes + 1);
+            if scan.slice(next + lead, next + lead + 5).eq_ignore_ascii_case(b"value") {
+                return value_start(scan, next + lead + 5);
+            }
+            Some(next)
+        }
         _ => None,
     }
 }
@@ -42,7 +51,9 @@ pub(super) fn at_auth(scan: &mut Scan<'_>, start: usize, end: usize) {
     let name = scan.slice(key_start, key_end).to_ascii_lowercase();
     if name.ends_with(b"authorization") {
         authorization(scan, key_end);
-    } else if matches!(&*name, b"auth" | b"_auth" | b"registryauth" | b"x-registry-auth") {
+    } else if name.ends_with(b"m2ee-authentication") {
+        m2ee(scan, key_end);
+    } else if name.ends_with(b"auth") {
         registry(scan, key_end);
     }
 }
@@ -91,6 +102,16 @@ fn credentials(scan: &Scan<'_>, scheme: &[u8], at: usize) -> Value {
     }
     let end = value::trimmed_end(scan, at, scan.text.len());
     Value { start: at, end, next: end, quoted: false }
+}
+
+/// R27: `X-M2EE-Authentication`, base64 of the admin password.
+fn m2ee(scan: &mut Scan<'_>, key_end: usize) {
+    let Some(at) = value_start(scan, key_end) else { return };
+    let value = value::read(scan, at, Reach::Word);
+    if !value::is_nothing(scan.slice(value.start, value.end)) {
+        scan.add(value.start, value.end, Class::Password);
+        scan.done = scan.done.max(value.end);
+    }
 }
 
 /// R20: base64 of `user:password`, or something as random.
@@ -214,12 +235,22 @@ pub(super) fn at_cookie(scan: &mut Scan<'_>, start: usize, end: usize) {
             Value { start: at, end, next: end, quoted: false }
         }
     };
+    // `"cookies":{"name":"value"}`
+    if scan.at(range.start) == Some(b'{') && !range.quoted {
+        return members::object(scan, Class::Cookie, range.start, false);
+    }
     scan.spend(range.end - range.start.min(range.end));
-    let mut from = range.start;
+    if cookies(scan, range.start, range.end) {
+        scan.done = scan.done.max(range.end);
+    }
+}
+
+/// Takes the values of `name=value; …`; false if there is no such pair.
+pub(super) fn cookies(scan: &mut Scan<'_>, start: usize, end: usize) -> bool {
+    let mut from = start;
     let mut pairs = 0;
-    while from < range.end {
-        let piece_end =
-            memchr::memchr(b';', scan.slice(from, range.end)).map_or(range.end, |len| from + len);
+    while from < end {
+        let piece_end = memchr::memchr(b';', scan.slice(from, end)).map_or(end, |len| from + len);
         let piece_start = skip_space(scan, from).min(piece_end);
         let piece = scan.slice(piece_start, piece_end);
         if let Some(equals) = memchr::memchr(b'=', piece) {
@@ -239,7 +270,5 @@ pub(super) fn at_cookie(scan: &mut Scan<'_>, start: usize, end: usize) {
         }
         from = piece_end + 1;
     }
-    if pairs > 0 {
-        scan.done = scan.done.max(range.end);
-    }
+    pairs > 0
 }

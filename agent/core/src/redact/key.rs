@@ -7,7 +7,7 @@
 use super::Class;
 use super::line::Scan;
 use super::stems::Rule;
-use super::words::{BEFORE_KEY, BEFORE_PASS, HARMLESS, JOINED};
+use super::words::{BEFORE_KEY, BEFORE_PASS, HARMLESS, JOINED, NO_PASS};
 
 /// Longest key that is looked at, bytes to each side of the stem.
 const REACH: usize = 96;
@@ -44,7 +44,9 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
     let tail = Tail::of(stem, after);
     match rule {
         Rule::Pass => {
-            if !starts_word(scan, start) && !BEFORE_PASS.ends(&fold::<24>(before), 2) {
+            // `requirepass` and `bindpass`, but not `bypass`.
+            let word = before.rsplit(|b| !b.is_ascii_alphabetic()).next().unwrap_or_default();
+            if !starts_word(scan, start) && NO_PASS.has(word) {
                 return None;
             }
             let rest = match &tail.folded {
@@ -72,6 +74,10 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
                 return None;
             }
             (!tail.clears()).then_some(key(Class::Password, Strength::Sure, tail.plural()))
+        }
+        Rule::ShortPassword => {
+            let named = key_end == end && (starts_word(scan, start) || start - key_start > 2);
+            named.then_some(key(Class::Password, Strength::Sure, false))
         }
         Rule::Secret => {
             (!tail.clears()).then_some(key(Class::Secret, Strength::Sure, tail.plural()))

@@ -7,8 +7,8 @@ use super::placeholder::{Pieces, Placeholders};
 use super::shadow::{self, Shadow};
 use super::stems::{Reader, Rule, STEMS};
 use super::{
-    Class, Counts, Finder, Redaction, address, assign, header, numbers, placeholder, prefixed,
-    query,
+    Class, Counts, Finder, Redaction, address, assign, header, members, mendix, numbers, pairs,
+    placeholder, prefixed, query, sql, tool,
 };
 
 /// Capacity, in spans, above which the list gives its memory back after the line.
@@ -42,6 +42,8 @@ pub(super) struct Scan<'a> {
     pub(super) string_end: Option<usize>,
     /// Members of a one-line Secret manifest were looked for.
     pub(super) manifest_read: bool,
+    /// Up to here a statement was read.
+    pub(super) sql_done: usize,
     /// Bytes that rules may still look at beyond their own match; keeps time linear.
     budget: Cell<usize>,
 }
@@ -57,6 +59,7 @@ impl<'a> Scan<'a> {
             done: 0,
             string_end: None,
             manifest_read: false,
+            sql_done: 0,
             budget: Cell::new(16 * text.len().saturating_sub(body) + BUDGET_FLOOR),
         }
     }
@@ -116,6 +119,31 @@ impl<'a> Scan<'a> {
         self.text.get(start..).unwrap_or_default()
     }
 
+    /// Whether `at` stands inside of braces that begin in this text.
+    pub(super) fn in_struct(&self, at: usize) -> bool {
+        self.is_open(at, b'{', b'}')
+    }
+
+    /// Whether, shortly before `at`, a bracket `up` was opened and not closed by `down`.
+    pub(super) fn is_open(&self, at: usize, up: u8, down: u8) -> bool {
+        /// What stands farther away is taken to be open.
+        const FAR: usize = 4096;
+        let floor = at.saturating_sub(FAR);
+        let before = self.slice(floor, at);
+        self.spend(before.len() / 16);
+        let mut closed = 0_u32;
+        for found in memchr::memrchr2_iter(up, down, before) {
+            if before.get(found) == Some(&down) {
+                closed += 1;
+            } else if closed == 0 {
+                return true;
+            } else {
+                closed -= 1;
+            }
+        }
+        floor > 0
+    }
+
     /// Asks those who look for more than the rules know.
     fn ask(&mut self, finders: &[Box<dyn Finder>]) {
         let (text, body) = (self.rest(self.body), self.body);
@@ -162,12 +190,27 @@ impl<'a> Scan<'a> {
             Rule::Jwt => prefixed::at_jwt(self, start),
             Rule::Blob => prefixed::at_blob(self, start, end),
             Rule::Vendor(index) => prefixed::at_vendor(self, index, start, end),
-            Rule::MendixConstants => assign::at_constants(self, start, end),
-            Rule::MendixVariable => assign::at_mendix_variable(self, start, end),
+            Rule::MendixConstants => mendix::at_constants(self, start, end),
+            Rule::MendixVariable => mendix::at_mendix_variable(self, start, end),
             Rule::OracleThin => query::at_oracle(self, end),
             Rule::Bsn => numbers::at_bsn(self, start, end),
             Rule::Phone => numbers::at_phone(self, start, end),
             Rule::Manifest => self.cues.manifest = true,
+            Rule::ShortPassword => assign::at_stem(self, rule, start, end - 1),
+            Rule::Tool => tool::at_tool(self, start, end),
+            Rule::Login => {
+                let name = self.slice(start, end).iter().take_while(|&&b| b != b' ').count();
+                tool::at_tool(self, start, start + name);
+            }
+            Rule::MendixConstant => mendix::at_constant(self, end - 1),
+            Rule::KeyName => pairs::at_key_name(self, end),
+            Rule::GoSecret => members::go_secret(self, end - 1),
+            Rule::Statement => sql::at_statement(self, start, end),
+            Rule::Binding => sql::at_binding(self, end),
+            Rule::Parameters => sql::at_parameters(self, end),
+            Rule::Identified => sql::at_identified(self, end),
+            Rule::Row => sql::at_row(self, end),
+            Rule::Complaint => sql::at_complaint(self, end),
             Rule::Escape => self.escapes = true,
         }
     }
@@ -272,6 +315,7 @@ impl Lines {
         if odd.is_some() {
             prefixed::entra(&mut scan);
         }
+        prefixed::azure(&mut scan);
         let escapes = scan.escapes;
         let cues = scan.finish();
         self.follow.update(text, body, cues);
@@ -282,11 +326,7 @@ impl Lines {
         let percent = odd.is_some() && memchr::memchr(b'%', text).is_some();
         if (percent || escapes) && self.decoded.decode(text) {
             let found = self.spans.len();
-            let mut scan = Scan::new(&self.decoded.text, body, &mut self.spans);
-            scan.run();
-            scan.ask(&self.finders);
-            prefixed::entra(&mut scan);
-            scan.finish();
+            decoded_lines(&self.decoded.text, body, &self.finders, &mut self.spans);
             let mut index = found;
             while let Some(span) = self.spans.get_mut(index) {
                 if let Some((start, end)) = self.decoded.source(span.start, span.end) {
@@ -339,6 +379,30 @@ impl Lines {
             written = span.end;
         }
         out.extend_from_slice(line.get(written..).unwrap_or_default());
+    }
+}
+
+/// Reads a decoded text line by line: line ends may have been encoded as well.
+fn decoded_lines(text: &[u8], body: usize, finders: &[Box<dyn Finder>], spans: &mut Vec<Span>) {
+    let mut follow = Follow::default();
+    let mut start = body;
+    loop {
+        let rest = text.get(start..).unwrap_or_default();
+        let end = memchr::memchr(b'\n', rest).map_or(text.len(), |len| start + len);
+        let line = text.get(..end).unwrap_or_default();
+        let mut scan = Scan::new(line, start, spans);
+        if follow.waits() {
+            follow.apply(&mut scan);
+        }
+        scan.run();
+        scan.ask(finders);
+        prefixed::entra(&mut scan);
+        let cues = scan.finish();
+        follow.update(line, start, cues);
+        if end >= text.len() {
+            return;
+        }
+        start = end + 1;
     }
 }
 
@@ -416,7 +480,8 @@ fn string_end(text: &[u8], at: usize, slashes: usize) -> usize {
         .unwrap_or(text.len())
 }
 
-/// Length of the RFC 3339 time stamp and space that pod logs put before each line; 0 without one.
+/// Length of the RFC 3339 time stamp and space that pod logs put before each line, with stream and
+/// tag if they are the runtime's own; 0 without one.
 pub(super) fn timestamp_prefix(line: &[u8]) -> usize {
     let shape = |at: usize, sign: u8| line.get(at) == Some(&sign);
     if !(shape(4, b'-') && shape(7, b'-') && shape(10, b'T') && shape(13, b':') && shape(16, b':'))
@@ -434,5 +499,11 @@ pub(super) fn timestamp_prefix(line: &[u8]) -> usize {
         signs
     };
     let len = line.iter().take(40).take_while(|&&b| STAMP[usize::from(b)]).count();
-    if (20..40).contains(&len) && line.get(len) == Some(&b' ') { len + 1 } else { 0 }
+    if !(20..40).contains(&len) || line.get(len) != Some(&b' ') {
+        return 0;
+    }
+    // A record as the runtime writes it: stream, and whether the line is full or partial.
+    let rest = line.get(len + 1..).unwrap_or_default();
+    let record = [&b"stdout F "[..], b"stderr F ", b"stdout P ", b"stderr P "];
+    len + 1 + record.iter().find(|mark| rest.starts_with(mark)).map_or(0, |mark| mark.len())
 }

@@ -185,7 +185,12 @@ fn open_after(scan: &Scan<'_>, end: usize) -> bool {
 /// R33, without separators.
 fn plain_card(scan: &mut Scan<'_>, start: usize, end: usize) -> Option<usize> {
     let digits = scan.slice(start, end);
-    if !open_before(scan, start) || !open_after(scan, end) || !is_card(digits) {
+    // The sum tells a card from other numbers, so a sign on either side does not speak against it; a
+    // dot does: it makes a fraction.
+    let word = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric() || b == b'.');
+    let free = |b: Option<u8>| !word(b);
+    let before = start == scan.body || free(scan.before(start)) || open_before(scan, start);
+    if !before || !free(scan.at(end)) && !open_after(scan, end) || !is_card(digits) {
         return None;
     }
     scan.add(start, end, Class::Card);
@@ -266,9 +271,8 @@ fn is_card(digits: &[u8]) -> bool {
         15 => matches!(number(2), 34 | 37),
         16 => {
             number(1) == 4
-                || matches!(number(2), 51..=55 | 65 | 67 | 62 | 50)
-                || matches!(number(4), 2221..=2720 | 6011 | 3528..=3589)
-                || matches!(number(3), 644..=649)
+                || matches!(number(2), 50..=58 | 60 | 62..=65 | 67)
+                || matches!(number(4), 2200..=2204 | 2221..=2720 | 3528..=3589)
         }
         17 | 18 => matches!(number(2), 67 | 62),
         _ => false,
@@ -436,20 +440,22 @@ fn grouped_phone(scan: &mut Scan<'_>, start: usize, end: usize) -> Option<usize>
     {
         return None;
     }
-    // Area code, then the rest in groups.
+    // Area code, then the rest in groups; German numbers are longer than Dutch ones.
     let mut digits = 0;
     let mut at = first;
-    while digits < 10 {
+    while digits < 12 {
         match scan.at(at) {
             Some(b) if b.is_ascii_digit() => digits += 1,
-            Some(b' ' | b'-') if scan.at(at + 1).is_some_and(|b| b.is_ascii_digit()) => {}
+            Some(b' ' | b'-')
+                if digits < 10 && scan.at(at + 1).is_some_and(|b| b.is_ascii_digit()) => {}
+            _ if digits >= 10 => break,
             _ => return None,
         }
         at += 1;
     }
-    let area = scan.slice(first, first + 4).iter().take_while(|b| b.is_ascii_digit()).count();
+    let area = scan.slice(first, first + 6).iter().take_while(|b| b.is_ascii_digit()).count();
     let dates = scan.slice(first, at).iter().filter(|&&b| b == b'-').count() >= 2;
-    if (2..=4).contains(&area)
+    if (2..=5).contains(&area)
         && !dates
         && at >= end
         && open_before(scan, first)
@@ -530,8 +536,10 @@ fn value_after(scan: &Scan<'_>, key_end: usize) -> Option<usize> {
     if matches!(scan.at(at), Some(b':' | b'=' | b'>')) {
         at = skip_space(scan, at + 1);
     }
-    if scan.slice(at, at + 3) == b"is " {
-        at += 3;
+    for word in [&b"number "[..], b"nummer ", b"no. ", b"nr. ", b"is ", b": "] {
+        if scan.slice(at, at + word.len()).eq_ignore_ascii_case(word) {
+            at += word.len();
+        }
     }
     if let Some((slashes, _)) = value::quote_at(scan, at) {
         at += slashes + 1;
@@ -580,6 +588,11 @@ pub(super) fn at_phone(scan: &mut Scan<'_>, start: usize, end: usize) {
     }
     let Some(mut at) = value_after(scan, key_end) else { return };
     let first = at;
+    // After a blank alone the number has to look like one.
+    let signed = scan.slice(key_end, at).iter().any(|b| b"=:>\"'".contains(b));
+    if !signed && !matches!(scan.at(at), Some(b'0' | b'+' | b'(')) {
+        return;
+    }
     while matches!(scan.at(at), Some(b'+' | b'(')) && at < first + 2 {
         at += 1;
     }

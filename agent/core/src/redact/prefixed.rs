@@ -1,6 +1,8 @@
 //! Secrets that say what they are: PEM, JWT, base64 of keys, vendors' prefixes, Entra secrets
 //! (R16, R18, R19, R21–R23).
 
+use std::sync::LazyLock;
+
 use base64::Engine as _;
 
 use super::Class;
@@ -131,7 +133,10 @@ pub(super) fn at_vendor(scan: &mut Scan<'_>, index: u8, start: usize, end: usize
 
 /// R18, R19: `eyJ…` begins base64 of a JSON object: JWT, JWE, or a whole configuration.
 pub(super) fn at_jwt(scan: &mut Scan<'_>, start: usize) {
-    if scan.slice(start, start + 3) != b"eyJ" || !begins_token(scan, start) {
+    let head = scan.slice(start, start + 3);
+    // `{"`, and `{ "` or `{\n`, of which base64 is less telling.
+    let spaced = matches!(head, b"eyA" | b"ewo");
+    if !spaced && head != b"eyJ" || !begins_token(scan, start) {
         return;
     }
     let is_base64 =
@@ -155,7 +160,7 @@ pub(super) fn at_jwt(scan: &mut Scan<'_>, start: usize) {
         end -= 1;
     }
     scan.spend(end - start);
-    if end - start < 16 {
+    if end - start < 16 || spaced && parts < 3 {
         return;
     }
     let class = if parts == 3 && is_service_account(scan.slice(start, end)) {
@@ -235,6 +240,16 @@ pub(super) fn at_pem(scan: &mut Scan<'_>, start: usize, end: usize) {
     }
     // No end mark: as far as it can be base64, white space, or escapes of line ends.
     let mut len = 0;
+    let word = rest.trim_ascii_start();
+    let sign = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
+    // A sentence about such a mark.
+    let sentence = word.first().is_some_and(|b| *b != b'\\')
+        && word.len() < rest.len()
+        && word.iter().take_while(sign).count() < 16
+        && !word.starts_with(b"Proc-Type");
+    if sentence {
+        return;
+    }
     while let Some(&byte) = rest.get(len) {
         let fits = byte.is_ascii_alphanumeric()
             || matches!(
@@ -281,6 +296,35 @@ fn add_pem(scan: &mut Scan<'_>, start: usize, end: usize) -> bool {
     }
     scan.add(start + lead, keep, Class::Pem);
     true
+}
+
+/// R13: 64 bytes in base64 are the key of a storage account or of Cosmos DB.
+pub(super) fn azure(scan: &mut Scan<'_>) {
+    /// Letters before the padding.
+    const LETTERS: usize = 86;
+    static PADDING: LazyLock<memchr::memmem::Finder<'static>> =
+        LazyLock::new(|| memchr::memmem::Finder::new(b"=="));
+    if scan.text.len() < scan.body + LETTERS + 2 {
+        return;
+    }
+    let is_base64 = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+    let body = scan.body;
+    for found in PADDING.find_iter(scan.rest(body)) {
+        let end = body + found;
+        let Some(start) = end.checked_sub(LETTERS).filter(|&start| start >= body) else { continue };
+        let letters = scan.slice(start, end);
+        // `sha512-…`, the digest of a package, is as long.
+        let digest = scan.slice(start.saturating_sub(7), start).eq_ignore_ascii_case(b"sha512-");
+        let longer = scan.before(start).is_some_and(|b| is_base64(&b)) && start > body;
+        if letters.iter().all(is_base64)
+            && !digest
+            && !longer
+            && letters.iter().any(u8::is_ascii_uppercase)
+            && letters.iter().any(u8::is_ascii_lowercase)
+        {
+            scan.add(start, end + 2, Class::AzureKey);
+        }
+    }
 }
 
 /// R16: an Entra client secret has `7Q~` or `8Q~` after three characters and 40 in all.

@@ -3,6 +3,7 @@
 use super::Class;
 use super::assign::skip_space;
 use super::follow::{self, Cue};
+use super::judge::is_password_like;
 use super::line::Scan;
 use super::value::{self, Reach};
 
@@ -77,7 +78,8 @@ pub(super) fn at_oauth(scan: &mut Scan<'_>, start: usize, end: usize) {
         [&b"session_"[..], b"device_", b"user_", b"auth_"].into_iter().find(|l| lead.ends_with(l));
     let first = start - longer.map_or(0, |l| l.len());
     let sign = scan.before(first).unwrap_or(before);
-    if !matches!(sign, b'?' | b'&' | b'#' | b';') {
+    let quoted = matches!(sign, b'"' | b'\'');
+    if !matches!(sign, b'?' | b'&' | b'#' | b';') && !quoted {
         return;
     }
     let value_end = query_value_end(scan, end);
@@ -90,6 +92,7 @@ pub(super) fn at_oauth(scan: &mut Scan<'_>, start: usize, end: usize) {
             .is_some();
     let random =
         text.len() >= 8 && mixed >= 2 || text.len() >= 24 && mixed >= 1 || both && text.len() >= 6;
+    let random = random && (!quoted || text.len() >= 20);
     if random && !value::is_nothing(text) {
         scan.add(end, value_end, Class::Oauth);
         scan.done = scan.done.max(value_end);
@@ -226,4 +229,28 @@ pub(super) fn user_info(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
     let last_at = memchr::memrchr(b'@', word.get(..limit).unwrap_or_default()).unwrap_or(first_at);
     scan.add(start + colon + 1, start + last_at, Class::UrlUser);
     Some(start + last_at + 1)
+}
+
+/// R11 without a scheme: `user:password@host:port`. Returns where reading goes on.
+pub(super) fn bare_user_info(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
+    /// Longest user and password together.
+    const LONGEST: usize = 128;
+    let floor = at.saturating_sub(LONGEST).max(scan.body.min(at));
+    let before = scan.slice(floor, at);
+    let lead = before.iter().rev().position(|b| b" \t\"'`=(<>,;".contains(b));
+    let start = at - lead.unwrap_or(before.len());
+    let word = scan.slice(start, at);
+    let colon = memchr::memchr(b':', word)?;
+    let (user, password) = (word.get(..colon)?, word.get(colon + 1..)?);
+    let is_user = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    let scheme = [&b"mailto"[..], b"sip", b"xmpp", b"acct", b"smtp", b"to", b"from", b"cc", b"bcc"];
+    let named = !user.is_empty() && user.iter().all(is_user) && !scheme.contains(&user);
+    let host = scan.rest(at + 1).iter().take(128).take_while(|b| is_user(b)).count();
+    let follows = matches!(scan.at(at + 1 + host), Some(b':' | b'/'))
+        || scan.slice(at + 1, at + 1 + host).contains(&b'.');
+    if named && host > 2 && follows && is_password_like(password) && !password.contains(&b'/') {
+        scan.add(start + colon + 1, at, Class::UrlUser);
+        return Some(at + 1);
+    }
+    None
 }

@@ -162,7 +162,7 @@ fn plain_form(rest: &[u8]) -> Option<(usize, Option<u8>)> {
     }
 }
 
-/// The printable ASCII character that an escape at the start of `rest` stands for, and its width.
+/// The printable ASCII character or line end that an escape at the start of `rest` stands for, and its width.
 fn escaped(rest: &[u8]) -> Option<(u8, usize)> {
     let (digits, width) = match rest {
         [b'%', high, low, ..] => ([*high, *low], 3),
@@ -173,7 +173,7 @@ fn escaped(rest: &[u8]) -> Option<(u8, usize)> {
     };
     let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
     let byte = (high? * 16 + low?) as u8;
-    matches!(byte, 0x20..=0x7e).then_some((byte, width))
+    (matches!(byte, 0x20..=0x7e) || byte == b'\n').then_some((byte, width))
 }
 
 /// A value as it reads without colours and escapes, so that one secret gets one placeholder however

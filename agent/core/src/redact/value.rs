@@ -139,9 +139,10 @@ fn word_end(scan: &Scan<'_>, start: usize) -> usize {
                     b']' => 1,
                     _ => 2,
                 }];
+                let up = if byte == b')' { b'(' } else { byte - 2 };
                 if *level > 0 {
                     *level -= 1;
-                } else if closes(scan, at + 1) {
+                } else if closes(scan, at + 1) && scan.is_open(start, up, byte) {
                     break;
                 }
             }
@@ -167,9 +168,9 @@ fn word_end(scan: &Scan<'_>, start: usize) -> usize {
         }
         at += 1;
     }
-    // The full stop of a sentence.
+    // What follows the value in a list or sentence. A full stop or exclamation mark may be its own.
     if at > start + 1
-        && matches!(scan.before(at), Some(b'.' | b'!' | b'?' | b':' | b',' | b';'))
+        && matches!(scan.before(at), Some(b':' | b',' | b';'))
         && at - start > 3
         && scan.at(at).is_none_or(|b| b == b' ')
     {
@@ -294,6 +295,7 @@ pub(super) fn is_nothing(value: &[u8]) -> bool {
             .iter()
             .all(|&b| matches!(b, b'*' | b'x' | b'X' | b'.' | b'\xe2' | b'\x80' | b'\xa2'))
         || is_reference(value)
+        || [&b"<set"[..], b"\\u003cset", b"\\\\u003cset"].iter().any(|set| value.starts_with(set))
         || placeholder::end_at(value, 0) == Some(value.len())
 }
 

@@ -70,7 +70,11 @@ pub(super) static JOINED: LazyLock<Words> = LazyLock::new(|| {
     )
 });
 
-/// What may stand right before `pass` or `pwd` without a boundary.
+/// What makes another word of a `pass` that it stands right before.
+pub(super) static NO_PASS: LazyLock<Words> =
+    LazyLock::new(|| Words::of("by com tres sur under over encom im tre re e"));
+
+/// What may stand right before `pwd` without a boundary.
 pub(super) static BEFORE_PASS: LazyLock<Words> = LazyLock::new(|| {
     Words::of(
         "admin amqp app auth basic bind database db default ftp http jdbc key keystore ldap login

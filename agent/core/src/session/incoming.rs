@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use mendix_agent_proto::{limits, v1};
 use v1::control_message::Body;
 
 use super::{
-    Action, CloseReason, DEREGISTERED_POLL, Failure, Heart, Link, Live, Next, Note, Schedule,
-    Session, Step, StreamId, Wait, backoff::about, backoff::fraction,
+    Action, CloseReason, DEREGISTERED_POLL, Failure, Heart, Link, Live, Next, Note, SKEW_STEP,
+    Schedule, Session, Step, StreamId, Wait, backoff::about, backoff::fraction,
 };
 
 impl Session {
@@ -33,6 +34,7 @@ impl Session {
                 let answered =
                     self.live.as_mut().is_some_and(|live| live.heart.acknowledged(ack.sequence));
                 if answered {
+                    self.measure(ack.server_time, step);
                     self.outbox.heartbeat_acknowledged(ack.sequence);
                     self.send_reports(step);
                 }
@@ -94,22 +96,29 @@ impl Session {
         self.next = Next::Idle;
         self.deregistered = false;
         self.back_by = None;
-        let skew = welcome.server_time.map_or(0, |server| {
-            let millis = server
-                .seconds
-                .saturating_mul(1000)
-                .saturating_add(i64::from(server.nanos) / 1_000_000);
-            millis.saturating_sub(step.now.wall.as_millisecond())
-        });
         let link = Link::Connected {
             session_id: welcome.session_id,
             since: step.now.wall,
-            clock_skew_millis: skew,
+            clock_skew_millis: welcome.server_time.map_or(0, |server| skew(server, step.now.wall)),
+            identity_conflict: welcome.identity_conflict.map(conflict),
         };
         self.publish(link, step);
         self.outbox.begin_session();
         self.send_reports(step);
         self.send_checkpoint(step);
+    }
+
+    /// Tells of a skew that is another than the one told last.
+    fn measure(&mut self, server: Option<prost_types::Timestamp>, step: &mut Step<'_>) {
+        let Some(server) = server else { return };
+        let now = skew(server, step.now.wall);
+        let mut link = self.link.clone();
+        if let Link::Connected { clock_skew_millis, .. } = &mut link
+            && u128::from(now.abs_diff(*clock_skew_millis)) >= SKEW_STEP.as_millis()
+        {
+            *clock_skew_millis = now;
+            self.publish(link, step);
+        }
     }
 
     fn drained(&mut self, drain: v1::Drain, step: &mut Step<'_>) {
@@ -178,16 +187,33 @@ impl Session {
     }
 }
 
+/// The server's clock minus ours, milliseconds.
+fn skew(server: prost_types::Timestamp, ours: Timestamp) -> i64 {
+    let millis =
+        server.seconds.saturating_mul(1000).saturating_add(i64::from(server.nanos) / 1_000_000);
+    millis.saturating_sub(ours.as_millisecond())
+}
+
+/// One line about another process with this identity. Its text is the server's: shortened.
+fn conflict(said: v1::IdentityConflict) -> String {
+    let other: String =
+        said.other_boot_id.chars().filter(|c| c.is_ascii_hexdigit()).take(32).collect();
+    let seen = said.seen_at.and_then(|at| Timestamp::from_second(at.seconds).ok());
+    let seen = seen.map(|at| format!(", last at {at}")).unwrap_or_default();
+    format!("process {other} used this cluster's identity as well ({} times{seen})", said.count)
+}
+
 /// A duration that the server may tune, inside its bounds; `default` when it says nothing.
 fn tuned(
     said: Option<prost_types::Duration>,
     (least, most): (Duration, Duration),
     default: Duration,
 ) -> Duration {
-    // Negative and overlong ones don't convert: the nearer bound is meant.
-    said.map_or(default, |said| match Duration::try_from(said) {
-        Ok(said) => said.clamp(least, most),
-        Err(_) if said.seconds < 0 || said.nanos < 0 => least,
-        Err(_) => most,
+    said.map_or(default, |said| {
+        // Not by the conversion of prost, which overflows on the most negative of seconds.
+        let nanos = i128::from(said.seconds) * 1_000_000_000 + i128::from(said.nanos);
+        let nanos = u128::try_from(nanos).unwrap_or(0);
+        let seconds = u64::try_from(nanos / 1_000_000_000).unwrap_or(u64::MAX);
+        Duration::new(seconds, (nanos % 1_000_000_000) as u32).clamp(least, most)
     })
 }

@@ -1,6 +1,14 @@
 //! What people see of the session.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
+
+/// Skew beyond which clocks are said to be wrong: dates of certificates and tokens are judged with
+/// about this tolerance.
+pub const SKEW_BOUND: Duration = Duration::from_secs(60);
+/// Changes of skew below this are not told: the way of a message takes as long.
+pub const SKEW_STEP: Duration = Duration::from_secs(1);
 
 /// State of the session, for people and for paths that wait for it.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,8 +24,11 @@ pub enum Link {
         session_id: String,
         /// Since when.
         since: Timestamp,
-        /// Server clock minus own clock, milliseconds.
+        /// Server clock minus own clock, milliseconds, at the beginning or at the last heartbeat that
+        /// differed by [`SKEW_STEP`].
         clock_skew_millis: i64,
+        /// Another process used this identity within the last day: what the server said of it.
+        identity_conflict: Option<String>,
     },
     /// It was up, and is not now.
     Disconnected {

@@ -240,6 +240,7 @@ fn retry_after_wins_over_backoff_and_is_clamped() {
     for (said, least, most) in [(seconds(30), 30, 33), (seconds(0), 1, 2), (seconds(-1), 1, 2)]
         .into_iter()
         .chain([(seconds(1_000_000), 900, 990), (None, 1, 2)])
+        .chain([(seconds(i64::MIN), 1, 2), (seconds(i64::MAX), 900, 990)])
     {
         let mut story = Story::new();
         let stream = story.connect();
@@ -440,6 +441,50 @@ fn skew_is_the_servers_clock_minus_ours() {
         _ => None,
     });
     assert_eq!(skew, Some(-9_500));
+}
+
+#[test]
+fn a_clock_that_is_set_during_a_session_is_noticed_at_the_next_heartbeat() {
+    let mut story = Story::new();
+    let stream = story.connect();
+    let skew = |actions: &[Action]| {
+        actions.iter().find_map(|action| match action {
+            Action::Publish(Link::Connected { clock_skew_millis, .. }) => Some(*clock_skew_millis),
+            _ => None,
+        })
+    };
+    let ack = |story: &mut Story, sequence, ahead: i64| {
+        story.now = story.session.next_deadline().unwrap();
+        story.tell(Event::Tick);
+        let seconds = 1_800_000_000 + ahead;
+        let server_time = Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let ack = v1::HeartbeatAck { sequence, server_time };
+        skew(story.say(stream, Down::HeartbeatAck(ack)))
+    };
+    assert_eq!(ack(&mut story, 1, 86_400), Some(86_400_000));
+    assert_eq!(ack(&mut story, 2, 86_400), None, "the same again is no news");
+    assert_eq!(ack(&mut story, 3, 0), Some(0));
+}
+
+#[test]
+fn what_the_server_says_of_a_second_process_is_passed_on() {
+    let mut story = Story::new();
+    let (stream, _) = story.dial();
+    story.tell(Event::Dialled(stream));
+    let conflict = v1::IdentityConflict {
+        other_boot_id: "c0ffee\u{202e}<b>".into(),
+        seen_at: Some(prost_types::Timestamp { seconds: 1_800_000_000, nanos: 0 }),
+        count: 3,
+    };
+    let welcome =
+        v1::Welcome { protocol: 1, identity_conflict: Some(conflict), ..Default::default() };
+    let actions = story.say(stream, Down::Welcome(welcome)).to_vec();
+    let told = actions.iter().find_map(|action| match action {
+        Action::Publish(Link::Connected { identity_conflict, .. }) => identity_conflict.clone(),
+        _ => None,
+    });
+    let told = told.unwrap();
+    assert!(told.contains("process c0ffeeb used") && told.contains("3 times"), "{told}");
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Why the agent has no identity, or no new one.
 
+use jiff::Timestamp;
 use mendix_agent_core::session::Schedule;
 use thiserror::Error;
 
 use super::ANSWER_DEADLINE;
 use crate::channel::{
     dial::DialError,
-    identity::{IdentityError, KeyError, store::StoreError},
+    identity::{IdentityError, KeyError, mounted::MountedError, store::StoreError},
     session,
 };
 
@@ -69,6 +70,29 @@ pub enum EnrollError {
         #[source]
         source: IdentityError,
     },
+    /// What it issued is not valid now by this node's clock.
+    #[error(
+        "{call}: the control plane just issued a certificate that is valid from {from} to {until}, and \
+         this node's clock says {now}: set the node's clock"
+    )]
+    Clock {
+        /// Enroll, Renew or Recover.
+        call: &'static str,
+        /// From when on it is valid.
+        from: Timestamp,
+        /// Until when.
+        until: Timestamp,
+        /// This node's clock.
+        now: Timestamp,
+    },
+    /// The clock is as wrong as it was; nothing is asked for.
+    #[error(
+        "the certificate can't be recovered while this node's clock is wrong: set the node's clock"
+    )]
+    ClockNotSet,
+    /// The identity that somebody else keeps.
+    #[error(transparent)]
+    Mounted(#[from] MountedError),
     /// What is stored can't be used.
     #[error("the stored identity can't be used, and there is no new bootstrap token")]
     Stored(#[source] IdentityError),
@@ -86,7 +110,7 @@ impl EnrollError {
         match self {
             Self::Dial(error) => error.failure().schedule,
             Self::Answer { status, .. } => session::schedule(status.code()),
-            Self::Issued { .. } => Schedule::Refusal,
+            Self::Issued { .. } | Self::Clock { .. } => Schedule::Refusal,
             _ => Schedule::Outage,
         }
     }

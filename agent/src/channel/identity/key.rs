@@ -66,6 +66,18 @@ impl Key {
         Ok(Self(Arc::new(Material { pkcs8, pair })))
     }
 
+    /// Reads a P-256 key as others write it: PKCS#8 or SEC 1, DER.
+    ///
+    /// # Errors
+    /// [`KeyError::NotP256`].
+    pub fn from_der(der: &[u8]) -> Result<Self, KeyError> {
+        let pair = EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_ASN1_SIGNING, der)
+            .map_err(|_| KeyError::NotP256)?;
+        let pkcs8 = pair.to_pkcs8v1().map_err(|_| KeyError::NotP256)?;
+        let pkcs8 = Zeroizing::new(pkcs8.as_ref().to_vec());
+        Ok(Self(Arc::new(Material { pkcs8, pair })))
+    }
+
     /// The key, PKCS#8, DER. For the agent's own Secret, and nothing else.
     pub(in crate::channel) fn pkcs8(&self) -> &[u8] {
         &self.0.pkcs8

@@ -1,6 +1,7 @@
 //! Enrolment, renewal and recovery against a real server, with what is stored checked at each step.
 
 use std::{
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
@@ -16,6 +17,7 @@ use super::{
     soon,
 };
 use crate::channel::{
+    DialError, Dialer,
     enroll::{Enrollment, Settings},
     identity::{
         Credentials, Identity, IdentityError, Key, Parts, Standing,
@@ -37,11 +39,9 @@ struct Running {
 
 impl Scene {
     async fn new() -> Self {
-        Self {
-            plane: Plane::start().await,
-            shelf: Arc::default(),
-            files: tempfile::tempdir().unwrap(),
-        }
+        let (plane, files) = (Plane::start().await, tempfile::tempdir().unwrap());
+        std::fs::write(files.path().join("channel-ca.pem"), &plane.ca.pem).unwrap();
+        Self { plane, shelf: Arc::default(), files }
     }
 
     fn token(&self, token: &str) {
@@ -53,12 +53,18 @@ impl Scene {
     }
 
     async fn start(&self) -> Running {
+        self.start_with(None).await
+    }
+
+    async fn start_with(&self, identity_dir: Option<PathBuf>) -> Running {
         let settings = Settings {
             cluster_uid: CLUSTER.into(),
             agent_version: "1.2.3".into(),
             bootstrap_token_file: self.files.path().join("token"),
             service_account_token_file: Some(self.files.path().join("attestation")),
             channel_ca: vec![self.plane.ca.der.clone()],
+            trust_dir: self.files.path().into(),
+            identity_dir,
         };
         let (sender, standing) =
             watch::channel(Standing::NotEnrolled { reason: "starting".into() });
@@ -245,6 +251,141 @@ async fn an_expired_certificate_is_recovered_with_its_key() {
     let new = agent.enrolled().await;
     assert_eq!(new.identity().key().public_point(), old.key().public_point());
     assert_eq!(scene.plane.calls(), ["Recover"]);
+}
+
+/// What an identity looks like in a volume: files behind a link that is swapped as a whole.
+struct Volume(TempDir);
+
+impl Volume {
+    fn new() -> Self {
+        let volume = Self(tempfile::tempdir().unwrap());
+        for name in ["tls.crt", "tls.key", "ca.crt"] {
+            let target = Path::new("..data").join(name);
+            std::os::unix::fs::symlink(target, volume.0.path().join(name)).unwrap();
+        }
+        volume
+    }
+
+    /// Puts other files in, as the kubelet does.
+    fn put(&self, version: &str, key: &Key, parts: &Parts) {
+        let folder = self.0.path().join(version);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("tls.key"), pem("PRIVATE KEY", key.pkcs8())).unwrap();
+        std::fs::write(folder.join("tls.crt"), pem("CERTIFICATE", &parts.chain[0])).unwrap();
+        std::fs::write(folder.join("ca.crt"), pem("CERTIFICATE", &parts.anchors[0])).unwrap();
+        let link = self.0.path().join("..data_tmp");
+        std::os::unix::fs::symlink(version, &link).unwrap();
+        std::fs::rename(link, self.0.path().join("..data")).unwrap();
+    }
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let body = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
+    format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+}
+
+#[tokio::test]
+async fn an_identity_that_others_keep_is_taken_over_as_its_files_are_swapped() {
+    let scene = Scene::new().await;
+    let volume = Volume::new();
+    let first = scene.plane.ca.parts(CLUSTER);
+    volume.put("..1", &first.key, &first);
+    let mut agent = scene.start_with(Some(volume.0.path().into())).await;
+    let old = agent.enrolled().await;
+    assert_eq!(old.identity().leaf(), &first.chain[0]);
+
+    // Files that do not fit together change nothing, and what comes next does.
+    let second = scene.plane.ca.parts(CLUSTER);
+    volume.put("..2", &first.key, &second);
+    volume.put("..3", &second.key, &second);
+    let new = agent.enrolled_other_than(Some(old.identity())).await;
+    assert_eq!(new.identity().leaf(), &second.chain[0]);
+    scene.plane.target().connect(Arc::clone(new.tls())).await.unwrap();
+    assert_eq!(scene.plane.calls(), [] as [&str; 0], "nothing is asked for");
+    assert!(scene.shelf.lock().unwrap().writes.is_empty(), "nothing is stored");
+}
+
+#[tokio::test]
+async fn files_of_another_cluster_or_key_are_named_and_not_used() {
+    let scene = Scene::new().await;
+    let volume = Volume::new();
+    let mut agent = scene.start_with(Some(volume.0.path().into())).await;
+    agent.refused("no private key (tls.key)").await;
+    let foreign = scene.plane.ca.parts("another-cluster");
+    volume.put("..1", &foreign.key, &foreign);
+    agent.refused("names \"another-cluster\"").await;
+    let parts = scene.plane.ca.parts(CLUSTER);
+    volume.put("..2", &Key::generate().unwrap(), &parts);
+    agent.refused("for another key").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_event_that_was_missed_is_made_up_for_by_a_slow_look() {
+    let scene = Scene::new().await;
+    let volume = Volume::new();
+    // There is no such folder yet, so there is nothing to watch.
+    let folder = volume.0.path().join("later");
+    let mut agent = scene.start_with(Some(folder.clone())).await;
+    agent.refused("tls.key").await;
+    let parts = scene.plane.ca.parts(CLUSTER);
+    volume.put("later", &parts.key, &parts);
+    let enrolled = |standing: &Standing| matches!(standing, Standing::Enrolled(_));
+    let looked = tokio::time::timeout(DAY, agent.standing.wait_for(enrolled)).await;
+    looked.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_channel_ca_that_changes_on_disk_is_trusted_without_a_restart() {
+    let scene = Scene::new().await;
+    scene.stored(scene.plane.ca.parts(CLUSTER)).await;
+    let mut agent = scene.start().await;
+    assert_eq!(agent.enrolled().await.identity().anchors().len(), 1);
+    let next = Ca::new("next channel CA");
+    let file = scene.files.path().join("channel-ca.pem");
+    // What can't be read does not take away what was trusted before.
+    std::fs::write(&file, "half a certif").unwrap();
+    std::fs::write(&file, format!("{}{}", scene.plane.ca.pem, next.pem)).unwrap();
+    let both = |standing: &Standing| match standing {
+        Standing::Enrolled(now) => now.identity().anchors().contains(&next.der),
+        Standing::NotEnrolled { .. } => false,
+    };
+    soon("both CAs are trusted", agent.standing.wait_for(both)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_whose_ca_was_replaced_while_the_agent_was_away_is_recovered_once() {
+    let scene = Scene::new().await;
+    let retired = Ca::new("retired channel CA");
+    let old = scene.stored(retired.parts(CLUSTER)).await;
+    let mut agent = scene.start().await;
+    agent.enrolled().await;
+    let dialer = Dialer::new(scene.plane.target(), agent.standing.clone());
+    // The new CA is known from disk; the server does not know the old one any more.
+    let error = dialer.connect().await.unwrap_err();
+    assert!(matches!(error, DialError::Rejected { .. }), "{error}");
+    agent.enrolled_other_than(Some(&old)).await;
+    dialer.connect().await.unwrap();
+    assert_eq!(scene.plane.calls(), ["Recover"]);
+}
+
+#[tokio::test]
+async fn under_a_clock_that_is_a_day_off_recoveries_are_not_used_up() {
+    for (life, ahead) in [(Duration::ZERO, Duration::ZERO), (DAY, DAY)] {
+        let scene = Scene::new().await;
+        {
+            // What is issued now is over already, or begins tomorrow.
+            let mut book = scene.plane.book.lock().unwrap();
+            (book.life, book.ahead) = (life, ahead);
+        }
+        let now = SystemTime::now();
+        scene.stored(scene.plane.ca.parts_valid(CLUSTER, now - 7 * DAY, now - DAY)).await;
+        let mut agent = scene.start().await;
+        agent.refused("set the node's clock").await;
+        // Something changes, so it looks again at once.
+        scene.token("");
+        agent.refused("can't be recovered while this node's clock is wrong").await;
+        assert_eq!(scene.plane.calls(), ["Recover"]);
+    }
 }
 
 #[tokio::test]

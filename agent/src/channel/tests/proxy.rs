@@ -3,15 +3,17 @@
 use std::sync::{Arc, Mutex};
 
 use secrecy::SecretString;
+use tokio_rustls::TlsAcceptor;
+
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinHandle,
 };
 
 use super::{
-    plane::{Ca, Manner, Plane},
+    plane::{Ca, Manner, Plane, server_config},
     staged::Staged,
 };
 use crate::{
@@ -46,6 +48,11 @@ struct Scripted {
 
 impl Scripted {
     async fn start(manners: Manners) -> Self {
+        Self::listening(manners, None).await
+    }
+
+    /// With TLS of its own, if there is an acceptor.
+    async fn listening(manners: Manners, acceptor: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let network = Staged::new();
         network.name("proxy.bank", &["10.0.0.9"]);
@@ -55,7 +62,15 @@ impl Scripted {
         let accepting = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(stream, manners.clone(), Arc::clone(&kept)));
+                let (manners, heads) = (manners.clone(), Arc::clone(&kept));
+                match &acceptor {
+                    None => drop(tokio::spawn(serve(stream, manners, heads))),
+                    Some(acceptor) => {
+                        if let Ok(stream) = acceptor.accept(stream).await {
+                            tokio::spawn(serve(stream, manners, heads));
+                        }
+                    }
+                }
             }
         });
         Self { network, heads, _accepting: accepting }
@@ -75,7 +90,11 @@ impl Scripted {
     }
 }
 
-async fn serve(mut stream: TcpStream, manners: Manners, heads: Arc<Mutex<Vec<String>>>) {
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    manners: Manners,
+    heads: Arc<Mutex<Vec<String>>>,
+) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let Ok(byte) = stream.read_u8().await else { return };
@@ -135,6 +154,34 @@ async fn a_tunnel_carries_the_session_and_the_name_is_left_to_the_proxy() {
     assert!(head.contains("\r\nproxy-authorization: Basic YWdlbnQ6czNjcmV0\r\n"), "{head}");
     // Tickets are kept: the second dial resumed, and its pin was checked all the same.
     assert_eq!(*plane.resumed.lock().unwrap(), [false, true]);
+}
+
+#[tokio::test]
+async fn an_https_proxy_is_trusted_by_its_bundle_and_by_nothing_else() {
+    let plane = plane().await;
+    let ca = Ca::new("Bank Root");
+    let (config, _) = server_config(&ca, Manner { name: "proxy.bank", ..Manner::default() });
+    let tunnel = Manners::Tunnel(plane.address);
+    let proxy = Scripted::listening(tunnel, Some(TlsAcceptor::from(config))).await;
+    let dir = tempfile::tempdir().unwrap();
+    let bundle = dir.path().join("ca.pem");
+    let way = Proxy {
+        host: "proxy.bank".into(),
+        port: 3129,
+        ca_bundle: Some(bundle.clone()),
+        credentials: None,
+    };
+    let target = proxy.target(vec![plane.pin], None).through(way);
+    let dialer = dialer(target, &plane.ca);
+    for (text, part) in [("", "no CA certificate in it"), (plane.ca.pem.as_str(), "UnknownIssuer")]
+    {
+        std::fs::write(&bundle, text).unwrap();
+        let error = dialer.connect().await.unwrap_err();
+        assert_eq!(error.layer(), Layer::Proxy, "{}", describe(&error));
+        assert!(describe(&error).contains(part), "{}", describe(&error));
+    }
+    std::fs::write(&bundle, format!("{}{}", plane.ca.pem, ca.pem)).unwrap();
+    dialer.connect().await.unwrap();
 }
 
 #[tokio::test]

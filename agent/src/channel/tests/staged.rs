@@ -76,7 +76,7 @@ impl Network for Staged {
         self.seen.lock().unwrap().push(format!("connect {}", address.ip()));
         let at = self.addresses.lock().unwrap().get(address.ip().to_string().as_str()).copied();
         match at {
-            Some(at) => System.connect(at, purpose).await,
+            Some(at) => System::default().connect(at, purpose).await,
             None => pending().await,
         }
     }

@@ -15,7 +15,7 @@ use mendix_agent_core::{
 };
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Closed, Collector, Item, Unread, pods::Target};
+use super::{Closed, Collector, Item, READ_UNTIL, Unread, pods::Target};
 use crate::{
     cluster::CALL_DEADLINE,
     errors::describe,
@@ -43,7 +43,7 @@ enum Cut {
     Read(#[source] std::io::Error),
     #[error("the log was silent for {} s; what is newer is missing", IDLE.as_secs())]
     Idle,
-    #[error("not read within {} s; what is newer is missing", TOTAL.as_secs())]
+    #[error("not read in time ({} s at most); what is newer is missing", TOTAL.as_secs())]
     TooSlow,
     #[error("too long however near to its end it is read; what is newer is missing")]
     TooLong,
@@ -85,7 +85,7 @@ impl Cut {
 /// Reads one log; what is missing is declared.
 pub(super) async fn read(collector: Arc<Collector>, target: Target) -> Result<(), Closed> {
     let label = target.label();
-    let until = Instant::now() + TOTAL;
+    let until = (Instant::now() + TOTAL).min(collector.began + READ_UNTIL);
     let (mut raw, mut tail) = (0, collector.reach.first());
     let (mut reader, mut cut) = loop {
         let mut reader = Reader::new(&collector, &target, tail);

@@ -200,6 +200,21 @@ async fn a_hit_of_the_second_engine_withholds_the_whole_log() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_panic_over_one_log_drops_that_log_alone() {
+    let mut fake = Fake::default();
+    fake.pod("fatal", Log::Whole(line(1, "INFO fine so far") + &line(2, "what breaks us")));
+    fake.pod("well", Log::Whole(line(1, "still here")));
+    let scan: Scan = |bytes| {
+        assert!(!bytes.windows(14).any(|text| text == b"what breaks us"), "a fault of ours");
+        Ok(())
+    };
+    let out = collect_with(fake, |collector| collector.scan = scan).await;
+    assert_eq!(out.gaps(&label("fatal")), ["Panicked"]);
+    assert_eq!(out.log("fatal"), None);
+    assert_eq!(out.log("well").unwrap(), line(1, "still here"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_a_log_that_is_too_long_the_newest_lines_are_read() {
     // Ten times as much as is read at once.
     let mut text = String::new();

@@ -1,6 +1,6 @@
 //! `cluster`: who may enrol.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
@@ -8,7 +8,10 @@ use super::{
     Failure, Output,
     output::{ago, table},
 };
-use crate::store::{BootstrapToken, RequestKind, Store, files};
+use crate::{
+    attestation::TokenIssuer,
+    store::{BootstrapToken, RequestKind, Store, files},
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -20,6 +23,13 @@ pub(super) enum Command {
         /// Release ring.
         #[arg(long, default_value = "stable")]
         ring: String,
+        /// File with the keys by which the cluster signs ServiceAccount tokens, as it serves them at
+        /// /openid/v1/jwks; with it, enrolment needs the agent's token.
+        #[arg(long, value_name = "FILE", requires = "issuer")]
+        issuer_jwks: Option<PathBuf>,
+        /// What those tokens name as their issuer; on AKS the OIDC issuer URL.
+        #[arg(long, value_name = "URL", requires = "issuer_jwks")]
+        issuer: Option<String>,
         /// Write the token to this file (mode 0600) and do not print it.
         #[arg(long)]
         token_file: Option<PathBuf>,
@@ -32,6 +42,24 @@ pub(super) enum Command {
         /// Write the token to this file (mode 0600) and do not print it.
         #[arg(long)]
         token_file: Option<PathBuf>,
+    },
+    /// Register how a cluster signs ServiceAccount tokens, or its new keys after a rotation.
+    Issuer {
+        /// The cluster.
+        #[arg(long)]
+        uid: String,
+        /// See `cluster register`.
+        #[arg(long, value_name = "FILE")]
+        issuer_jwks: PathBuf,
+        /// See `cluster register`.
+        #[arg(long, value_name = "URL")]
+        issuer: String,
+    },
+    /// Accept certificates of a cluster that a cert-manager there had signed by the channel CA.
+    External {
+        /// The cluster.
+        #[arg(long)]
+        uid: String,
     },
     /// Revoke all certificates of a cluster; its agent needs a new bootstrap token.
     Revoke {
@@ -58,13 +86,34 @@ pub(super) enum Command {
 impl Command {
     pub(super) fn run(self, store: &Store, output: Output) -> Result<(), Failure> {
         match self {
-            Self::Register { uid, ring, token_file } => {
+            Self::Register { uid, ring, issuer_jwks, issuer, token_file } => {
+                let issuer = match issuer_jwks.zip(issuer) {
+                    Some((file, issuer)) => Some(token_issuer(&file, &issuer)?),
+                    None => None,
+                };
                 let token = store.register_cluster(&uid, &ring)?;
+                if let Some(issuer) = issuer {
+                    store.register_issuer(&uid, issuer)?;
+                }
                 hand_over(&uid, &token, token_file, output)
             }
             Self::Token { uid, token_file } => {
                 let token = store.renew_token(&uid)?;
                 hand_over(&uid, &token, token_file, output)
+            }
+            Self::Issuer { uid, issuer_jwks, issuer } => {
+                store.register_issuer(&uid, token_issuer(&issuer_jwks, &issuer)?)?;
+                output.print(&serde_json::json!({ "uid": uid, "issuer": issuer }), || {
+                    format!("Enrolment of {uid} now needs a ServiceAccount token of {issuer}.")
+                });
+                Ok(())
+            }
+            Self::External { uid } => {
+                store.take_external(&uid)?;
+                output.print(&serde_json::json!({ "uid": uid, "external": true }), || {
+                    format!("Certificates of {uid} that the channel CA signed are accepted.")
+                });
+                Ok(())
             }
             Self::Revoke { uid } => {
                 store.revoke_cluster(&uid)?;
@@ -132,6 +181,10 @@ impl Command {
             }
         }
     }
+}
+
+fn token_issuer(file: &Path, issuer: &str) -> Result<TokenIssuer, Failure> {
+    Ok(TokenIssuer::new(issuer, &files::read(file)?)?)
 }
 
 fn hand_over(

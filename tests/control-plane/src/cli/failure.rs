@@ -3,8 +3,8 @@
 use std::{error::Error, fmt};
 
 use crate::{
-    InitError, StoreError, manifests::Problems, pki::PkiError, portal::PortalError,
-    repository::RepositoryError, server::ServeError, snapshots::OpenError,
+    InitError, StoreError, attestation::AttestationError, manifests::Problems, pki::PkiError,
+    portal::PortalError, repository::RepositoryError, server::ServeError, snapshots::OpenError,
 };
 
 /// Exit codes. 0 is success; 2 is clap's, for a command line that can't be read.
@@ -100,6 +100,18 @@ impl From<StoreError> for Failure {
     }
 }
 
+impl From<PkiError> for Failure {
+    fn from(error: PkiError) -> Self {
+        Self::new(pki_exit(&error), error)
+    }
+}
+
+impl From<AttestationError> for Failure {
+    fn from(error: AttestationError) -> Self {
+        Self::new(Exit::Refused, error)
+    }
+}
+
 impl From<PortalError> for Failure {
     fn from(error: PortalError) -> Self {
         Self::new(portal_exit(&error), error)
@@ -151,7 +163,10 @@ impl From<OpenError> for Failure {
             OpenError::Store(error) => store_exit(error),
             OpenError::Portal(error) => portal_exit(error),
             OpenError::NotFinished { .. } => Exit::Refused,
-            OpenError::Digest(_) | OpenError::Seal(_) | OpenError::Archive(_) => Exit::Failed,
+            OpenError::Digest(_)
+            | OpenError::Seal(_)
+            | OpenError::Manifest { .. }
+            | OpenError::Archive(_) => Exit::Failed,
         };
         Self::new(exit, error)
     }

@@ -1,4 +1,4 @@
-//! `snapshot`: request, list, open.
+//! `snapshot`: request and list; show, verify, decrypt, open and summarise what arrived.
 
 use std::path::PathBuf;
 
@@ -10,12 +10,14 @@ use super::{
     output::{ago, bytes, printable, table},
 };
 use crate::{
-    snapshots::{self, Summary, UploadRecord, UploadState},
+    snapshots::{self, Summary, Timeline, UploadRecord, UploadState},
     store::{RequestKind, Store},
 };
 
 /// Files that are listed for people; the rest is counted.
 const FILES_SHOWN: usize = 40;
+/// Rows of a timeline that are listed for people; the rest is counted.
+const ROWS_SHOWN: usize = 60;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -33,7 +35,31 @@ pub(super) enum Command {
     },
     /// List requests with their outcomes, and uploads.
     List,
+    /// Show what is recorded of one upload; nothing is decrypted.
+    Show {
+        /// The snapshot.
+        id: String,
+    },
+    /// Read every byte of a finished snapshot: digest, seal and manifest. Writes nothing.
+    Verify {
+        /// The snapshot.
+        id: String,
+    },
+    /// Decrypt a finished snapshot with its ticket's key into an archive for `tar xzf`.
+    Decrypt {
+        /// The snapshot.
+        id: String,
+        /// The archive to write; must not exist.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Tell what went wrong, in order, across all logs and events. Writes nothing.
+    Summary {
+        /// The snapshot.
+        id: String,
+    },
     /// Open a finished snapshot with its ticket's key.
+    #[command(visible_alias = "extract")]
     Open {
         /// The snapshot.
         id: String,
@@ -78,6 +104,36 @@ impl Command {
                 Ok(())
             }
             Self::List => list(store, output),
+            Self::Show { id } => {
+                let upload = store.upload(&id)?;
+                output.print(&upload, || shown(&upload));
+                Ok(())
+            }
+            Self::Verify { id } => {
+                let summary = snapshots::verify(store, &id)?;
+                output.print(&summary, || {
+                    format!(
+                        "Snapshot {id} is whole: {} sealed, {} in {} files, as its manifest says.",
+                        bytes(summary.sealed_size),
+                        bytes(summary.size()),
+                        summary.files.len(),
+                    )
+                });
+                Ok(())
+            }
+            Self::Decrypt { id, out } => {
+                let size = snapshots::decrypt(store, &id, &out)?;
+                let result = serde_json::json!({ "snapshot": id, "archive": out, "bytes": size });
+                output.print(&result, || {
+                    format!("{} in {}; open it with `tar xzf`.", bytes(size), out.display())
+                });
+                Ok(())
+            }
+            Self::Summary { id } => {
+                let timeline = snapshots::timeline(store, &id)?;
+                output.print(&timeline, || summarised(&timeline));
+                Ok(())
+            }
             Self::Open { id, out } => {
                 let summary = snapshots::open(store, &id, &out)?;
                 output.print(&summary, || opened(&summary, &out));
@@ -181,6 +237,70 @@ fn list(store: &Store, output: Output) -> Result<(), Failure> {
     Ok(())
 }
 
+fn shown(upload: &UploadRecord) -> String {
+    let (word, size) = upload_word(upload);
+    let mut rows = vec![
+        ["snapshot".to_owned(), upload.snapshot_id.clone()],
+        ["ticket".to_owned(), upload.ticket_id.clone()],
+        ["cluster".to_owned(), upload.cluster_uid.clone()],
+        ["grant".to_owned(), upload.grant_sha256.clone()],
+        ["begun".to_owned(), upload.begun_at.to_string()],
+        ["state".to_owned(), word.to_owned()],
+    ];
+    if let Some(size) = size {
+        rows.push(["sealed".to_owned(), bytes(size)]);
+    }
+    match &upload.state {
+        UploadState::Finished { sha256, .. } => rows.push(["sha256".to_owned(), sha256.clone()]),
+        UploadState::Aborted { reason, .. } => rows.push(["reason".to_owned(), reason.clone()]),
+        UploadState::Receiving => {}
+    }
+    table(["", ""], rows, "")
+}
+
+fn summarised(timeline: &Timeline) -> String {
+    let mut text = format!(
+        "Snapshot {} for ticket {}, {} lines of logs",
+        timeline.snapshot_id, timeline.ticket_id, timeline.lines
+    );
+    if let Some((from, to)) = &timeline.window {
+        text.push_str(&format!(", from {from} to {to} (UTC)"));
+    }
+    text.push_str(".\n\nNot well when it was taken:");
+    for pod in &timeline.unwell {
+        text.push_str(&format!("\n  {}", printable(pod)));
+    }
+    if timeline.unwell.is_empty() {
+        text.push_str(" nothing");
+    }
+    let rows = timeline.rows.iter().take(ROWS_SHOWN).map(|row| {
+        [row.first.clone(), row.count.to_string(), row.source.clone(), row.text.clone()]
+    });
+    text.push_str("\n\n");
+    text.push_str(&table(["FIRST", "COUNT", "WHERE", "WHAT"], rows, "No errors in any log."));
+    if let Some(more) = timeline.rows.len().checked_sub(ROWS_SHOWN).filter(|more| *more > 0) {
+        text.push_str(&format!("\n… and {more} more (--output json)"));
+    }
+    if !timeline.replaced.is_empty() {
+        let counts = timeline.replaced.iter().map(|(class, n)| format!("{class} {n}"));
+        text.push_str(&format!("\n\nReplaced: {}", counts.collect::<Vec<_>>().join(", ")));
+    }
+    gaps(&timeline.gaps, &mut text);
+    text
+}
+
+fn gaps(gaps: &[serde_json::Value], text: &mut String) {
+    if gaps.is_empty() {
+        return;
+    }
+    text.push_str(&format!("\n\nNot collected (errors.jsonl), {}:", gaps.len()));
+    for gap in gaps.iter().take(FILES_SHOWN) {
+        let part = |key: &str| gap[key].as_str().unwrap_or_default();
+        let line = format!("{}: {} ({})", part("subject"), part("reason"), part("detail"));
+        text.push_str(&format!("\n  {}", printable(&line)));
+    }
+}
+
 fn opened(summary: &Summary, out: &std::path::Path) -> String {
     let shown = summary.files.iter().take(FILES_SHOWN);
     let rows = shown.map(|file| [file.path.clone(), bytes(file.size)]);
@@ -203,11 +323,6 @@ fn opened(summary: &Summary, out: &std::path::Path) -> String {
         let redaction = serde_json::to_string_pretty(redaction).unwrap_or_default();
         text.push_str(&format!("\n\nReplaced (redaction.json):\n{}", printable(&redaction)));
     }
-    if !summary.errors.is_empty() {
-        text.push_str(&format!("\n\nNot collected (errors.jsonl), {}:", summary.errors.len()));
-        for error in summary.errors.iter().take(FILES_SHOWN) {
-            text.push_str(&format!("\n  {}", printable(&error.to_string())));
-        }
-    }
+    gaps(&summary.errors, &mut text);
     text
 }

@@ -124,6 +124,18 @@ impl EnrollmentService for Enrollment {
         if cluster.token_sha256 != token_sha256 {
             return Err(not_admitted());
         }
+        // Before the token is spent: a pod that can't prove itself must not use it up.
+        let pod = match &cluster.token_issuer {
+            Some(issuer) => {
+                let attested = issuer.verify(&request.service_account_token, Timestamp::now());
+                let attested = attested.map_err(|error| {
+                    tracing::warn!(uid, %error, "an enrolment was not attested");
+                    Status::unauthenticated(error.to_string())
+                })?;
+                Some(attested.pod)
+            }
+            None => None,
+        };
         let csr = csr(&request.csr_der, &uid)?;
         let (issued, ring) = self
             .issue(uid.clone(), csr, move |cluster, csr| {
@@ -139,10 +151,15 @@ impl EnrollmentService for Enrollment {
                 Ok(())
             })
             .await?;
+        // A person's order: the cluster may have been restored, and its Lease count from lower again.
+        let (shared, name) = (self.shared.clone(), uid.clone());
+        blocking(move || shared.load_agent(&name)).await?;
+        self.shared.observe(&uid, |agent, _| agent.lease_epoch = 0);
         tracing::info!(
             uid,
             agent_version = request.agent_version,
-            attested = !request.service_account_token.is_empty(),
+            attested = pod.is_some(),
+            pod,
             "enrolled"
         );
         Ok(Response::new(EnrollResponse { issued: Some(issued), ring }))

@@ -42,7 +42,9 @@ pub(super) fn tls_config(
 ) -> Result<Arc<ServerConfig>, ServeError> {
     let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
-    roots.add(ca.certificate().clone())?;
+    for anchor in ca.anchors() {
+        roots.add(anchor.clone())?;
+    }
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
         .allow_unauthenticated()
         .build()?;

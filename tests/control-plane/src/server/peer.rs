@@ -1,10 +1,14 @@
 //! Who calls: from the client certificate to a registered cluster.
 
+use jiff::Timestamp;
 use tonic::{Extensions, Status};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{Shared, incoming::AgentConnection, shared::blocking};
-use crate::{crypto, store::ClusterRecord};
+use crate::{
+    crypto,
+    store::{ClusterRecord, Issued, StoreError},
+};
 
 /// A caller with a certificate of the channel CA that was issued to a registered cluster and is not
 /// revoked.
@@ -47,12 +51,41 @@ pub(super) async fn authenticate(shared: &Shared, call: &Extensions) -> Result<P
     let cluster = blocking(move || store.find_cluster(&name))
         .await?
         .ok_or_else(|| Status::unauthenticated(format!("cluster {uid} is not registered")))?;
+    let cluster = match cluster.issued_leaf(&leaf) {
+        None if cluster.takes_external => remember(shared, cluster.uid, &leaf).await?,
+        _ => cluster,
+    };
     let unknown = "the client certificate was not issued by this control plane; enrol again";
     let issued = cluster.issued_leaf(&leaf).ok_or_else(|| Status::unauthenticated(unknown))?;
     if issued.revoked {
         return Err(Status::unauthenticated("the client certificate was revoked; enrol again"));
     }
     Ok(Peer { leaf_sha256: crypto::sha256_hex(&leaf), cluster })
+}
+
+/// Remembers a certificate that somebody else had signed by the channel CA, so that it can be revoked
+/// like any other.
+async fn remember(shared: &Shared, uid: String, leaf: &[u8]) -> Result<ClusterRecord, Status> {
+    let unreadable = || Status::unauthenticated("the client certificate can't be read");
+    let (_, certificate) = X509Certificate::from_der(leaf).map_err(|_| unreadable())?;
+    let not_after = certificate.validity().not_after.timestamp();
+    let issued = Issued {
+        leaf_sha256: crypto::sha256_hex(leaf),
+        spki_sha256: crypto::sha256_hex(certificate.public_key().raw),
+        not_after: Timestamp::from_second(not_after).map_err(|_| unreadable())?,
+        ca: "external".to_owned(),
+        revoked: false,
+    };
+    let store = shared.store.clone();
+    blocking(move || {
+        store.update_cluster::<_, StoreError>(&uid, |cluster| {
+            if cluster.takes_external {
+                cluster.remember(issued, Timestamp::now());
+            }
+            Ok(cluster.clone())
+        })
+    })
+    .await
 }
 
 /// Subject CN of a certificate.

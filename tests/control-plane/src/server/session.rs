@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream::Map};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use mendix_agent_proto::{
     limits,
     v1::{self, control_service_server::ControlService},
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     crypto, portal,
-    store::{Desired, IdentityConflict, ReportRecord},
+    store::{AgentRecord, Desired, IdentityConflict, ReportRecord},
 };
 
 /// Longest wait for the first message.
@@ -40,6 +40,8 @@ const OUTBOUND_BACKLOG: usize = 16;
 const SEND_DEADLINE: Duration = Duration::from_secs(30);
 /// Observed sections kept per agent, known and unknown ones.
 const MAX_SECTIONS: usize = 32;
+/// How long agents are told of a conflict after it was seen last.
+const CONFLICT_TOLD: SignedDuration = SignedDuration::from_hours(24);
 /// Longest text of a Hello that is kept.
 const MAX_TEXT: usize = 128;
 
@@ -131,6 +133,7 @@ async fn run(
         protocol,
         heartbeat_interval: Some(duration(shared.options.heartbeat_interval)),
         max_session_age: Some(duration(shared.options.max_session_age)),
+        identity_conflict: shared.agent(peer.uid()).and_then(|agent| recent_conflict(&agent)),
     };
     send(out, v1::control_message::Body::Welcome(welcome)).await?;
     let held = hello.held.iter().map(|held| (held.section, held.revision)).collect();
@@ -379,7 +382,8 @@ impl Live {
         let raised = shared.observe(uid, |agent, live| {
             if hello.lease_epoch < agent.lease_epoch {
                 return Err(Status::failed_precondition(format!(
-                    "lease epoch {} is stale: {} has been seen; this process no longer leads",
+                    "lease epoch {} is stale: {} has been seen; this process no longer leads, or its \
+                     cluster was restored from a backup and needs a new bootstrap token",
                     hello.lease_epoch, agent.lease_epoch
                 )));
             }
@@ -439,6 +443,21 @@ impl Drop for Live {
             }
         });
     }
+}
+
+/// What the agent is told of another process that used its identity.
+fn recent_conflict(agent: &AgentRecord) -> Option<v1::IdentityConflict> {
+    let conflict = agent.conflict.as_ref()?;
+    let other = match agent.boot_id == conflict.newer_boot_id {
+        true => &conflict.older_boot_id,
+        false => &conflict.newer_boot_id,
+    };
+    let recent = Timestamp::now().duration_since(conflict.seen_at) < CONFLICT_TOLD;
+    recent.then(|| v1::IdentityConflict {
+        other_boot_id: other.clone(),
+        seen_at: Some(prost_types::Timestamp { seconds: conflict.seen_at.as_second(), nanos: 0 }),
+        count: conflict.count,
+    })
 }
 
 /// The newest protocol version that both speak.

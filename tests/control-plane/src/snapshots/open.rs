@@ -1,19 +1,19 @@
 //! Opening a snapshot: what support does with the ticket's key.
 //!
-//! Digest of the sealed stream first, then one straight stream: unseal, gunzip, untar into a folder
-//! beside the wanted one, which is renamed only when the last segment was authentic. A snapshot that
-//! was cut off leaves nothing behind.
+//! Digest of the sealed stream first, then one straight stream: unseal, gunzip, untar. What is written
+//! goes to a place beside the wanted one, which is renamed only when the last segment was authentic. A
+//! snapshot that was cut off leaves nothing behind.
 
 use std::{
     fs,
     io::{self, Read},
-    path::{Component, Path},
+    path::Path,
 };
 
+use aws_lc_rs::digest::{Context, SHA256};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use flate2::read::MultiGzDecoder;
 use mendix_agent_core::{
-    seal::{self, Header, Opener, SealError, WrappedKey},
+    seal::{self, FileKey, Header, Opener, SealError, WrappedKey},
     transfer::{ReceiveError, Receiver},
 };
 use mendix_agent_proto::limits::MAX_SNAPSHOT_CHUNK;
@@ -21,16 +21,15 @@ use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::UploadState;
+use super::{
+    UploadRecord, UploadState,
+    unpack::{FileSummary, unpack, walk},
+};
 use crate::{
     portal::{self, PortalError},
     store::{Store, StoreError},
 };
 
-/// Most bytes that are unpacked.
-const MAX_UNPACKED: u64 = 8 * 1024 * 1024 * 1024;
-/// Most files that are unpacked.
-const MAX_FILES: usize = 100_000;
 /// Largest of the files that are read to summarise: `redaction.json`, `manifest.json`, `errors.jsonl`.
 const MAX_SUMMARISED: u64 = 16 * 1024 * 1024;
 
@@ -57,6 +56,12 @@ pub enum OpenError {
     /// It does not open.
     #[error("it does not open with the ticket's key")]
     Seal(#[source] SealError),
+    /// It opens, and a file in it is not what its manifest says.
+    #[error("{path} is not what the manifest says")]
+    Manifest {
+        /// The file.
+        path: String,
+    },
     /// It opens, and what is inside can't be unpacked.
     #[error("its archive can't be unpacked")]
     Archive(#[source] io::Error),
@@ -85,20 +90,88 @@ pub struct Summary {
     pub errors: Vec<Value>,
 }
 
-/// One file of a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FileSummary {
-    /// Path inside the snapshot.
-    pub path: String,
-    /// Bytes.
-    pub size: u64,
-}
-
 impl Summary {
     /// Bytes of all files.
     pub fn size(&self) -> u64 {
         self.files.iter().map(|file| file.size).sum()
     }
+}
+
+/// A finished snapshot whose digest was checked and whose key was unwrapped.
+pub(super) struct Checked {
+    pub(super) upload: UploadRecord,
+    pub(super) size: u64,
+    pub(super) sha256: String,
+    header: Header,
+    key: FileKey,
+}
+
+impl Checked {
+    /// Checks everything that can be before the body is read.
+    pub(super) fn new(store: &Store, snapshot_id: &str) -> Result<Self, OpenError> {
+        let upload = store.upload(snapshot_id)?;
+        let UploadState::Finished { size, sha256, encapsulated_key, wrapped_key, .. } =
+            &upload.state
+        else {
+            let state = match &upload.state {
+                UploadState::Aborted { reason, .. } => format!("aborted ({reason})"),
+                _ => "still being received".to_owned(),
+            };
+            return Err(OpenError::NotFinished { snapshot_id: snapshot_id.to_owned(), state });
+        };
+        let unreadable = |source| StoreError::file("read", Path::new(snapshot_id), source);
+        let stored =
+            Receiver::restored(u64::MAX, store.sealed(snapshot_id)?).map_err(unreadable)?;
+        stored
+            .finish(*size, &hex::decode(sha256).unwrap_or_default())
+            .map_err(OpenError::Digest)?;
+        let header = Header::parse(&upload.header_bytes()).map_err(OpenError::Seal)?;
+        let key = portal::ticket_key(store, &upload.ticket_id, &upload.recipient)?;
+        let decode = |text: &str| BASE64_STANDARD.decode(text).unwrap_or_default();
+        let wrapped = WrappedKey {
+            encapsulated_key: decode(encapsulated_key),
+            wrapped_key: decode(wrapped_key),
+        };
+        let key = seal::unwrap_key(&wrapped, &header, &key).map_err(OpenError::Seal)?;
+        let (size, sha256) = (*size, sha256.clone());
+        Ok(Self { upload, size, sha256, header, key })
+    }
+
+    /// The archive. Its end comes only after the last segment was authentic.
+    pub(super) fn archive(&self, store: &Store) -> Result<impl Read + use<>, OpenError> {
+        let opener = Opener::new(&self.key, &self.header).map_err(OpenError::Seal)?;
+        Ok(Unsealed::new(store.sealed(&self.upload.snapshot_id)?, opener))
+    }
+
+    fn summary(&self, files: Vec<FileSummary>) -> Summary {
+        Summary {
+            snapshot_id: self.upload.snapshot_id.clone(),
+            cluster_uid: self.upload.cluster_uid.clone(),
+            ticket_id: self.upload.ticket_id.clone(),
+            sealed_size: self.size,
+            sealed_sha256: self.sha256.clone(),
+            files,
+            redaction: None,
+            manifest: None,
+            errors: vec![],
+        }
+    }
+}
+
+fn refuse_existing(out: &Path, what: &'static str) -> Result<(), StoreError> {
+    if out.exists() {
+        let name = out.display().to_string();
+        return Err(StoreError::Exists { what, name, hint: "; choose another --out" });
+    }
+    Ok(())
+}
+
+/// The folder that `path` is in; made if need be.
+fn parent(path: &Path) -> Result<&Path, StoreError> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).map_err(|source| StoreError::file("create", parent, source))?;
+    Ok(parent)
 }
 
 /// Opens a finished snapshot into `out`, a folder that does not exist yet.
@@ -107,54 +180,19 @@ impl Summary {
 /// When it is not finished, altered, not for the key of its ticket, or holds what an archive of
 /// logs has no need for (links, devices, paths that lead out).
 pub fn open(store: &Store, snapshot_id: &str, out: &Path) -> Result<Summary, OpenError> {
-    let upload = store.upload(snapshot_id)?;
-    let UploadState::Finished { size, sha256, encapsulated_key, wrapped_key, .. } = &upload.state
-    else {
-        let state = match &upload.state {
-            UploadState::Aborted { reason, .. } => format!("aborted ({reason})"),
-            _ => "still being received".to_owned(),
-        };
-        return Err(OpenError::NotFinished { snapshot_id: snapshot_id.to_owned(), state });
-    };
-    if out.exists() {
-        return Err(StoreError::Exists {
-            what: "folder",
-            name: out.display().to_string(),
-            hint: "; choose another --out",
-        }
-        .into());
-    }
-    let unreadable = |source| StoreError::file("read", out, source);
-    let stored = Receiver::restored(u64::MAX, store.sealed(snapshot_id)?).map_err(unreadable)?;
-    stored.finish(*size, &hex::decode(sha256).unwrap_or_default()).map_err(OpenError::Digest)?;
-
-    let header = Header::parse(&upload.header_bytes()).map_err(OpenError::Seal)?;
-    let key = portal::ticket_key(store, &upload.ticket_id, &upload.recipient)?;
-    let decode = |text: &str| BASE64_STANDARD.decode(text).unwrap_or_default();
-    let wrapped =
-        WrappedKey { encapsulated_key: decode(encapsulated_key), wrapped_key: decode(wrapped_key) };
-    let key = seal::unwrap_key(&wrapped, &header, &key).map_err(OpenError::Seal)?;
-    let opener = Opener::new(&key, &header).map_err(OpenError::Seal)?;
-
-    let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(|source| StoreError::file("create", parent, source))?;
+    refuse_existing(out, "folder")?;
+    let checked = Checked::new(store, snapshot_id)?;
+    let parent = parent(out)?;
     let partial = tempfile::Builder::new()
         .prefix(".snapshot-")
         .tempdir_in(parent)
         .map_err(|source| StoreError::file("create a folder in", parent, source))?;
-    let plain = Unsealed::new(store.sealed(snapshot_id)?, opener);
-    let files = unpack(plain, partial.path()).map_err(OpenError::Archive)?;
+    let files = unpack(checked.archive(store)?, partial.path()).map_err(OpenError::Archive)?;
     let summary = Summary {
-        snapshot_id: snapshot_id.to_owned(),
-        cluster_uid: upload.cluster_uid.clone(),
-        ticket_id: upload.ticket_id.clone(),
-        sealed_size: *size,
-        sealed_sha256: sha256.clone(),
-        files,
         redaction: json(partial.path(), "redaction.json"),
         manifest: json(partial.path(), "manifest.json"),
         errors: lines(partial.path(), "errors.jsonl"),
+        ..checked.summary(files)
     };
     fs::rename(partial.path(), out).map_err(|source| StoreError::file("write", out, source))?;
     // Renamed: there is nothing left to clean up.
@@ -162,44 +200,75 @@ pub fn open(store: &Store, snapshot_id: &str, out: &Path) -> Result<Summary, Ope
     Ok(summary)
 }
 
-/// Unpacks regular files and folders into `dir`, and reads to the authentic end.
-fn unpack(plain: impl Read, dir: &Path) -> io::Result<Vec<FileSummary>> {
-    let refuse = |what: String| Err(io::Error::new(io::ErrorKind::InvalidData, what));
-    let mut archive = tar::Archive::new(MultiGzDecoder::new(plain).take(MAX_UNPACKED));
-    let mut files = Vec::new();
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let path = entry.path()?.into_owned();
-        let kind = entry.header().entry_type();
-        if !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
-            return refuse(format!("{} leads out of the archive", path.display()));
+/// Writes the archive of a finished snapshot to `out`, a file that does not exist yet: what
+/// `tar xzf` takes. Gives its length.
+///
+/// # Errors
+/// As [`open`].
+pub fn decrypt(store: &Store, snapshot_id: &str, out: &Path) -> Result<u64, OpenError> {
+    refuse_existing(out, "file")?;
+    let checked = Checked::new(store, snapshot_id)?;
+    let parent = parent(out)?;
+    let mut partial = tempfile::Builder::new()
+        .prefix(".snapshot-")
+        .tempfile_in(parent)
+        .map_err(|source| StoreError::file("create a file in", parent, source))?;
+    let written =
+        io::copy(&mut checked.archive(store)?, &mut partial).map_err(OpenError::Archive)?;
+    partial
+        .persist_noclobber(out)
+        .map_err(|failed| StoreError::file("write", out, failed.error))?;
+    Ok(written)
+}
+
+/// Reads every byte of a finished snapshot and holds it against its manifest; writes nothing.
+///
+/// # Errors
+/// As [`open`], and when a file is not what the manifest says.
+pub fn verify(store: &Store, snapshot_id: &str) -> Result<Summary, OpenError> {
+    let checked = Checked::new(store, snapshot_id)?;
+    let mut found = Vec::new();
+    let mut manifest = Vec::new();
+    let files = walk(checked.archive(store)?, |path, entry| {
+        let mut digest = Context::new(&SHA256);
+        let mut data = vec![0; MAX_SNAPSHOT_CHUNK];
+        let mut size = 0;
+        let kept = path == Path::new("manifest.json");
+        loop {
+            let read = entry.read(&mut data)?;
+            let piece = data.get(..read).unwrap_or_default();
+            if piece.is_empty() {
+                break;
+            }
+            digest.update(piece);
+            size += read as u64;
+            if kept && size <= MAX_SUMMARISED {
+                manifest.extend_from_slice(piece);
+            }
         }
-        if kind.is_dir() {
-            fs::create_dir_all(dir.join(&path))?;
-            continue;
-        }
-        if !kind.is_file() {
-            return refuse(format!("{} is neither a file nor a folder", path.display()));
-        }
-        if files.len() >= MAX_FILES {
-            return refuse(format!("more than {MAX_FILES} files"));
-        }
-        let target = dir.join(&path);
-        if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&target)?;
-        let size = io::copy(&mut entry, &mut file)?;
-        files.push(FileSummary { path: path.display().to_string(), size });
+        found.push((path.display().to_string(), size, hex::encode(digest.finish())));
+        Ok(size)
+    })
+    .map_err(OpenError::Archive)?;
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap_or_default();
+    let listed: Vec<_> = manifest["files"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|file| {
+            let text = |key: &str| file[key].as_str().unwrap_or_default().to_owned();
+            (text("path"), file["bytes"].as_u64().unwrap_or(0), text("sha256"))
+        })
+        .collect();
+    // The manifest lists all that came before it.
+    found.pop();
+    if let Some((path, ..)) = found.iter().zip(&listed).find(|(a, b)| a != b).map(|(a, _)| a) {
+        return Err(OpenError::Manifest { path: path.clone() });
     }
-    // The archive may end before the stream does; only its last segment says that it is complete.
-    let mut rest = archive.into_inner();
-    io::copy(&mut rest, &mut io::sink())?;
-    if rest.limit() == 0 {
-        return refuse(format!("more than {MAX_UNPACKED} bytes"));
+    if found.len() != listed.len() {
+        return Err(OpenError::Manifest { path: "manifest.json".into() });
     }
-    io::copy(rest.into_inner().get_mut(), &mut io::sink())?;
-    Ok(files)
+    Ok(Summary { manifest: Some(manifest), ..checked.summary(files) })
 }
 
 fn json(dir: &Path, name: &str) -> Option<Value> {

@@ -6,7 +6,7 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError, TicketRecord, check_id, files, tickets};
-use crate::crypto;
+use crate::{attestation::TokenIssuer, crypto, pki::rotation};
 
 /// Certificates an expired identity may get through Recover before a new bootstrap token is needed.
 pub const MAX_RECOVERIES: u32 = 5;
@@ -52,6 +52,13 @@ pub struct ClusterRecord {
     pub token_sha256: String,
     /// SHA-256 of the public key that spent the token, hex.
     pub token_spent_by: Option<String>,
+    /// How the cluster signs ServiceAccount tokens; with it, enrolment needs one.
+    #[serde(default)]
+    pub token_issuer: Option<TokenIssuer>,
+    /// Whether certificates count that somebody else had signed by the channel CA, such as a
+    /// cert-manager: they are remembered when they are first shown.
+    #[serde(default)]
+    pub takes_external: bool,
     /// Certificates that were issued: those not expired, and the last expired ones.
     pub issued: Vec<Issued>,
     /// How often Recover was used since the last enrolment.
@@ -79,8 +86,15 @@ pub struct Issued {
     pub spki_sha256: String,
     /// When it expires.
     pub not_after: Timestamp,
+    /// Name of the CA that issued it.
+    #[serde(default = "first_ca")]
+    pub ca: String,
     /// Whether it was revoked.
     pub revoked: bool,
+}
+
+fn first_ca() -> String {
+    rotation::FIRST.to_owned()
 }
 
 /// Which release a cluster should run.
@@ -285,6 +299,8 @@ impl Store {
             deleted_at: None,
             token_sha256,
             token_spent_by: None,
+            token_issuer: None,
+            takes_external: false,
             issued: Vec::new(),
             recoveries: 0,
             release: Revised::first(None),
@@ -295,6 +311,32 @@ impl Store {
         };
         files::write_json(&self.cluster_path(uid), &record)?;
         Ok(token)
+    }
+
+    /// Registers how a cluster signs ServiceAccount tokens; from then on its enrolment needs one.
+    /// Again when its keys were rotated.
+    ///
+    /// # Errors
+    /// When there is no such cluster, or it was deleted.
+    pub fn register_issuer(&self, uid: &str, issuer: TokenIssuer) -> Result<(), StoreError> {
+        self.update_cluster(uid, |cluster| {
+            refuse_deleted(cluster)?;
+            cluster.token_issuer = Some(issuer);
+            Ok(())
+        })
+    }
+
+    /// Accepts certificates of a cluster that somebody else had signed by the channel CA, until they
+    /// are revoked.
+    ///
+    /// # Errors
+    /// When there is no such cluster, or it was deleted.
+    pub fn take_external(&self, uid: &str) -> Result<(), StoreError> {
+        self.update_cluster(uid, |cluster| {
+            refuse_deleted(cluster)?;
+            cluster.takes_external = true;
+            Ok(())
+        })
     }
 
     /// A new bootstrap token for a cluster whose agent lost its identity; the old one is void.
@@ -329,13 +371,15 @@ impl Store {
         })
     }
 
-    /// Revokes every certificate issued to a cluster so far; its agent needs a new bootstrap token.
+    /// Revokes every certificate issued to a cluster so far, and takes none of others any more; its
+    /// agent needs a new bootstrap token.
     ///
     /// # Errors
     /// When there is no such cluster.
     pub fn revoke_cluster(&self, uid: &str) -> Result<(), StoreError> {
         self.change_desired(uid, |cluster| {
             cluster.issued.iter_mut().for_each(|issued| issued.revoked = true);
+            cluster.takes_external = false;
             Ok(())
         })
     }

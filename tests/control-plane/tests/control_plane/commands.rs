@@ -20,13 +20,13 @@ fn run(state: &Path, arguments: &[&str]) -> Output {
         .expect("the command runs")
 }
 
-fn json(state: &Path, arguments: &[&str]) -> Value {
+pub(crate) fn json(state: &Path, arguments: &[&str]) -> Value {
     let output = run(state, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-fn fails(state: &Path, arguments: &[&str], code: i32) -> Value {
+pub(crate) fn fails(state: &Path, arguments: &[&str], code: i32) -> Value {
     let output = run(state, arguments);
     assert_eq!(output.status.code(), Some(code), "{arguments:?}");
     serde_json::from_slice(&output.stderr).expect("JSON")

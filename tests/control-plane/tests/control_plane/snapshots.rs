@@ -3,7 +3,7 @@
 use std::fs;
 
 use mendix_agent_core::{
-    archive::{ArchiveWriter, EntryPath},
+    archive::{EntryPath, Packed, end},
     seal::{self, FileKey, Header, RecipientPublicKey, Sealer, WrappedKey},
     transfer::{OutChunk, Sender, Totals},
 };
@@ -25,10 +25,10 @@ use crate::{
     sessions::ticket,
 };
 
-const ID: &str = "5e3f2c1a-0000-4000-8000-000000000001";
+pub(crate) const ID: &str = "5e3f2c1a-0000-4000-8000-000000000001";
 
 /// A sealed snapshot, as the agent makes it.
-struct Sealed {
+pub(crate) struct Sealed {
     header: Header,
     chunks: Vec<OutChunk>,
     totals: Totals,
@@ -37,30 +37,37 @@ struct Sealed {
 
 impl Sealed {
     fn new(opened: &TicketRecord, id: &str) -> Self {
+        // Incompressible, so that there are several segments.
+        let mut noise = vec![0; 300_000];
+        aws_lc_rs::rand::fill(&mut noise).expect("random");
+        Self::of(
+            opened,
+            id,
+            &[
+                (EntryPath::events(), noise),
+                (EntryPath::errors(), b"{\"what\":\"pod x\"}\n".to_vec()),
+                (EntryPath::redaction(), b"{\"counts\":{\"jwt\":3}}".to_vec()),
+                (EntryPath::manifest(), b"{\"version\":1}".to_vec()),
+            ],
+        )
+    }
+
+    pub(crate) fn of(opened: &TicketRecord, id: &str, entries: &[(EntryPath, Vec<u8>)]) -> Self {
         let grant = opened.grant.as_ref().expect("a grant");
         let digest: [u8; 32] =
             hex::decode(&grant.sha256).expect("hex").try_into().expect("32 bytes");
         let header = Header::new(UID, &opened.ticket_id, digest, id).expect("a header");
-        // Incompressible, so that there are several segments.
-        let mut noise = vec![0; 300_000];
-        aws_lc_rs::rand::fill(&mut noise).expect("random");
         let mut plain = Vec::new();
-        let mut archive = ArchiveWriter::new(0);
-        let mut append = |path: &EntryPath, bytes: &[u8]| {
-            archive.append(path, bytes, &mut plain).expect("archived");
-        };
-        append(&EntryPath::events(), &noise);
-        append(&EntryPath::errors(), b"{\"what\":\"pod x\"}\n");
-        append(&EntryPath::redaction(), b"{\"counts\":{\"jwt\":3}}");
-        append(&EntryPath::manifest(), b"{\"version\":1}");
-        archive.finish(&mut plain).expect("archived");
+        for (path, data) in entries {
+            plain.extend(Packed::new(path.clone(), data, 0).expect("packed").bytes);
+        }
+        plain.extend(end().expect("packed"));
 
         let key = FileKey::generate().expect("a key");
         let mut segments = Vec::new();
         let mut sealer = Sealer::new(&key, &header).expect("a sealer");
         sealer.push(&plain, &mut segments).expect("sealed");
         segments.push(sealer.finish().expect("sealed"));
-        assert!(segments.len() > 3);
         let mut sender = Sender::new();
         let mut chunks = Vec::new();
         for segment in segments {
@@ -103,6 +110,17 @@ impl Sealed {
     }
 }
 
+/// Uploads a whole snapshot.
+pub(crate) async fn upload(plane: &Plane, agent: &Identity, sealed: &Sealed) {
+    let mut client = snapshot(agent.connect(plane).await);
+    soon(client.begin(sealed.begin())).await.expect("begin");
+    let mut put = Put::open(&mut client).await;
+    for number in 0..sealed.chunks.len() {
+        put.send(sealed.chunk(number)).await.expect("stored");
+    }
+    soon(client.finish(sealed.finish())).await.expect("finish");
+}
+
 /// An open Put.
 struct Put {
     up: mpsc::Sender<Chunk>,
@@ -133,6 +151,7 @@ async fn scene() -> (Plane, Identity, TicketRecord, Sealed) {
     let agent = plane.enrolled().await;
     let (opened, _) = open_ticket(plane.store(), ticket(true)).expect("open");
     let sealed = Sealed::new(&opened, ID);
+    assert!(sealed.chunks.len() > 3);
     (plane, agent, opened, sealed)
 }
 

@@ -8,6 +8,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{
+    Api, Client,
+    api::PostParams,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use mendix_e2e::install::NAMESPACE;
 use mendix_test_kit::{agent_image, progress::Progress};
 use tokio::{
     process::{Child, Command},
@@ -31,6 +38,7 @@ pub(crate) struct Launcher {
 /// A running agent. It dies with this.
 pub(crate) struct Agent {
     child: Child,
+    kubeconfig: PathBuf,
 }
 
 impl Launcher {
@@ -78,7 +86,7 @@ impl Launcher {
             .kill_on_drop(true)
             .spawn()
             .context("start the agent")?;
-        Ok(Agent { child })
+        Ok(Agent { child, kubeconfig: self.kubeconfig.clone() })
     }
 
     /// Passes a scenario's result on; shows the end of the agent's log when it failed.
@@ -94,10 +102,26 @@ impl Launcher {
 }
 
 impl Agent {
-    /// SIGKILL, and waits until the process is gone.
+    /// SIGKILL, and waits until the process is gone. Its Lease is given up in its name: the next
+    /// process would otherwise wait it out, which takes half a minute and is shown elsewhere.
     pub(crate) async fn kill(mut self) -> Result<()> {
-        self.child.kill().await.context("kill the agent")
+        self.child.kill().await.context("kill the agent")?;
+        give_up_lease(&self.kubeconfig).await
     }
+}
+
+async fn give_up_lease(kubeconfig: &Path) -> Result<()> {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).context("read the kubeconfig")?;
+    let options = KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options);
+    let client = Client::try_from(config.await.context("use the kubeconfig")?)?;
+    let leases: Api<Lease> = Api::namespaced(client, NAMESPACE);
+    let Some(mut lease) = leases.get_opt(NAMESPACE).await.context("get the Lease")? else {
+        return Ok(());
+    };
+    lease.spec.get_or_insert_default().holder_identity = None;
+    let written = leases.replace(NAMESPACE, &PostParams::default(), &lease).await;
+    written.context("give the Lease up").map(drop)
 }
 
 /// The agent's program, built once per test process; the same file as in the demo's image.

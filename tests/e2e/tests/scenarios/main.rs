@@ -3,6 +3,7 @@
 //! read. One binary, so that the scenarios that need pods share one node.
 
 mod agent;
+mod collect;
 mod consent;
 mod plane;
 mod release;

@@ -31,23 +31,28 @@ use tokio_util::sync::CancellationToken;
 
 use crate::manifests;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Plane {
-    running: Running,
+pub(crate) struct Plane {
+    pub(crate) running: Running,
     dir: TempDir,
 }
 
 impl Plane {
     async fn start() -> Self {
+        Self::called(vec![]).await
+    }
+
+    /// With names besides its address.
+    pub(crate) async fn called(dns: Vec<String>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let names = ServerNames { dns: vec![], ips: vec![[127, 0, 0, 1].into()] };
+        let names = ServerNames { dns, ips: vec![[127, 0, 0, 1].into()] };
         let store = init(&dir.path().join("state"), &names, Expiry::default()).await.unwrap();
         let options = Options { drain: Duration::from_millis(50), ..Options::default() };
         Self { running: ControlPlane::start(store, options).await.unwrap(), dir }
     }
 
-    fn config(&self, namespace: &str) -> Config {
+    pub(crate) fn config(&self, namespace: &str) -> Config {
         Config {
             endpoint: format!("https://{}", self.running.address()).parse().unwrap(),
             allow_public_endpoint: false,
@@ -56,6 +61,7 @@ impl Plane {
             trust_dir: self.running.store().trust_dir(),
             bootstrap_token_file: self.token_file(),
             service_account_token_file: None,
+            identity_dir: None,
             namespace: namespace.into(),
             listen: ([127, 0, 0, 1], 0).into(),
             log_filter: "info".into(),
@@ -67,7 +73,7 @@ impl Plane {
         self.dir.path().join("token")
     }
 
-    fn register(&self, uid: &str) {
+    pub(crate) fn register(&self, uid: &str) {
         let token = self.running.store().register_cluster(uid, "early").unwrap();
         write(&self.token_file(), &token.0);
     }
@@ -81,14 +87,14 @@ fn write(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap();
 }
 
-struct Agent {
-    handles: Handles,
+pub(crate) struct Agent {
+    pub(crate) handles: Handles,
     cancel: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Agent {
-    fn start(config: &Config, cluster: &Cluster) -> Self {
+    pub(crate) fn start(config: &Config, cluster: &Cluster) -> Self {
         let (handles, worker) = channel::open(config, cluster).unwrap();
         let cancel = CancellationToken::new();
         let token = cancel.clone();
@@ -96,7 +102,7 @@ impl Agent {
         Self { handles, cancel, task }
     }
 
-    async fn link(&self, what: &str, wanted: impl Fn(&Link) -> bool) -> Link {
+    pub(crate) async fn link(&self, what: &str, wanted: impl Fn(&Link) -> bool) -> Link {
         let mut link = self.handles.link.clone();
         let found = tokio::time::timeout(PATIENCE, link.wait_for(|link| wanted(link))).await;
         found
@@ -105,18 +111,18 @@ impl Agent {
             .clone()
     }
 
-    async fn connected(&self) -> Link {
+    pub(crate) async fn connected(&self) -> Link {
         self.link("connected", |link| matches!(link, Link::Connected { .. })).await
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.cancel.cancel();
         tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap();
     }
 }
 
 /// A namespace of its own for an agent with an administrator's rights.
-async fn cluster() -> Cluster {
+pub(crate) async fn cluster() -> Cluster {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let client = ApiServer::shared().await.unwrap().client().await.unwrap();
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);

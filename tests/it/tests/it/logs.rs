@@ -2,19 +2,26 @@
 //! rights, real control plane, real TLS; only the kubelet behind the API server is ours.
 
 mod consent;
+mod faults;
 mod kubelet;
+mod plain;
+mod preview;
+mod replicas;
 mod world;
 
+use std::{sync::Arc, time::Duration};
+
 use mendix_agent::crd::log_snapshot::LogSnapshot;
+use mendix_agent_core::consent::grant::DataClass;
 use mendix_control_plane::{
-    snapshots::{UploadState, open},
+    snapshots::{Summary, UploadState, open},
     store::TicketStatus,
 };
 use mendix_test_kit::{
     proxy::{Direction, Rule},
     wait::eventually,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::{
     kubelet::Log,
@@ -26,7 +33,10 @@ const SECRETS: [&str; 3] =
 
 /// A component with one pod whose log holds secrets, and a customer's pod that wears its label.
 async fn noisy_world() -> World {
-    let world = Box::pin(World::new()).await;
+    noisy(Box::pin(World::new()).await).await
+}
+
+async fn noisy(world: World) -> World {
     Box::pin(world.pod("noisy-1-abc", true, json!({}))).await;
     Box::pin(world.pod("shop-1-xyz", false, json!({}))).await;
     let text = lines(
@@ -45,10 +55,23 @@ async fn noisy_world() -> World {
     world
 }
 
-/// More than any buffer on the way holds, again and again.
-fn endless() -> Log {
-    let line = "x".repeat(200);
-    Log::Endless(lines(minutes_ago(9), &vec![line.as_str(); 500]))
+/// Lines of numbers that compress badly, so that there is something to send.
+fn noise(count: usize) -> String {
+    let mut state = 1u64;
+    let texts: Vec<String> = (0..count)
+        .map(|n| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            format!("INFO request {n} took {} ms, {} rows", state >> 44, (state >> 20) & 0xfffff)
+        })
+        .collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    texts.chunks(500).map(|chunk| lines(minutes_ago(10), chunk)).collect()
+}
+
+/// An upload that takes a while: about a megabyte, over a slow connection.
+fn slow(world: &World) {
+    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", Log::Whole(noise(60_000)));
+    world.proxy.set(Direction::Up, Rule::Delay(Duration::from_millis(100)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -132,14 +155,17 @@ async fn a_granted_ticket_brings_a_redacted_snapshot_that_only_its_key_opens() {
     })
     .await
     .unwrap();
-    assert!(world.kubelet.asked().iter().all(|path| path.contains("sinceTime=")));
+    // Inside the window; or the time of the oldest record that there is, and no more.
+    let asked = world.kubelet.asked();
+    let within = |path: &&String| path.contains("sinceTime=") || path.contains("limitBytes=40");
+    assert_eq!(asked.iter().filter(within).count(), asked.len(), "{asked:?}");
     world.stop_agent().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_local_veto_midway_leaves_nothing_that_opens() {
     let mut world = noisy_world().await;
-    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", endless());
+    slow(&world);
     world.start_agent().await;
     let (ticket, request) = world.open_ticket_with_request(Some(consent()));
     let snapshot = midway(&world).await;
@@ -154,7 +180,7 @@ async fn a_local_veto_midway_leaves_nothing_that_opens() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ticket_solved_midway_ends_its_consent_for_good() {
     let mut world = noisy_world().await;
-    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", endless());
+    slow(&world);
     world.start_agent().await;
     let (ticket, request) = world.open_ticket_with_request(Some(consent()));
     let snapshot = midway(&world).await;
@@ -172,11 +198,12 @@ async fn a_ticket_solved_midway_ends_its_consent_for_good() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_killed_midway_fails_that_snapshot_and_takes_another() {
     let mut world = noisy_world().await;
-    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", endless());
+    slow(&world);
     world.start_agent().await;
     let (_, request) = world.open_ticket_with_request(Some(consent()));
     let first = midway(&world).await;
     world.kill_agent().await;
+    world.proxy.set(Direction::Up, Rule::Pass);
     let text = lines(minutes_ago(10), &["short now"]);
     world.kubelet.set(&world.namespace, "noisy-1-abc", "main", Log::Whole(text));
     world.start_agent().await;
@@ -189,21 +216,8 @@ async fn an_agent_killed_midway_fails_that_snapshot_and_takes_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_goes_on_after_its_connection_was_cut() {
-    const LINES: usize = 60_000;
     let mut world = noisy_world().await;
-    // Numbers that compress badly, so that there is something to cut.
-    let mut state = 1u64;
-    let texts: Vec<String> = (0..LINES)
-        .map(|n| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            format!("INFO request {n} took {} ms, {} rows", state >> 44, (state >> 20) & 0xfffff)
-        })
-        .collect();
-    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let mut text = lines(minutes_ago(10), &[]);
-    for chunk in texts.chunks(500) {
-        text.push_str(&lines(minutes_ago(10), chunk));
-    }
+    let text = noise(60_000);
     world.kubelet.set(&world.namespace, "noisy-1-abc", "main", Log::Whole(text.clone()));
     // So much gets through before everything stands still, the session included.
     world.proxy.set(Direction::Up, Rule::StallAfter(400_000));
@@ -247,6 +261,116 @@ async fn a_missing_policy_denies() {
     let status = world.ticket_object(&ticket, "Inactive").await.status.unwrap();
     assert_eq!(status.components, [COMPONENT]);
     assert_eq!(world.log_reads(), 0);
+    world.stop_agent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_killed_before_finish_begins_again_and_the_first_never_opens() {
+    let mut world = noisy_world().await;
+    world.start_agent().await;
+    eventually(PATIENCE, "the session is up", async || {
+        (world.plane.counters().sessions_open == 1).then_some(())
+    })
+    .await
+    .unwrap();
+    // The upload's connection is made; the one that Finish goes over is not.
+    let proxy = Arc::clone(&world.proxy);
+    let known = proxy.seen().connections;
+    let guard = tokio::spawn(async move {
+        loop {
+            if proxy.seen().connections > known {
+                proxy.refuse(true);
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    let (_, request) = world.open_ticket_with_request(Some(consent()));
+    let first = midway(&world).await;
+    guard.await.unwrap();
+    // All of it is there once it no longer grows and the agent dials in vain.
+    let refused = world.proxy.seen().connections;
+    eventually(PATIENCE, "the agent dials for Finish", async || {
+        (world.proxy.seen().connections > refused + 1).then_some(())
+    })
+    .await
+    .unwrap();
+    world.kill_agent().await;
+    world.proxy.refuse(false);
+    world.start_agent().await;
+    let done = world.outcome(&request.unwrap()).await;
+    assert_eq!(done.outcome, "Succeeded", "{}: {}", done.reason, done.message);
+    assert_ne!(done.snapshot_id, first);
+    assert_ended(&world, &first, "Failed", "AgentRestarted").await;
+    world.stop_agent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_leaves_no_plaintext_in_any_file() {
+    let mut world = noisy_world().await;
+    let canary = format!("canary-{}", world.uid.replace('-', ""));
+    let text = lines(minutes_ago(10), &[&format!("INFO {canary}")]) + &noise(60_000);
+    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", Log::Whole(text));
+    world.proxy.set(Direction::Up, Rule::Delay(Duration::from_millis(100)));
+    world.start_agent().await;
+    let (_, request) = world.open_ticket_with_request(Some(consent()));
+    midway(&world).await;
+    let looked = plain::files_that_hold(&canary, world.dir.path());
+    assert_eq!(looked.holding, Vec::<String>::new());
+    assert!(looked.read > 0, "nothing was looked at");
+    world.proxy.set(Direction::Up, Rule::Pass);
+    let done = world.outcome(&request.unwrap()).await;
+    assert_eq!(done.outcome, "Succeeded", "{}: {}", done.reason, done.message);
+    let looked = plain::files_that_hold(&canary, world.dir.path());
+    assert_eq!(looked.holding, Vec::<String>::new());
+    // The search finds what is there: the opened snapshot holds it.
+    let out = world.dir.path().join("opened");
+    open(world.plane.store(), &done.snapshot_id, &out).unwrap();
+    assert_eq!(plain::files_that_hold(&canary, world.dir.path()).holding.len(), 1);
+    world.stop_agent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn runtime_logs_come_with_the_class_and_the_customers_right() {
+    let mut world = noisy_world().await;
+    world.app("shop").await;
+    let text =
+        lines(minutes_ago(9), &["first", "INFO order placed", "INFO by jane.doe@customer.example"]);
+    world.kubelet.set("mendix", "shop-master-5f6d-x", "mendix", Log::Whole(text));
+    world.start_agent().await;
+    let terms = || {
+        let mut terms = consent();
+        terms.data_classes.push(DataClass::RuntimeLogs);
+        terms
+    };
+    // Named, and not readable: declared.
+    let (_, request) = world.open_ticket_with_request(Some(terms()));
+    let done = world.outcome(&request.unwrap()).await;
+    assert_eq!(done.outcome, "Succeeded", "{}: {}", done.reason, done.message);
+    let summary =
+        open(world.plane.store(), &done.snapshot_id, &world.dir.path().join("a")).unwrap();
+    assert!(!summary.files.iter().any(|file| file.path.starts_with("logs/mendix/")));
+    let reasons = |summary: &Summary| {
+        let about = |gap: &&Value| gap["subject"] == "runtime-logs";
+        summary.errors.iter().filter(about).map(|gap| gap["reason"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(reasons(&summary), ["NotListed"]);
+    // Readable, and named.
+    world.allow_runtime_logs().await;
+    let (_, request) = world.open_ticket_with_request(Some(terms()));
+    let done = world.outcome(&request.unwrap()).await;
+    let out = world.dir.path().join("b");
+    let summary = open(world.plane.store(), &done.snapshot_id, &out).unwrap();
+    assert_eq!(reasons(&summary), Vec::<Value>::new(), "{:?}", summary.errors);
+    let text = read(&out.join("logs/mendix/shop-master-5f6d-x/mendix/current.log"));
+    assert!(text.contains("INFO order placed") && !text.contains("jane.doe"), "{text}");
+    assert!(read(&out.join("resources.jsonl")).contains("\"MendixApp\""));
+    // Readable, and not named.
+    let (_, request) = world.open_ticket_with_request(Some(consent()));
+    let done = world.outcome(&request.unwrap()).await;
+    let summary =
+        open(world.plane.store(), &done.snapshot_id, &world.dir.path().join("c")).unwrap();
+    assert!(!summary.files.iter().any(|file| file.path.starts_with("logs/mendix/")));
     world.stop_agent().await;
 }
 

@@ -4,8 +4,11 @@
 mod bundle_file;
 mod channel;
 mod failure_modes;
+mod health;
+mod identity;
 mod leadership;
 mod logs;
 mod manifests;
 mod patch;
+mod proxy;
 mod rights;

@@ -13,15 +13,29 @@ use mendix_test_kit::{apiserver::ApiServer, wait::eventually};
 
 /// All objects of one file in `packaging/manifests`.
 pub(crate) fn read(file: &str) -> Vec<DynamicObject> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/manifests").join(file);
-    let text = std::fs::read_to_string(&path).unwrap();
+    read_in("manifests", file)
+}
+
+/// All objects of one file in `packaging/optional`.
+pub(crate) fn read_optional(file: &str) -> Vec<DynamicObject> {
+    read_in("optional", file)
+}
+
+fn read_in(folder: &str, file: &str) -> Vec<DynamicObject> {
+    let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging");
+    let text = std::fs::read_to_string(packaging.join(folder).join(file)).unwrap();
     serde_saphyr::from_multiple(&text).unwrap()
 }
 
 /// Applies files as an administrator would.
 pub(crate) async fn apply(client: &Client, files: &[&str]) {
+    apply_objects(client, files.iter().flat_map(|file| read(file)).collect()).await;
+}
+
+/// Applies objects as an administrator would.
+pub(crate) async fn apply_objects(client: &Client, objects: Vec<DynamicObject>) {
     let version = client.apiserver_version().await.unwrap();
-    for mut object in files.iter().flat_map(|file| read(file)) {
+    for mut object in objects {
         let types = object.types.as_mut().unwrap();
         if types.api_version == "policy/v1" && before_policy_v1(&version) {
             types.api_version = "policy/v1beta1".into();

@@ -1,6 +1,7 @@
 //! Carrying out releases against a real API server.
 
 mod drift;
+mod fencing;
 mod killed;
 mod model;
 mod obstacles;

@@ -1,4 +1,9 @@
-use super::*;
+use std::collections::HashMap;
+
+use super::{
+    connect::{Answer, ConnectProxy},
+    *,
+};
 use crate::wait::eventually;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -131,4 +136,44 @@ async fn a_delay_holds_bytes_back_and_a_dead_server_resets() {
     let proxy = FaultProxy::start(free).await.unwrap();
     let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
     assert_eq!(next(&mut stream).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn one_connection_is_held_while_another_goes_on() {
+    let proxy = echo().await;
+    let mut first = TcpStream::connect(proxy.address()).await.unwrap();
+    round_trip(&mut first, b"first").await;
+    let mut second = TcpStream::connect(proxy.address()).await.unwrap();
+    round_trip(&mut second, b"second").await;
+    let number = proxy.seen().connections;
+    proxy.hold(number);
+    second.write_all(b"held").await.unwrap();
+    round_trip(&mut first, &[7; 100_000]).await;
+    assert_eq!(proxy.seen().up, 11 + 100_000, "nothing of the second came through");
+    proxy.release(number);
+    let mut back = [0; 4];
+    tokio::time::timeout(DEADLINE, second.read_exact(&mut back)).await.unwrap().unwrap();
+    assert_eq!(&back, b"held");
+}
+
+#[tokio::test]
+async fn a_connect_proxy_knows_its_users_and_its_names() {
+    let behind = echo().await;
+    let names = HashMap::from([("plane.example:8443".to_owned(), behind.address())]);
+    let proxy = ConnectProxy::start(names, Some("agent:secret")).await.unwrap();
+    let ask = async |authority: &str, authorization: &str| {
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        let head = format!("CONNECT {authority} HTTP/1.1\r\n{authorization}\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        String::from_utf8(status[9..].to_vec()).unwrap()
+    };
+    let known = "Proxy-Authorization: Basic YWdlbnQ6c2VjcmV0\r\n";
+    assert_eq!(ask("plane.example:8443", "").await, "407");
+    assert_eq!(ask("plane.example:8443", known).await, "200");
+    assert_eq!(ask("other.example:443", known).await, "502");
+    proxy.answer(Answer::Status(403));
+    assert_eq!(ask("plane.example:8443", known).await, "403");
+    assert_eq!(proxy.asked().len(), 3, "a stranger's request does not count");
 }

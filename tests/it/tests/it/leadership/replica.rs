@@ -213,6 +213,7 @@ pub(super) fn be_one() {
         route: Route::default(),
         bootstrap_token_file: token.into(),
         service_account_token_file: None,
+        identity_dir: None,
         namespace: namespace.into(),
         listen: listen.parse().unwrap(),
         log_filter: "info".into(),

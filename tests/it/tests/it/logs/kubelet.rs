@@ -20,8 +20,6 @@ use tokio_rustls::TlsAcceptor;
 pub(crate) enum Log {
     /// These lines, and the end.
     Whole(String),
-    /// These lines again and again, never an end.
-    Endless(String),
 }
 
 /// Logs by `/containerLogs/<namespace>/<pod>/<container>`, `?previous` appended for the run before.
@@ -79,16 +77,6 @@ impl Kubelet {
                             let response =
                                 format!("{ok}Content-Length: {}\r\n\r\n{text}", text.len());
                             stream.write_all(response.as_bytes()).await
-                        }
-                        Some(Log::Endless(text)) => {
-                            let chunk = format!("{:x}\r\n{text}\r\n", text.len());
-                            let head = format!("{ok}Transfer-Encoding: chunked\r\n\r\n");
-                            let mut sent = stream.write_all(head.as_bytes()).await;
-                            while sent.is_ok() {
-                                sent = stream.write_all(chunk.as_bytes()).await;
-                                let _ = stream.flush().await;
-                            }
-                            sent
                         }
                     };
                     let _gone = stream.shutdown().await;

@@ -1,17 +1,17 @@
 //! A cluster with one managed component, a control plane, and the agent's channel and log path
 //! between them: everything real but the kubelet.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
-    core::v1::{Node, Pod, ServiceAccount},
+    core::v1::{Namespace, Node, Pod, ServiceAccount},
     rbac::v1::{ClusterRoleBinding, Role, RoleBinding},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DynamicObject, Patch, PatchParams, PostParams},
+    api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams},
 };
 use mendix_agent::{
     audit::Audit,
@@ -69,7 +69,7 @@ pub(crate) struct World {
     pub(crate) plane: Running,
     pub(crate) uid: String,
     pub(crate) dir: TempDir,
-    pub(crate) proxy: FaultProxy,
+    pub(crate) proxy: Arc<FaultProxy>,
     replica_set: ReplicaSet,
     agent: Option<Agent>,
     /// The running agent's, or the last one's.
@@ -100,6 +100,11 @@ where
 impl World {
     /// Without the agent: see [`World::start_agent`].
     pub(crate) async fn new() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    /// The same with a control plane of these options.
+    pub(crate) async fn with(options: Options) -> Self {
         // With RUST_LOG the agent's and the control plane's log show in a failed test's output.
         let _already_set = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
@@ -173,8 +178,8 @@ impl World {
             mendix_control_plane::init(&dir.path().join("plane"), &names, Expiry::default())
                 .await
                 .unwrap();
-        let plane = ControlPlane::start(store, Options::default()).await.unwrap();
-        let proxy = FaultProxy::start(plane.address()).await.unwrap();
+        let plane = ControlPlane::start(store, options).await.unwrap();
+        let proxy = Arc::new(FaultProxy::start(plane.address()).await.unwrap());
         let uid = Cluster::connect(admin.clone(), agent_namespace.clone()).await.unwrap().uid;
         let token = plane.store().register_cluster(&uid, "stable").unwrap();
         std::fs::write(dir.path().join("token"), token.0).unwrap();
@@ -208,6 +213,7 @@ impl World {
             trust_dir: self.plane.store().trust_dir(),
             bootstrap_token_file: self.dir.path().join("token"),
             service_account_token_file: None,
+            identity_dir: None,
             namespace: self.agent_namespace.clone(),
             listen: ([127, 0, 0, 1], 0).into(),
             log_filter: "info".into(),
@@ -293,6 +299,57 @@ impl World {
             status[key] = value.clone();
         }
         put_status(&api, name, json!({ "phase": "Running", "containerStatuses": [status] })).await
+    }
+
+    /// A MendixApp with one pod, in the namespace that apps run in.
+    pub(crate) async fn app(&self, name: &str) {
+        let namespaces: Api<Namespace> = Api::all(self.admin.clone());
+        put(&namespaces, json!({ "metadata": { "name": "mendix" } })).await;
+        manifests::apply_objects(&self.admin, vec![app_definition()]).await;
+        let kind = GroupVersionKind::gvk("privatecloud.mendix.com", "v1alpha1", "MendixApp");
+        let apps: Api<DynamicObject> =
+            Api::namespaced_with(self.admin.clone(), "mendix", &ApiResource::from_gvk(&kind));
+        let app = json!({
+            "apiVersion": "privatecloud.mendix.com/v1alpha1", "kind": "MendixApp",
+            "metadata": { "name": name }, "spec": { "runtimeVersion": "10.10.4" },
+        });
+        let app: DynamicObject = serde_json::from_value(app).unwrap();
+        eventually(PATIENCE, "MendixApps are served", async || {
+            apps.create(&PostParams::default(), &app).await.ok()
+        })
+        .await
+        .unwrap();
+        let pod = format!("{name}-master-5f6d-x");
+        let pods: Api<Pod> = Api::namespaced(self.admin.clone(), "mendix");
+        put(
+            &pods,
+            json!({
+                "metadata": { "name": pod, "labels": { "privatecloud.mendix.com/app": name },
+                    "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "ReplicaSet",
+                        "name": format!("{name}-master-5f6d"), "uid": "app-set",
+                        "controller": true }] },
+                "spec": { "nodeName": format!("node-{}", self.namespace),
+                          "containers": [{ "name": "mendix", "image": "x" }] },
+            }),
+        )
+        .await;
+        let container = json!({
+            "name": "mendix", "ready": true, "restartCount": 0, "image": "x", "imageID": "",
+            "state": { "running": { "startedAt": wire(minutes_ago(30)) } },
+        });
+        put_status(&pods, &pod, json!({ "phase": "Running", "containerStatuses": [container] }))
+            .await;
+    }
+
+    /// What a customer installs to allow runtime logs, for this world's agent.
+    pub(crate) async fn allow_runtime_logs(&self) {
+        let mut objects = manifests::read_optional("runtime-logs.yaml");
+        for object in &mut objects {
+            if let Some(subjects) = object.data.get_mut("subjects") {
+                subjects[0]["namespace"] = self.agent_namespace.clone().into();
+            }
+        }
+        manifests::apply_objects(&self.admin, objects).await;
     }
 
     pub(crate) fn open_ticket(&self, grant: Option<GrantTerms>) -> TicketRecord {
@@ -444,6 +501,22 @@ async fn rights(admin: &Client, agent_namespace: &str, namespace: &str) {
         json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name });
     put(&bindings, json!({ "metadata": { "name": name }, "roleRef": role, "subjects": subject }))
         .await;
+}
+
+/// The definition of MendixApps, as far as a test needs it.
+fn app_definition() -> DynamicObject {
+    serde_json::from_value(json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": "mendixapps.privatecloud.mendix.com" },
+        "spec": {
+            "group": "privatecloud.mendix.com", "scope": "Namespaced",
+            "names": { "kind": "MendixApp", "plural": "mendixapps", "singular": "mendixapp" },
+            "versions": [{ "name": "v1alpha1", "served": true, "storage": true,
+                "schema": { "openAPIV3Schema": { "type": "object",
+                    "x-kubernetes-preserve-unknown-fields": true } } }],
+        },
+    }))
+    .unwrap()
 }
 
 pub(crate) fn minutes_ago(minutes: i64) -> Timestamp {

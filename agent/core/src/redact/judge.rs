@@ -1,0 +1,118 @@
+//! Whether what stands after a key is something to hide.
+
+use super::Class;
+use super::key::{Key, Strength};
+use super::line::Scan;
+use super::value;
+
+/// Whether `text` is something to hide under `key`.
+pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
+    if value::is_nothing(text) {
+        return false;
+    }
+    if key.plural && text.iter().all(u8::is_ascii_digit) {
+        return false;
+    }
+    if key.class == Class::Signature {
+        let fits = |b: &u8| b.is_ascii_alphanumeric() || b"+/=_%-.".contains(b);
+        return text.len() >= 16 && text.iter().all(fits) && text.iter().any(u8::is_ascii_digit);
+    }
+    if key.strength == Strength::Weak {
+        return value::looks_random(text) && !is_uuid(text);
+    }
+    if key.class != Class::Password && (is_path(text) || is_pointer(text)) {
+        return false;
+    }
+    !(key.class == Class::Secret && is_object_name(scan, key, text)) && !is_fingerprint(text)
+}
+
+/// `SHA256:…`: says which key, not what it is.
+fn is_fingerprint(text: &[u8]) -> bool {
+    [&b"SHA256:"[..], b"sha256:", b"SHA1:", b"MD5:"].iter().any(|hash| text.starts_with(hash))
+}
+
+pub(super) fn is_uuid(text: &[u8]) -> bool {
+    text.len() == 36
+        && text.iter().enumerate().all(|(i, b)| match i {
+            8 | 13 | 18 | 23 => *b == b'-',
+            _ => b.is_ascii_hexdigit(),
+        })
+}
+
+/// A file name of two parts or more, in small letters.
+fn is_path(text: &[u8]) -> bool {
+    let text = text.strip_prefix(b"file:").unwrap_or(text);
+    text.first() == Some(&b'/')
+        && text.iter().filter(|&&b| b == b'/').count() >= 2
+        && text.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"/._-".contains(b))
+}
+
+/// A Go pointer, such as `(*string)(0xc000123456)`.
+fn is_pointer(text: &[u8]) -> bool {
+    text.starts_with(b"(*") || text.starts_with(b"0xc000") || text.starts_with(b"&")
+}
+
+/// `secret="namespace/name"`: the way Kubernetes components log an object.
+fn is_object_name(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
+    let name = scan.slice(key.start, key.end);
+    let plain = name.eq_ignore_ascii_case(b"secret") || name.eq_ignore_ascii_case(b"secrets");
+    let dns = |part: &[u8]| {
+        !part.is_empty()
+            && part
+                .iter()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(b))
+    };
+    let mut parts = text.split(|&b| b == b'/');
+    plain
+        && match (parts.next(), parts.next(), parts.next()) {
+            (Some(namespace), Some(name), None) => dns(namespace) && dns(name),
+            // A name alone, of several words.
+            (Some(name), None, None) => {
+                let words = || name.split(|&b| b == b'-' || b == b'.');
+                let plain = |w: &&[u8]| w.len() >= 2 && w.iter().all(u8::is_ascii_lowercase);
+                dns(name) && name.len() < 64 && words().count() >= 2 && words().any(|w| plain(&w))
+            }
+            _ => false,
+        }
+}
+
+/// A word that a sentence gives as a secret without saying so: long, mixed, and no name of anything.
+pub(super) fn is_random_word(text: &[u8]) -> bool {
+    !is_named(text) && value::looks_random(text) && !is_uuid(text)
+}
+
+/// Whether a word is written in it: small letters in a row, vowels among them.
+fn is_named(text: &[u8]) -> bool {
+    const NAME: usize = 8;
+    text.split(|b| !b.is_ascii_lowercase()).any(|run| {
+        let vowels = run.iter().filter(|b| b"aeiou".contains(b)).count();
+        run.len() >= NAME && vowels * 4 >= run.len()
+    })
+}
+
+/// A word that looks like what people are made to choose: several kinds of characters.
+pub(super) fn is_password_like(text: &[u8]) -> bool {
+    let has = |test: fn(&u8) -> bool| usize::from(text.iter().any(test));
+    let kinds = has(u8::is_ascii_lowercase)
+        + has(u8::is_ascii_uppercase)
+        + has(u8::is_ascii_digit)
+        + has(|b| b"!@#$%^&*?+~|<>=".contains(b))
+        + has(|b| !b.is_ascii());
+    let sign = has(|b| b"_-.:,;".contains(b));
+    text.len() >= 6
+        && (kinds >= 3 || kinds >= 2 && sign > 0 && has(u8::is_ascii_digit) > 0)
+        && !text.starts_with(b"/")
+        && !text.iter().all(|b| b.is_ascii_digit() || b"-:.TZ+".contains(b))
+}
+
+/// A word in quotes after a key that may be the name of the secret as well as the secret.
+pub(super) fn is_telling(text: &[u8]) -> bool {
+    let has = |test: fn(&u8) -> bool| text.iter().any(test);
+    let mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase);
+    let long = text.len() >= 20 && text.iter().all(u8::is_ascii_alphanumeric);
+    text.len() >= 8
+        && has(u8::is_ascii_digit)
+        && (mixed || long)
+        && !has(u8::is_ascii_whitespace)
+        && !is_uuid(text)
+}

@@ -1,0 +1,120 @@
+//! Lists and objects after a key, in JSON, YAML and Go's dumps.
+
+use super::Class;
+use super::assign::{accept, skip_space};
+use super::judge::is_random_word;
+use super::key::{Key, Strength};
+use super::line::Scan;
+use super::value::{self, Reach, Value};
+
+/// Farthest end of a bracketed list or object that is looked for, bytes.
+const LONGEST_LIST: usize = 16 * 1024;
+
+/// `[…]` after a key: everything inside goes.
+pub(super) fn list(scan: &mut Scan<'_>, key: &Key, open: usize) {
+    let inside = open + 1;
+    let end = matching(scan, open, b'[', b']')
+        .unwrap_or_else(|| value::read(scan, inside, Reach::Word).end);
+    let text = scan.slice(inside, end);
+    let objects = matches!(text.trim_ascii().first(), Some(b'{'));
+    // Lists of Secret names in pod specs.
+    let names = key.class == Class::Secret && key.plural && !holds_random(text);
+    if value::is_nothing(text) || objects || names || key.strength == Strength::Weak {
+        return;
+    }
+    accept(scan, key, Value { start: inside, end, next: end, quoted: false });
+}
+
+/// Position of the bracket that closes the one at `open`.
+pub(super) fn matching(scan: &Scan<'_>, open: usize, up: u8, down: u8) -> Option<usize> {
+    let mut level = 0_u32;
+    let reach = scan.slice(open, open + LONGEST_LIST).len();
+    scan.spend(reach / 8);
+    for at in memchr::memchr2_iter(up, down, scan.slice(open, open + LONGEST_LIST)) {
+        if scan.at(open + at) == Some(up) {
+            level += 1;
+        } else {
+            level -= 1;
+            if level == 0 {
+                return Some(open + at);
+            }
+        }
+    }
+    None
+}
+
+/// `{…}` after a key. With `only_values`, just the members called `value` and the like: other
+/// members have names that speak for themselves.
+pub(super) fn object(scan: &mut Scan<'_>, class: Class, open: usize, only_values: bool) {
+    let end = matching(scan, open, b'{', b'}').unwrap_or(scan.text.len()).min(open + LONGEST_LIST);
+    scan.spend(end - open.min(end));
+    let mut at = open + 1;
+    while at < end {
+        // A member: its name, a colon, its value.
+        let Some(colon) = memchr::memchr(b':', scan.slice(at, end)).map(|c| at + c) else { return };
+        let from = skip_space(scan, colon + 1);
+        let value = match scan.at(from) {
+            None => return,
+            Some(b'{' | b'[') => match go_bytes(scan, from) {
+                Some(bytes) => bytes,
+                None => {
+                    at = from + 1;
+                    continue;
+                }
+            },
+            Some(_) => value::read(scan, from, Reach::Word),
+        };
+        let name = scan.slice(at, colon).trim_ascii_end();
+        let letters = |b: &&u8| b.is_ascii_alphanumeric();
+        let name: Vec<u8> = name
+            .iter()
+            .rev()
+            .skip_while(|b| !b.is_ascii_alphanumeric())
+            .take_while(letters)
+            .copied()
+            .collect();
+        let chosen = !only_values
+            || [&b"eulav"[..], b"atad", b"drow"].iter().any(|w| name.eq_ignore_ascii_case(w));
+        if chosen && !value::is_nothing(scan.slice(value.start, value.end)) {
+            scan.add(value.start, value.end.min(end), class);
+        }
+        at = value.next.max(from + 1);
+    }
+}
+
+/// Whether an element of a list is random text.
+fn holds_random(list: &[u8]) -> bool {
+    list.split(|b| b", \"'\\".contains(b)).any(|word| {
+        let hex = word.len() >= 32 && word.iter().all(u8::is_ascii_hexdigit);
+        hex || is_random_word(word)
+    })
+}
+
+/// `[]uint8("…")`, `[]byte{0x70, …}`: bytes as Go prints them.
+pub(super) fn go_bytes(scan: &Scan<'_>, at: usize) -> Option<Value> {
+    let rest = scan.rest(at);
+    let name = [&b"[]uint8"[..], b"[]byte"].into_iter().find(|name| rest.starts_with(name))?;
+    let open = at + name.len();
+    match scan.at(open)? {
+        b'(' => value::quote_at(scan, open + 1)
+            .map(|(slashes, quote)| value::quoted(scan, open + 1, slashes, quote)),
+        b'{' => {
+            let end = matching(scan, open, b'{', b'}')?;
+            Some(Value { start: open + 1, end, next: end + 1, quoted: true })
+        }
+        _ => None,
+    }
+}
+
+/// R28: `v1.Secret{… Data:map[string][]uint8{…}, StringData:map[string]string{…}}`.
+pub(super) fn go_secret(scan: &mut Scan<'_>, open: usize) {
+    let reach = scan.slice(open, open + LONGEST_LIST);
+    scan.spend(reach.len() / 8);
+    for kind in
+        [&b"map[string][]uint8{"[..], b"map[string][]byte{", b"StringData:map[string]string{"]
+    {
+        if let Some(found) = memchr::memmem::find(reach, kind) {
+            object(scan, Class::K8sSecret, open + found + kind.len() - 1, false);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Constants of Mendix apps: R27.
+
+use super::Class;
+use super::assign::{accept, after_key, skip_space};
+use super::follow::Cue;
+use super::judge::is_value;
+use super::key::{self, Key, Strength};
+use super::line::Scan;
+use super::members::{matching, object};
+use super::value::{self, Reach};
+
+/// R27: `"MicroflowConstants": { "Module.Constant": "…" }`.
+pub(super) fn at_constants(scan: &mut Scan<'_>, start: usize, end: usize) {
+    let mut at = end;
+    if let Some((slashes, _)) = value::quote_at(scan, at) {
+        at += slashes + 1;
+    }
+    at = skip_space(scan, at);
+    if !matches!(scan.at(at), Some(b':' | b'=')) {
+        return;
+    }
+    let from = skip_space(scan, at + 1);
+    match scan.at(from) {
+        Some(b'{') => object(scan, Class::MendixConstant, from, false),
+        Some(_) => {
+            if let Some((slashes, quote)) = value::quote_at(scan, from) {
+                let value = value::quoted(scan, from, slashes, quote);
+                scan.add(value.start, value.end, Class::MendixConstant);
+            } else if scan.rest(from).starts_with(b"map[") {
+                let open = from + 3;
+                let close = matching(scan, open, b'[', b']').unwrap_or(scan.text.len());
+                scan.add(open + 1, close, Class::MendixConstant);
+            }
+        }
+        None => {
+            let indent = start - scan.body.min(start);
+            scan.cues.next = Some(Cue::Map { indent, class: Class::MendixConstant });
+        }
+    }
+}
+
+/// R27: `MX_Module_Constant=…`, the environment variable of a constant.
+pub(super) fn at_mendix_variable(scan: &mut Scan<'_>, start: usize, end: usize) {
+    if scan.slice(start, end) != b"MX_" || !key::starts_word(scan, start) || start < scan.done {
+        return;
+    }
+    let (key_start, key_end) = key::extent(scan, start, end);
+    let parts = scan.slice(end, key_end).iter().filter(|&&b| b == b'_').count();
+    if key_start != start || parts == 0 {
+        return;
+    }
+    let key = Key {
+        start,
+        end: key_end,
+        class: Class::MendixConstant,
+        strength: Strength::Sure,
+        plural: false,
+    };
+    after_key(scan, key);
+}
+
+/// R27: `constant 'Module.Name' with value '…'`, as the runtime says what it was given.
+pub(super) fn at_constant(scan: &mut Scan<'_>, end: usize) {
+    let from = skip_space(scan, end);
+    if from == end {
+        return;
+    }
+    let name = value::read(scan, from, Reach::Word);
+    // Module and constant.
+    let text = scan.slice(name.start, name.end);
+    let part = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
+    let mut parts = text.split(|&b| b == b'.');
+    let (Some(module), Some(constant), None) = (parts.next(), parts.next(), parts.next()) else {
+        return;
+    };
+    if module.is_empty() || constant.is_empty() || !module.iter().chain(constant).all(part) {
+        return;
+    }
+    let key = Key {
+        start: name.start,
+        end: name.end,
+        class: Class::MendixConstant,
+        strength: Strength::Sure,
+        plural: false,
+    };
+    let Some(at) = stated(scan, name.next) else { return };
+    let value = value::read(scan, at, Reach::Word);
+    // Limits and switches are no secrets.
+    let text = scan.slice(value.start, value.end);
+    if text.len() < 4 || text.iter().all(|b| b.is_ascii_digit() || *b == b'.') {
+        return;
+    }
+    if is_value(scan, &key, scan.slice(value.start, value.end)) {
+        accept(scan, &key, value);
+    }
+}
+
+/// Where the value begins after ` with value `, ` to `, ` = ` and the like.
+pub(super) fn stated(scan: &Scan<'_>, at: usize) -> Option<usize> {
+    let mut at = skip_space(scan, at);
+    let mut said = false;
+    for _ in 0..4 {
+        let rest = scan.rest(at);
+        let word = [
+            &b"with"[..],
+            b"has",
+            b"set",
+            b"to",
+            b"value",
+            b"is",
+            b"of",
+            b"overridden",
+            b"changed",
+        ]
+        .into_iter()
+        .find(|w| rest.starts_with(w) && rest.get(w.len()).is_none_or(|b| b" :=".contains(b)));
+        let Some(word) = word else { break };
+        said |= matches!(word, b"to" | b"value" | b"is");
+        at = skip_space(scan, at + word.len());
+    }
+    if matches!(scan.at(at), Some(b'=' | b':')) {
+        said = true;
+        at = skip_space(scan, at + 1);
+    }
+    (said && at < scan.text.len()).then_some(at)
+}

@@ -1,0 +1,298 @@
+//! Keys and values with no sign between them: flags and sentences (R09, R10, R41).
+
+use super::Class;
+use super::assign::{accept, skip_space};
+use super::judge::{is_password_like, is_random_word, is_telling, is_uuid, is_value};
+use super::key::{Key, Strength};
+use super::line::Scan;
+use super::value::{self, Reach, Value};
+
+/// Longest word of a sentence, bytes.
+const WORD: usize = 512;
+
+/// Whether `key` is a flag: `--password`.
+pub(super) fn is_flag(scan: &Scan<'_>, key: &Key) -> bool {
+    scan.slice(key.start.saturating_sub(2), key.start) == b"--"
+}
+
+/// `--password x`, `["--password","x"]`, and sentences.
+pub(super) fn flag_or_prose(
+    scan: &mut Scan<'_>,
+    key: Key,
+    at: usize,
+    spaced: bool,
+    quoted_key: bool,
+) {
+    if scan.before(key.start) == Some(b'-') {
+        let mut from = at;
+        if quoted_key && scan.at(at) == Some(b',') {
+            from = skip_space(scan, at + 1);
+        } else if !spaced {
+            return;
+        }
+        let value = value::read(scan, from, Reach::Word);
+        let text = scan.slice(value.start, value.end);
+        if text.first() != Some(&b'-') && is_value(scan, &key, text) {
+            accept(scan, &key, value);
+        }
+    } else if let Some(from) = with_value(scan, at).filter(|_| spaced) {
+        let value = value::read(scan, from, Reach::Word);
+        if is_value(scan, &key, scan.slice(value.start, value.end)) {
+            accept(scan, &key, value);
+        }
+    } else if spaced && !quoted_key {
+        prose(scan, &key, at);
+    }
+}
+
+/// Where the value begins after `with value `, `value:` and the like.
+fn with_value(scan: &Scan<'_>, at: usize) -> Option<usize> {
+    let mut at = at;
+    for lead in [&b"with "[..], b"to ", b"has ", b"the "] {
+        if scan.slice(at, at + lead.len()).eq_ignore_ascii_case(lead) {
+            at = skip_space(scan, at + lead.len());
+        }
+    }
+    if !scan.slice(at, at + 5).eq_ignore_ascii_case(b"value") {
+        return None;
+    }
+    at += 5;
+    if matches!(scan.at(at), Some(b':' | b'=')) {
+        at += 1;
+    }
+    let from = skip_space(scan, at);
+    (from > at && from < scan.text.len()).then_some(from)
+}
+
+/// The word at `from`, and where the next one begins.
+fn word_at<'a>(scan: &Scan<'a>, from: usize) -> (&'a [u8], usize) {
+    let rest = scan.rest(from).iter().take(WORD);
+    let len = rest.take_while(|b| !b.is_ascii_whitespace()).count();
+    (scan.slice(from, from + len), skip_space(scan, from + len))
+}
+
+/// R10: `password is x`, `password for bob was changed to x`, `with password x`, `password 'x'`; and
+/// R41: a random word close to any key.
+fn prose(scan: &mut Scan<'_>, key: &Key, at: usize) {
+    if key.class == Class::Password && said_before(scan, key) {
+        return;
+    }
+    let told = if key.strength == Strength::Weak { None } else { told(scan, key, at) };
+    if let Some(from) = told {
+        let mut value = value::read(scan, from, Reach::Word);
+        // The full stop of the sentence.
+        if !value.quoted && scan.before(value.end) == Some(b'.') && value.end - value.start > 3 {
+            value.end -= 1;
+        }
+        if stands_for_itself(scan, key, &value)
+            && is_value(scan, key, scan.slice(value.start, value.end))
+        {
+            return accept(scan, key, value);
+        }
+    }
+    random_word(scan, key, at);
+}
+
+/// Whether `value` can be one in a sentence.
+fn stands_for_itself(scan: &Scan<'_>, key: &Key, value: &Value) -> bool {
+    let text = scan.slice(value.start, value.end);
+    let digits = text.iter().filter(|b| b.is_ascii_digit()).count();
+    if text.len() < 3 || !value::may_be_secret_word(text) {
+        return false;
+    }
+    if key.class != Class::Password {
+        return text.len() >= 6 && digits > 0;
+    }
+    // A word of small letters or a short number inside of a sentence belongs to it.
+    let plain = text.iter().all(u8::is_ascii_lowercase) || digits == text.len() && digits < 4;
+    let last = scan.slice(value.next, value.next + 2);
+    let ends = last.is_empty() || !last.starts_with(b" ") || value.quoted;
+    !plain || ends
+}
+
+/// `with x as password`, `x als wachtwoord`: the value came first.
+fn said_before(scan: &mut Scan<'_>, key: &Key) -> bool {
+    let floor = key.start.saturating_sub(160).max(scan.body.min(key.start));
+    let before = scan.slice(floor, key.start);
+    let words =
+        [&b" as "[..], b" as the ", b" as a ", b" as its ", b" als ", b" as new ", b" as admin "];
+    let Some(lead) = words.iter().find(|w| before.ends_with(w)) else { return false };
+    let text = before.get(..before.len() - lead.len()).unwrap_or_default();
+    let word = text.rsplit(u8::is_ascii_whitespace).next().unwrap_or_default();
+    let trim = |b: &&u8| b"\"'`\\<>()[]".contains(b);
+    let tail = word.iter().rev().take_while(trim).count();
+    let head = word.iter().take_while(trim).count();
+    let end = floor + text.len() - tail;
+    let start = floor + text.len() - word.len() + head;
+    if start >= end || !is_password_like(scan.slice(start, end)) {
+        return false;
+    }
+    accept(scan, key, Value { start, end, next: key.end, quoted: false });
+    true
+}
+
+/// Where a sentence says that the value begins.
+fn told(scan: &Scan<'_>, key: &Key, at: usize) -> Option<usize> {
+    /// Most words between the key and `is`.
+    const WORDS: usize = 6;
+    let is_password = key.class == Class::Password;
+    let (mut word, next) = word_at(scan, at);
+    let mut here = at;
+    let whose =
+        ["for", "of", "voor", "van", "für", "fuer", "von", "pour", "para", "de", "del", "on", "op"];
+    if whose.iter().any(|w| word.eq_ignore_ascii_case(w.as_bytes())) {
+        here = next;
+        for _ in 0..WORDS {
+            let (named, after) = word_at(scan, here);
+            if named.is_empty() {
+                return None;
+            }
+            if is_auxiliary(named) {
+                word = named;
+                break;
+            }
+            if matches!(named.last(), Some(b':' | b'=')) && is_password {
+                return Some(after);
+            }
+            here = after;
+        }
+    }
+    if value::quote_at(scan, at).is_some() {
+        let value = value::read(scan, at, Reach::Word);
+        let text = scan.slice(value.start, value.end);
+        if value.quoted && (is_password || is_telling(text)) {
+            return Some(at);
+        }
+    }
+    if let Some(value_at) = after_auxiliaries(scan, here) {
+        return Some(value_at);
+    }
+    if is_foreign_copula(word) {
+        let (_, next) = word_at(scan, here);
+        let (value, _) = word_at(scan, next);
+        let body = value.get(1..).unwrap_or_default();
+        let plain = body.iter().all(|b| b.is_ascii_lowercase() || b".!,".contains(b));
+        return (!plain).then_some(next);
+    }
+    if is_password {
+        let (word, _) = word_at(scan, at);
+        let lead = word.iter().take_while(|b| b"<[({".contains(b)).count();
+        let bare = word.get(lead..).unwrap_or_default();
+        let bare = bare.split(|b| b">])}\"',;\\".contains(b)).next().unwrap_or_default();
+        return is_password_like(bare).then_some(at + lead);
+    }
+    if key.class == Class::Secret {
+        // `credentials bob:x`, `credentials bob / x`
+        let (word, next) = word_at(scan, at);
+        let colon = word.iter().position(|b| matches!(b, b':' | b'/'))?;
+        if colon > 0 && is_password_like(word.get(colon + 1..)?) {
+            return Some(at + colon + 1);
+        }
+        let (sign, after) = word_at(scan, next);
+        let (last, _) = word_at(scan, after);
+        return (matches!(sign, b"/" | b":") && is_password_like(last)).then_some(after);
+    }
+    None
+}
+
+/// Where the value begins after `is`, `was changed to`, `has been reset to`, `will be`.
+fn after_auxiliaries(scan: &Scan<'_>, at: usize) -> Option<usize> {
+    let mut from = at;
+    let mut stated = false;
+    for _ in 0..6 {
+        let (word, next) = word_at(scan, from);
+        let link = is_copula(word) || [&b"as"[..], b"be", b"now"].contains(&word);
+        if !link && !is_auxiliary(word) {
+            break;
+        }
+        stated |= link;
+        from = next;
+        if matches!(word.last(), Some(b':')) {
+            break;
+        }
+    }
+    (stated && from < scan.text.len()).then_some(from)
+}
+
+/// Words between a key and its value that say nothing of either.
+fn is_auxiliary(word: &[u8]) -> bool {
+    is_copula(word)
+        || is_foreign_copula(word)
+        || [
+            &b"has"[..],
+            b"have",
+            b"had",
+            b"been",
+            b"be",
+            b"will",
+            b"now",
+            b"set",
+            b"changed",
+            b"reset",
+            b"updated",
+            b"rotated",
+            b"currently",
+            b"to",
+            b"as",
+            b"still",
+            b"being",
+        ]
+        .contains(&word)
+}
+
+fn is_copula(word: &[u8]) -> bool {
+    [&b"is"[..], b"was", b"is:", b"was:", b"are", b"are:", b"equals", b"to", b"to:", b"now:", b"="]
+        .iter()
+        .any(|w| word.eq_ignore_ascii_case(w))
+}
+
+/// In German, Dutch, French and Spanish: what follows must look like a value.
+fn is_foreign_copula(word: &[u8]) -> bool {
+    [
+        "lautet", "lautet:", "ist", "ist:", "luidt", "luidt:", "wordt", "werd", "est", "es", "->",
+        "=>", "-",
+    ]
+    .iter()
+    .any(|w| word.eq_ignore_ascii_case(w.as_bytes()))
+}
+
+/// R41: the first words after the key, if one of them is random.
+fn random_word(scan: &mut Scan<'_>, key: &Key, at: usize) {
+    let (words, sure) = if key.strength == Strength::Sure { (6, true) } else { (2, false) };
+    let mut from = at;
+    let mut expected = true;
+    for _ in 0..words {
+        let (word, next) = word_at(scan, from);
+        scan.spend(word.len() / 8);
+        let lead = word.iter().take_while(|b| b"<[({\"'`\\".contains(b)).count();
+        let start = from + lead;
+        let is_text = |b: &&u8| b.is_ascii_alphanumeric() || b"+/=_.~-".contains(b);
+        let mut len = scan.rest(start).iter().take_while(is_text).count();
+        scan.spend(len);
+        while len > 0 && matches!(scan.before(start + len), Some(b'.' | b'-' | b'/')) {
+            len -= 1;
+        }
+        let text = scan.slice(start, start + len);
+        let hex = sure
+            && expected
+            && (24..=128).contains(&len)
+            && text.iter().all(u8::is_ascii_hexdigit)
+            && text.iter().any(u8::is_ascii_digit)
+            && text.iter().any(u8::is_ascii_alphabetic);
+        let body = text.split(|&b| b == b'=').next().unwrap_or_default();
+        let padded = text.len() - body.len() <= 2;
+        // Right after the key or `is`, what looks random is no name.
+        let random =
+            expected && value::looks_random(text) && !is_uuid(text) || is_random_word(text);
+        let plain = padded && !text.starts_with(b"/") && scan.at(start + len) != Some(b':');
+        if plain && (hex || random) {
+            let end = start + len;
+            return accept(scan, key, Value { start, end, next: end, quoted: false });
+        }
+        if word.is_empty() || matches!(word.last(), Some(b'.' | b';' | b',')) {
+            return;
+        }
+        expected = is_copula(word) || is_foreign_copula(word);
+        from = next;
+    }
+}

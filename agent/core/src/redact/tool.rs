@@ -1,0 +1,158 @@
+//! Command lines of well-known tools whose flags have no telling names: `curl -u user:…`,
+//! `mysql -p…` (R09, R24).
+
+use super::Class;
+use super::assign::skip_space;
+use super::header;
+use super::line::Scan;
+use super::value::{self, Reach};
+
+/// Longest command line that is read, bytes.
+const LONGEST: usize = 2048;
+/// Most arguments that are read.
+const MOST: usize = 48;
+
+/// What an argument of a tool holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    /// A password.
+    Password,
+    /// `user:password`.
+    Pair,
+    /// `name=value; …`.
+    Cookies,
+}
+
+/// A flag of some tools.
+struct Flag {
+    tools: &'static [&'static str],
+    /// Only after this subcommand.
+    after: Option<&'static str>,
+    names: &'static [&'static str],
+    holds: Holds,
+    /// The value may stand right behind a flag of one letter.
+    joined: bool,
+}
+
+const fn flag(
+    tools: &'static [&'static str],
+    names: &'static [&'static str],
+    holds: Holds,
+    joined: bool,
+) -> Flag {
+    Flag { tools, after: None, names, holds, joined }
+}
+
+const FLAGS: &[Flag] = &[
+    flag(&["curl"], &["-u", "--user", "-U", "--proxy-user"], Holds::Pair, true),
+    flag(&["curl"], &["-b", "--cookie"], Holds::Cookies, true),
+    flag(
+        &["mysql", "mysqldump", "mysqladmin", "mysqlimport", "mariadb"],
+        &["-p"],
+        Holds::Password,
+        true,
+    ),
+    flag(&["sqlcmd", "bcp", "sqlpackage"], &["-P"], Holds::Password, true),
+    flag(&["redis-cli"], &["-a"], Holds::Password, false),
+    flag(
+        &["sshpass", "mongo", "mongosh", "mongodump", "mongorestore"],
+        &["-p"],
+        Holds::Password,
+        true,
+    ),
+    flag(
+        &["ldapsearch", "ldapmodify", "ldapadd", "ldapdelete", "ldapwhoami", "ldappasswd"],
+        &["-w"],
+        Holds::Password,
+        true,
+    ),
+    flag(&["ansible", "http", "https"], &["-a", "--auth"], Holds::Pair, false),
+    Flag {
+        tools: &[
+            "docker", "podman", "helm", "skopeo", "oras", "buildah", "nerdctl", "crane", "az",
+            "oc", "cf",
+        ],
+        after: Some("login"),
+        names: &["-p"],
+        holds: Holds::Password,
+        joined: false,
+    },
+];
+
+/// A tool's name at `start`.
+pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
+    let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let more = scan.rest(end).iter().take(24).take_while(|b| is_name(b)).count();
+    let end = end + more;
+    if start < scan.done
+        || scan.before(start).is_some_and(|b| is_name(&b) || b >= 0x80) && start > scan.body
+        || scan.at(end) != Some(b' ')
+    {
+        return;
+    }
+    let name = scan.slice(start, end);
+    let flags = || FLAGS.iter().filter(move |f| f.tools.iter().any(|t| t.as_bytes() == name));
+    if flags().next().is_none() {
+        return;
+    }
+    let mut at = end;
+    let mut command = None;
+    for _ in 0..MOST {
+        at = skip_space(scan, at);
+        if at >= scan.text.len() || at > start + LONGEST {
+            return;
+        }
+        let argument = value::read(scan, at, Reach::Word);
+        let text = scan.slice(argument.start, argument.end);
+        if text.is_empty() || matches!(text, b"|" | b";" | b"&&" | b"||" | b">" | b"#") {
+            return;
+        }
+        command = command.or((text.first() != Some(&b'-')).then_some(text));
+        at = argument.next.max(at + 1);
+        let said = |f: &&Flag| f.after.is_none_or(|after| command == Some(after.as_bytes()));
+        for flag in flags().filter(said) {
+            for name in flag.names {
+                let Some(rest) = text.strip_prefix(name.as_bytes()) else { continue };
+                let long = name.starts_with("--");
+                if rest.is_empty() && !(flag.joined && *name == "-p" && is_prompting(flag)) {
+                    let from = skip_space(scan, at);
+                    let next = value::read(scan, from, Reach::Word);
+                    at = next.next.max(at);
+                    take(scan, flag.holds, next.start, next.end);
+                } else if long && rest.first() == Some(&b'=')
+                    || !long && flag.joined && !rest.is_empty()
+                {
+                    take(
+                        scan,
+                        flag.holds,
+                        argument.end - rest.len() + usize::from(long),
+                        argument.end,
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// MySQL's `-p` alone asks for the password: what follows is none.
+fn is_prompting(flag: &Flag) -> bool {
+    flag.tools.contains(&"mysql")
+}
+
+fn take(scan: &mut Scan<'_>, holds: Holds, start: usize, end: usize) {
+    let text = scan.slice(start, end);
+    if value::is_nothing(text) || text.first() == Some(&b'-') {
+        return;
+    }
+    match holds {
+        Holds::Password => scan.add(start, end, Class::Password),
+        Holds::Pair => {
+            let Some(colon) = memchr::memchr(b':', text) else { return };
+            scan.add(start + colon + 1, end, Class::Password);
+        }
+        Holds::Cookies => {
+            header::cookies(scan, start, end);
+        }
+    }
+    scan.done = scan.done.max(end);
+}

@@ -1,0 +1,90 @@
+//! Uploads on a bad network: what becomes of them, and of the session beside them.
+
+use std::time::Duration;
+
+use mendix_control_plane::{Options, snapshots::open};
+use mendix_test_kit::{
+    proxy::{Direction, Rule},
+    wait::eventually,
+};
+
+use super::{
+    kubelet::Log,
+    midway, noisy,
+    world::{PATIENCE, World, consent, lines, minutes_ago},
+};
+
+/// The shortest that agents accept.
+const BEAT: Duration = Duration::from_secs(10);
+/// A beat may come 10 % late, and this machine may be busy. Starved by an upload on the same connection,
+/// heartbeats were measured to be away for 20 s.
+const BEAT_DEADLINE: Duration = Duration::from_secs(16);
+
+/// Each 16 KiB of what goes up waits so long.
+const SLOWLY: Rule = Rule::Delay(Duration::from_millis(150));
+
+/// A log of numbers that compress badly, so that there is something to carry.
+fn numbers() -> String {
+    let mut state = 1u64;
+    let texts: Vec<String> = (0..40_000)
+        .map(|n| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            format!("INFO request {n} took {} ms, {} rows", state >> 44, (state >> 20) & 0xfffff)
+        })
+        .collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    texts.chunks(500).map(|chunk| lines(minutes_ago(10), chunk)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heartbeats_keep_their_pace_while_an_upload_is_stalled() {
+    let options = Options { heartbeat_interval: BEAT, ..Options::default() };
+    let mut world = noisy(Box::pin(World::with(options)).await).await;
+    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", Log::Whole(numbers()));
+    world.start_agent().await;
+    world.proxy.set(Direction::Up, SLOWLY);
+    let (_, _request) = world.open_ticket_with_request(Some(consent()));
+    midway(&world).await;
+    let upload = world.proxy.seen().connections;
+    world.proxy.hold(upload);
+    world.proxy.set(Direction::Up, Rule::Pass);
+    let session = |world: &World| world.plane.agent(&world.uid).unwrap().connected_since;
+    let (since, mut last) = (session(&world), None);
+    for beat in 0..4 {
+        last = eventually(BEAT_DEADLINE, format!("heartbeat {beat}"), async || {
+            let seen = world.plane.agent(&world.uid)?.last_heartbeat;
+            (seen.is_some() && seen != last).then_some(seen)
+        })
+        .await
+        .unwrap();
+    }
+    assert_eq!(session(&world), since, "it is the same session all the while");
+    world.kill_agent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_outlives_the_age_of_its_connection() {
+    let options = Options { connection_age: Some(Duration::from_secs(2)), ..Options::default() };
+    let mut world = noisy(Box::pin(World::with(options)).await).await;
+    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", Log::Whole(numbers()));
+    world.start_agent().await;
+    // Slow enough to be under way when the connection is told to end.
+    world.proxy.set(Direction::Up, SLOWLY);
+    let (_, request) = world.open_ticket_with_request(Some(consent()));
+    midway(&world).await;
+    let upload = world.proxy.seen().connections;
+    let done = world.outcome(&request.unwrap()).await;
+    assert_eq!(done.outcome, "Succeeded", "{}: {}", done.reason, done.message);
+    let summary =
+        open(world.plane.store(), &done.snapshot_id, &world.dir.path().join("opened")).unwrap();
+    let after = world.plane.counters();
+    assert_eq!((after.snapshot_begins, after.snapshot_bytes), (1, summary.sealed_size));
+    let more = world.proxy.seen().connections > upload;
+    assert!(more, "the connection did not end midway: make the upload longer");
+    eventually(PATIENCE, "what was told to end has ended", async || {
+        (world.proxy.seen().open <= 2).then_some(())
+    })
+    .await
+    .unwrap();
+    world.stop_agent().await;
+}
