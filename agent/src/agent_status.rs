@@ -185,6 +185,16 @@ fn describe_link(status: &mut AgentStatusStatus, link: &Link) {
     }
 }
 
+/// The link in one line, for a person.
+pub(crate) fn in_one_line(link: &Link) -> String {
+    let mut status = AgentStatusStatus::default();
+    describe_link(&mut status, link);
+    match status.problem {
+        Some(problem) => format!("{}, {problem}", status.link),
+        None => status.link,
+    }
+}
+
 fn describe_sections(status: &mut AgentStatusStatus, sections: &[Body]) {
     status.health = health::overall(&[]).to_owned();
     for body in sections {

@@ -5,16 +5,18 @@ mod audit;
 mod bundle;
 mod consent;
 
-use std::{fmt, path::PathBuf, process::ExitCode};
+use std::{fmt, path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
-    config::{Config, ConfigError, Layer, LogFormat, Sources},
-    console::{Exit, Output},
+    config::{ConfigError, Layer, Sources},
+    console::{self, Exit, Output, ShowError},
     crd,
     errors::describe,
-    hardening, logs, run,
+    hardening,
+    logging::Level,
+    logs, run,
 };
 
 /// Worker threads of the runtime. The agent waits most of its life; two let a redaction and the
@@ -26,7 +28,7 @@ const WORKERS: usize = 2;
 #[command(version, about, disable_help_subcommand = true)]
 struct Cli {
     /// Configuration file; without it /etc/mendix-agent/config.yaml is read if it is there.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", env = "MENDIX_AGENT_CONFIG")]
     config: Option<PathBuf>,
     #[command(flatten)]
     layer: Layer,
@@ -43,12 +45,19 @@ enum Command {
         /// How to print the result.
         #[arg(long, short, value_enum, default_value_t)]
         output: Output,
+        /// End with 0 instead of 10 when there are warnings and nothing failed.
+        #[arg(long)]
+        accept_warnings: bool,
     },
     /// Show what runs, what is pending, what was refused and what was shared.
     Status {
         /// How to print it.
         #[arg(long, short, value_enum, default_value_t)]
         output: Output,
+        /// Print it again whenever it changed, looking every SECONDS (2 unless given).
+        #[arg(long, short, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+              value_parser = clap::value_parser!(u64).range(1..=3600))]
+        watch: Option<u64>,
     },
     /// What the audit log of this cluster says, and whether it was tampered with.
     #[command(subcommand)]
@@ -66,11 +75,21 @@ enum Command {
     Logs(Logs),
     /// Print the custom resource definitions of the agent as YAML.
     Crds,
+    /// Print what a shell needs to complete this program's arguments.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 #[derive(Debug, Subcommand)]
 enum Logs {
     Preview(Box<logs::preview::Arguments>),
+}
+
+/// The commands and their arguments.
+pub fn commands() -> clap::Command {
+    Cli::command()
 }
 
 /// Why a command ended early, with the exit code that says so.
@@ -89,6 +108,12 @@ impl fmt::Display for Failure {
 impl Failure {
     fn new(exit: Exit, error: &(dyn std::error::Error + 'static)) -> Self {
         Self { exit, message: describe(error) }
+    }
+}
+
+impl From<ShowError> for Failure {
+    fn from(error: ShowError) -> Self {
+        Self::new(Exit::Failed, &error)
     }
 }
 
@@ -118,25 +143,35 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Command::Crds => {
             let yaml = crd::yaml().map_err(|error| Failure::new(Exit::Failed, &error))?;
-            print!("{yaml}");
-            Ok(Exit::Success)
+            show(&yaml)
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut commands(), "mendix-agent", &mut script);
+            show(&String::from_utf8_lossy(&script))
         }
         Command::Bundle { command } => command.execute(),
         Command::Run => {
             let config = sources()?.resolve()?;
             hardening::keep_memory_private().map_err(|error| Failure::new(Exit::Failed, &error))?;
-            start_logging(&config);
+            let level = Level::start(&config, cli.layer, cli.config);
             tell_panics_by_place();
-            block_on(run::run(config))
+            block_on(run::run(config, level))
         }
-        Command::Preflight { output } => {
+        Command::Preflight { output, accept_warnings } => {
             let config = sources().and_then(|sources| sources.resolve());
-            block_on(run::preflight(config, output))
+            match block_on(run::preflight(config, output))? {
+                Exit::Warned if accept_warnings => Ok(Exit::Success),
+                exit => Ok(exit),
+            }
         }
         Command::Logs(Logs::Preview(arguments)) => {
             block_on(run::preview(sources()?.namespace()?, *arguments))
         }
-        Command::Status { output } => block_on(run::status(sources()?.namespace()?, output)),
+        Command::Status { output, watch } => {
+            let watch = watch.map(Duration::from_secs);
+            block_on(run::status(sources()?.namespace()?, output, watch))
+        }
         Command::Audit(command) => command.run(|| Ok(sources()?.namespace()?)),
         Command::Consent(command) => command.run(|| Ok(sources()?.namespace()?)),
     }
@@ -146,6 +181,11 @@ impl From<run::RunError> for Failure {
     fn from(error: run::RunError) -> Self {
         Self::new(error.exit(), &error)
     }
+}
+
+fn show(text: &str) -> Result<Exit, Failure> {
+    console::print(text)?;
+    Ok(Exit::Success)
 }
 
 fn block_on<E: Into<Failure>>(
@@ -166,16 +206,6 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::new(Exit::Failed, &error))
 }
 
-fn start_logging(config: &Config) {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new(&config.log_filter))
-        .with_writer(std::io::stderr);
-    match config.log_format {
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-        LogFormat::Text => builder.init(),
-    }
-}
-
 /// The text of a panic could quote what was being worked on, such as a customer's log line. Only its
 /// place is told.
 fn tell_panics_by_place() {
@@ -191,7 +221,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
+        commands().debug_assert();
     }
 }

@@ -331,6 +331,14 @@ impl<'a> Sources<'a> {
         self.parsed(&NAMESPACE, Some(DEFAULT_NAMESPACE), dns_label)
     }
 
+    /// Which log lines to write, alone: it may change while the agent runs.
+    ///
+    /// # Errors
+    /// When it is no filter.
+    pub fn log_filter(&self) -> Result<String, ConfigError> {
+        self.parsed(&LOG_FILTER, Some(DEFAULT_LOG_FILTER), log_filter)
+    }
+
     /// Puts the sources together and checks every value.
     ///
     /// # Errors
@@ -360,7 +368,7 @@ impl<'a> Sources<'a> {
             listen: self.parsed(&LISTEN, Some("0.0.0.0:9090"), |text| {
                 text.parse().map_err(|_| "expected ADDRESS:PORT, such as 0.0.0.0:9090".to_owned())
             })?,
-            log_filter: self.parsed(&LOG_FILTER, Some(DEFAULT_LOG_FILTER), log_filter)?,
+            log_filter: self.log_filter()?,
             log_format: self.parsed(&LOG_FORMAT, Some("json"), |text| match text {
                 "json" => Ok(LogFormat::Json),
                 "text" => Ok(LogFormat::Text),

@@ -297,6 +297,9 @@ impl Page<'_, '_> {
 }
 
 #[cfg(test)]
+mod page;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -26,16 +26,18 @@ use crate::{
     channel::{self, identity::Standing},
     cluster::{Cluster, ClusterError, Site},
     config::{Config, ConfigError},
-    console::{Exit, Output},
+    console::{self, Exit, Output, Reader, ShowError},
     errors::describe,
     health,
     http::{self, Pages},
     kubeconfig,
     leadership::{self, Post, Term},
+    logging::Level,
     logs,
     metrics::{Metrics, Work},
     patch, preflight,
     requests::RequestOutcomes,
+    service::{self, Service},
     status::{Overview, StatusError},
     supervise::Supervisor,
 };
@@ -62,9 +64,9 @@ pub enum RunError {
     /// The agent's objects can't be listed.
     #[error(transparent)]
     Status(#[from] StatusError),
-    /// The result can't be written as JSON.
-    #[error("write the result as JSON")]
-    Json(#[source] serde_json::Error),
+    /// The result can't be printed.
+    #[error(transparent)]
+    Show(#[from] ShowError),
     /// The channel can't be set up.
     #[error("set up the channel")]
     Channel(#[from] channel::OpenError),
@@ -86,7 +88,7 @@ impl RunError {
             Self::Channel(_) => Exit::Config,
             Self::Preview(logs::preview::PreviewError::Record(_)) => Exit::Cluster,
             Self::Preview(_) => Exit::Failed,
-            Self::Signals(_) | Self::Json(_) => Exit::Failed,
+            Self::Signals(_) | Self::Show(_) => Exit::Failed,
         }
     }
 }
@@ -100,11 +102,15 @@ pub(crate) async fn client() -> Result<Client, RunError> {
 ///
 /// # Errors
 /// When there is no way to reach Kubernetes. What can heal is retried, not returned.
-pub async fn run(config: Config) -> Result<Exit, RunError> {
+pub async fn run(config: Config, level: Level) -> Result<Exit, RunError> {
     let mut signals = Signals::new()?;
+    // Not one of the supervised tasks: it also serves while there is no cluster yet. It ends with the
+    // runtime.
+    tokio::spawn(level.follow(signal(SignalKind::hangup()).map_err(RunError::Signals)?));
     let client = client().await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), endpoint = %config.endpoint, "starting");
     channel::check(&config)?;
+    let _service = Service::ready();
     let site = tokio::select! {
         site = connect(client, config.namespace.clone()) => site?,
         signal = signals.next() => {
@@ -153,6 +159,13 @@ impl Replica {
             work: seen,
             metrics: Arc::new(metrics),
         };
+        if service::is_listened_to() {
+            let told = (supervisor.tasks(), posts.clone(), pages.work.clone());
+            supervisor.spawn("service", move |token| {
+                let (tasks, posts, work) = told.clone();
+                service::follow(tasks, posts, work, token)
+            });
+        }
         let listen = config.listen;
         supervisor.spawn("http", move |token| http::serve(listen, pages.clone(), token));
         let (lease_site, post_tx) = (site.clone(), Arc::new(post_tx));
@@ -367,10 +380,12 @@ impl Signals {
     }
 
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
+        let signal = tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
-        }
+        };
+        service::stopping(signal);
+        signal
     }
 }
 
@@ -389,26 +404,48 @@ pub async fn preflight(
         }
         Err(error) => preflight::Report::unconfigured(error),
     };
-    match output {
-        Output::Table => print!("{}", report.table()),
-        Output::Json => print!("{}", report.json()),
-    }
+    output.show(&report.body(), || report.table())?;
     Ok(report.exit())
 }
 
-/// The command `status`: reads the agent's objects with the caller's rights and prints them.
+/// The command `status`: reads the agent's objects with the caller's rights and prints them; with
+/// `watch` again whenever they changed, looking that often, until nobody reads any more.
 ///
 /// # Errors
-/// When Kubernetes can't be reached or refuses.
-pub async fn status(namespace: String, output: Output) -> Result<Exit, RunError> {
-    let overview = Overview::read(&client().await?, &namespace).await?;
-    match output {
-        Output::Table => print!("{}", overview.table()),
-        Output::Json => {
-            println!("{}", serde_json::to_string_pretty(&overview).map_err(RunError::Json)?)
+/// When Kubernetes can't be reached or refuses; while it watches, that is said, and it goes on.
+pub async fn status(
+    namespace: String,
+    output: Output,
+    watch: Option<Duration>,
+) -> Result<Exit, RunError> {
+    let client = client().await?;
+    let mut shown = None;
+    loop {
+        let read = Overview::read(&client, &namespace).await;
+        let Some(pause) = watch else {
+            let overview = read?;
+            output.show(&overview, || overview.table())?;
+            return Ok(Exit::Success);
+        };
+        match read {
+            Ok(overview) => {
+                let now = serde_json::to_value(&overview).map_err(ShowError::Json)?;
+                if shown.as_ref() != Some(&now) {
+                    let between = output.between(shown.is_none());
+                    let reader = match console::print(between)? {
+                        Reader::Listens => output.show(&now, || overview.table())?,
+                        Reader::Gone => Reader::Gone,
+                    };
+                    if reader == Reader::Gone {
+                        return Ok(Exit::Success);
+                    }
+                    shown = Some(now);
+                }
+            }
+            Err(error) => eprintln!("mendix-agent: {}", describe(&error)),
         }
+        tokio::time::sleep(pause).await;
     }
-    Ok(Exit::Success)
 }
 
 /// The command `logs preview`: reads with the caller's rights, sends nothing.

@@ -75,18 +75,12 @@ impl Command {
                 Self::Verify { checkpoints, from, cluster, output } => {
                     let stored = stored(&from, namespace).await?;
                     let verified = stored.verify(cluster.as_deref(), &checkpoints);
-                    match output {
-                        Output::Table => print!("{}", verified.text()),
-                        Output::Json => println!("{:#}", verified.json()),
-                    }
-                    Ok(if verified.is_sound() { Exit::Success } else { Exit::NotSound })
+                    output.show(&verified.json(), || verified.text())?;
+                    Ok(if verified.is_sound() { Exit::Success } else { Exit::NotVerified })
                 }
                 Self::List { last, from, output } => {
                     let records = stored(&from, namespace).await?.newest(last);
-                    match output {
-                        Output::Table => print!("{}", show::table(&records)),
-                        Output::Json => println!("{:#}", serde_json::json!(records)),
-                    }
+                    output.show(&records, || show::table(&records))?;
                     Ok::<_, Failure>(Exit::Success)
                 }
             }

@@ -68,14 +68,7 @@ impl Command {
 }
 
 fn print(view: &ReleaseView, output: Output, now: Timestamp) -> Result<Exit, Failure> {
-    match output {
-        Output::Table => print!("{}", exported::table(view, now)),
-        Output::Json => {
-            let json = serde_json::to_string_pretty(view)
-                .map_err(|error| Failure::new(Exit::Failed, &error))?;
-            println!("{json}");
-        }
-    }
+    output.show(view, || exported::table(view, now))?;
     Ok(if view.problems.is_empty() { Exit::Success } else { Exit::NotVerified })
 }
 

@@ -76,10 +76,7 @@ impl Command {
         match self {
             Self::List { output } => block_on(async {
                 let standing = Standing::read(&run::client().await?, &namespace()?).await?;
-                match output {
-                    Output::Table => print!("{}", standing.table()),
-                    Output::Json => println!("{:#}", serde_json::json!(standing)),
-                }
+                output.show(&standing, || standing.table())?;
                 Ok::<_, Failure>(Exit::Success)
             }),
             Self::Verify { file, keys, cluster, at, output } => {
@@ -92,12 +89,9 @@ impl Command {
                     Ok(verdict) => (verdict.text(), verdict.json()),
                     Err(refusal) => consent::refused(refusal),
                 };
-                match output {
-                    Output::Table => print!("{text}"),
-                    Output::Json => println!("{json:#}"),
-                }
+                output.show(&json, || text)?;
                 let is_sound = verdict.is_ok_and(|verdict| verdict.is_sound());
-                Ok(if is_sound { Exit::Success } else { Exit::NotSound })
+                Ok(if is_sound { Exit::Success } else { Exit::NotVerified })
             }
         }
     }

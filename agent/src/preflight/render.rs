@@ -33,9 +33,8 @@ impl Report {
         text
     }
 
-    /// One JSON object: `{"result": "Passed", "checks": [{"name", "result", "detail", "cause", "remedy"}]}`.
-    pub fn json(&self) -> String {
-        let body = serde_json::json!({ "result": self.to_proto().result, "checks": self.checks });
-        format!("{body:#}\n")
+    /// For machines: `{"result": "Passed", "checks": [{"name", "result", "detail", "cause", "remedy"}]}`.
+    pub fn body(&self) -> serde_json::Value {
+        serde_json::json!({ "result": self.to_proto().result, "checks": self.checks })
     }
 }

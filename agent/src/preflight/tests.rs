@@ -196,7 +196,7 @@ fn the_table_ends_with_the_remedies_and_json_says_the_same() {
         "{table}"
     );
     assert!(table.contains("agents.example:443 is 10.0.0.4"), "{table}");
-    let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
+    let json = report.body();
     assert_eq!(json["result"], "Failed");
     assert_eq!(json["checks"][1]["result"], "Fail");
     assert_eq!(json["checks"][1]["cause"], "a wall");

@@ -57,7 +57,9 @@ pub async fn install(client: &Client, site: &Site<'_>) -> Result<usize> {
 /// As [`install`].
 pub async fn foundation(client: &Client) -> Result<usize> {
     let mut applied = 0;
-    for file in ["10-namespaces.yaml", "00-crds.yaml", "20-rbac.yaml", "30-policy.yaml"] {
+    for file in
+        ["10-namespaces.yaml", "00-crds.yaml", "20-rbac.yaml", "30-policy.yaml", "50-network.yaml"]
+    {
         for object in manifest(file)? {
             apply(client, object).await.with_context(|| format!("install {file}"))?;
             applied += 1;

@@ -228,6 +228,8 @@ pub fn wire(
         reports: reports.subscribe(),
         lease_requests,
         envelopes: leases.envelopes.clone(),
+        checkpoints: watch::channel(None).1,
+        audit_acks: watch::channel(None).0,
         link: link_tx,
         random: random(number),
     };

@@ -189,7 +189,10 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
                     ),
                     section(
                         v1::Section::Tickets,
-                        Section::Tickets(v1::TicketsSection { tickets: vec![ticket] }),
+                        Section::Tickets(v1::TicketsSection {
+                            tickets: vec![ticket],
+                            consent_keys_sequence: 0,
+                        }),
                     ),
                     section(
                         v1::Section::Requests,

@@ -2,9 +2,10 @@
 //!
 //! The agent is tested against what it meets in production, not against imitations: a real
 //! kube-apiserver with etcd ([`apiserver`]), a whole one-node Kubernetes with real pods ([`node`]),
-//! images made from files ([`image`]), real certificates ([`pki`]) and a network that stalls and
-//! breaks on demand ([`proxy`]). [`assets`] finds or builds the Kubernetes programs, [`wait`] is how
-//! tests wait: on a condition, with a deadline.
+//! images made from files ([`image`]), real certificates ([`pki`]), a network that stalls and breaks
+//! on demand ([`proxy`]), a real Helm ([`helm`]) and a real Prometheus ([`prometheus`]). [`assets`]
+//! finds or builds the Kubernetes programs, [`wait`] is how tests wait: on a condition, with a
+//! deadline.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,11 +25,13 @@
 pub mod agent_image;
 pub mod apiserver;
 pub mod assets;
+pub mod helm;
 pub mod image;
 pub mod node;
 pub mod pki;
 mod process;
 pub mod progress;
+pub mod prometheus;
 pub mod proxy;
 mod skip;
 pub mod wait;

@@ -87,7 +87,14 @@ async fn the_api_server_takes_every_manifest() {
     let client = server.client().await.unwrap();
     apply(
         &client,
-        &["10-namespaces.yaml", "00-crds.yaml", "20-rbac.yaml", "30-policy.yaml", "40-agent.yaml"],
+        &[
+            "10-namespaces.yaml",
+            "00-crds.yaml",
+            "20-rbac.yaml",
+            "30-policy.yaml",
+            "40-agent.yaml",
+            "50-network.yaml",
+        ],
     )
     .await;
 }
