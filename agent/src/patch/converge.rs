@@ -118,18 +118,22 @@ pub async fn converge(live: &Live, wanted: Wanted<'_>) -> Result<Outcome, CallEr
                 claimants.push(claimant);
             }
         }
+        let version = |object: &Value| text(object, "/metadata/resourceVersion");
+        let mut read = version(&current);
         if let Some(kept) = &correction.hand_over {
-            live.apply(wanted.id, kept, HANDOVER_MANAGER, false, Mode::Persist).await?;
+            let kept = live.apply(wanted.id, kept, HANDOVER_MANAGER, false, Mode::Persist).await?;
+            read = version(&kept);
         }
         if let Some(fields) = &correction.managed_fields {
             let moved = live.set_managed_fields(wanted.id, &current, fields, FIELD_MANAGER).await;
             match moved {
                 // Somebody wrote in between: look again.
                 Err(error) if error.is_conflict() => continue,
-                result => result?,
+                result => read = version(&result?),
             };
         }
-        let after = match apply(live, wanted.id, &correction.body).await {
+        let after = match apply(live, wanted.id, &based_on(&correction.body, read)).await {
+            Err(error) if error.is_conflict() => continue,
             Err(error) if error.meaning == Meaning::Immutable && is_replaceable(wanted.id) => {
                 remove(live, wanted.id, &current).await?;
                 apply(live, wanted.id, &noted(wanted.body, wanted.run)).await?
@@ -142,7 +146,6 @@ pub async fn converge(live: &Live, wanted: Wanted<'_>) -> Result<Outcome, CallEr
             result => result?,
         };
         live.note_form(wanted.id, &correction.body, &owned(&after));
-        let version = |object: &Value| text(object, "/metadata/resourceVersion");
         let was_ours = is_applied_by(&current, FIELD_MANAGER);
         let unchanged = version(&after) == version(&current)
             || (correction.managed_fields.is_none() && changed_paths(&current, &after).is_empty());
@@ -212,6 +215,16 @@ pub fn created_by(object: &Value) -> Option<String> {
 pub fn noted(body: &Value, run: &str) -> Value {
     let mut body = body.clone();
     body["metadata"]["annotations"][CREATED_BY] = json!(run);
+    body
+}
+
+/// The body for an object that is still in the version that was read: what was decided about it was
+/// decided about that one, and a late write of a leader that has been followed fails (ADR 0007).
+pub(super) fn based_on(body: &Value, read: Option<String>) -> Value {
+    let mut body = body.clone();
+    if let Some(version) = read {
+        body["metadata"]["resourceVersion"] = Value::String(version);
+    }
     body
 }
 

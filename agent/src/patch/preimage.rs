@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    converge::{created_by, is_replaceable, remove},
+    converge::{based_on, created_by, is_replaceable, remove},
     failure::{CallCause, CallError, Meaning},
     live::{Live, Mode, text},
 };
@@ -180,7 +180,7 @@ async fn put_back(
     if same_fields && ours_before.extract(current) == body {
         return Ok(());
     }
-    let body = with_identity(body, before);
+    let body = based_on(&with_identity(body, before), text(current, "/metadata/resourceVersion"));
     let after = match live.apply(id, &body, FIELD_MANAGER, true, Mode::Persist).await {
         Err(error) if error.meaning == Meaning::Immutable && is_replaceable(id) => {
             remove(live, id, current).await?;

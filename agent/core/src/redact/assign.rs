@@ -5,7 +5,7 @@ use super::follow::{self, Cue};
 use super::judge::is_value;
 use super::key::{self, Key};
 use super::line::Scan;
-use super::members::{go_bytes, list, object};
+use super::members::{go_bytes, list, object, plural_object};
 use super::pairs::{is_name_of_pair, name_value_pair, reversed_pair};
 use super::placeholder;
 use super::prose::{flag_or_prose, is_flag};
@@ -47,7 +47,7 @@ fn may_have_value(scan: &Scan<'_>, rule: Rule, end: usize) -> bool {
     let is_key = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
     let len = scan.rest(end).iter().take(128).take_while(is_key).count();
     match scan.at(end + len) {
-        None | Some(b'=' | b':' | b'"' | b'\'' | b'\\' | b'>' | b']' | b',' | b'`') => true,
+        None | Some(b'=' | b':' | b'"' | b'\'' | b'\\' | b'>' | b']' | b',' | b'`' | b'<') => true,
         Some(b' ' | b'\t') => {
             rule != Rule::Signature
                 || matches!(
@@ -102,6 +102,13 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
         (Some(b'='), _) => take(scan, key, sign + 1, Form::Equals),
         (Some(b':'), Some(b'=')) => take(scan, key, sign + 2, Form::Equals),
         (Some(b':'), Some(b':')) => {}
+        // `password........x`, as some frameworks list their settings.
+        (Some(b'.'), Some(b'.')) => {
+            let dots = scan.rest(sign).iter().take(64).take_while(|&&b| b == b'.').count();
+            if dots > 2 {
+                take(scan, key, sign + dots, Form::Equals);
+            }
+        }
         (Some(b':'), _) if scan.rest(sign).starts_with(b"://") => {}
         (Some(b':'), _) if quoted_key => take(scan, key, sign + 1, Form::Json),
         (Some(b':'), next) => {
@@ -151,6 +158,10 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
         return at_line_end(scan, &key, form);
     };
     scan.string_end = None;
+    // `PASSWORD= HOST=db`: there is none.
+    if form == Form::Equals && scan.before(at) == Some(b' ') && value::starts_assignment(scan, at) {
+        return;
+    }
     let starts_line = begins_body(scan, key.start)
         || matches!(form, Form::Equals | Form::Yaml) && begins_string(scan, key.start);
     if form == Form::Yaml && is_block_mark(scan.rest(at)) {
@@ -173,6 +184,9 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     match first {
         b'[' if placeholder::end_at(scan.text, at).is_none() => return list(scan, &key, at),
         b'{' if form != Form::Equals || key.class != Class::Password => {
+            if key.plural && key.class != Class::Password {
+                return plural_object(scan, key.class, at);
+            }
             return object(scan, key.class, at, key.class != Class::Password);
         }
         _ => {}
@@ -350,5 +364,26 @@ fn xml_content(scan: &mut Scan<'_>, key: &Key, close: usize) {
     let end = end - escapes;
     if is_value(scan, key, scan.slice(start, end)) {
         accept(scan, key, Value { start, end, next: end, quoted: false });
+    }
+}
+
+/// R28: `--from-literal=name=value` of `kubectl create secret`.
+pub(super) fn at_literal(scan: &mut Scan<'_>, end: usize) {
+    let mut at = end;
+    if matches!(scan.at(at), Some(b'=' | b' ')) {
+        at += 1;
+    }
+    if matches!(scan.at(at), Some(b'"' | b'\'')) {
+        at += 1;
+    }
+    let is_name = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    let sign = at + scan.rest(at).iter().take(128).take_while(is_name).count();
+    if scan.at(sign) != Some(b'=') || sign == at {
+        return;
+    }
+    let value = value::read(scan, sign + 1, Reach::Word);
+    if !value::is_nothing(scan.slice(value.start, value.end)) {
+        scan.add(value.start, value.end, Class::K8sSecret);
+        scan.done = scan.done.max(value.end);
     }
 }

@@ -193,6 +193,13 @@ impl Follow {
         let scalar = item.unwrap_or(text);
         let deep = here > indent || item.is_some() && here >= indent;
         let from = end - scalar.len().min(end - start);
+        // `password:` and below it `value: …`
+        if deep
+            && let Some(member) = member(scan)
+            && [&b"value"[..], b"default", b"plain", b"secret"].contains(&member.name)
+        {
+            return member.redact(scan, class);
+        }
         let telling = is_random_word(scalar) || class == Class::Password && item.is_none();
         if deep && telling && member(scan).is_none() && !value::is_nothing(scalar) {
             let value = value::read(scan, from, Reach::Line);
@@ -207,15 +214,15 @@ impl Follow {
         let text = scan.text;
         if let Some(mark) = memchr::memmem::find(scan.rest(scan.body), b"-----END") {
             let end = scan.body + mark;
-            let from = pem_text(scan, column, end).unwrap_or(end);
-            scan.add(from, value::trimmed_end(scan, from, end), Class::Pem);
+            let (from, to) = pem_text(scan, column, end).unwrap_or((end, end));
+            scan.add(from, value::trimmed_end(scan, from, to), Class::Pem);
             self.cue = None;
             return;
         }
         let end = value::trimmed_end(scan, scan.body, text.len());
         match pem_text(scan, column, end) {
-            Some(from) => {
-                scan.add(from, end, Class::Pem);
+            Some((from, to)) => {
+                scan.add(from, to, Class::Pem);
                 self.strangers = 0;
             }
             None if end == scan.body => {}
@@ -229,9 +236,9 @@ impl Follow {
     }
 }
 
-/// Where the PEM text of a line that ends at `end` begins: the whole body, from the column of the
-/// begin mark, or the last word when it is long enough to be nothing else.
-fn pem_text(scan: &Scan<'_>, column: usize, end: usize) -> Option<usize> {
+/// Where the PEM text of a line that ends at `end` stands: the whole body, from the column of the begin
+/// mark on, or the longest word when it is long enough to be nothing else.
+fn pem_text(scan: &Scan<'_>, column: usize, end: usize) -> Option<(usize, usize)> {
     let is_base64 = |text: &[u8]| {
         !text.is_empty()
             && text.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='))
@@ -244,21 +251,21 @@ fn pem_text(scan: &Scan<'_>, column: usize, end: usize) -> Option<usize> {
         let text = text.strip_suffix(b"\",").or(text.strip_suffix(b"\"")).unwrap_or(text);
         let text = text.strip_suffix(b"\\n").unwrap_or(text);
         if is_base64(text) {
-            return Some(from).filter(|&from| from < end);
+            return Some((from, end)).filter(|&(from, end)| from < end);
         }
         // Headers of an encrypted key belong to the block and say nothing secret.
         if text.starts_with(b"Proc-Type:") || text.starts_with(b"DEK-Info:") {
-            return Some(end);
+            return Some((end, end));
         }
     }
-    let last = scan
-        .slice(scan.body, end)
-        .iter()
-        .rev()
-        .take_while(|b| !b.is_ascii_whitespace() && **b != b'"')
-        .count();
-    let from = end - last;
-    (last >= 24 && is_base64(scan.slice(from, end))).then_some(from)
+    // The longest word of base64 in the line; the last line of a block is short, and whole.
+    let body = scan.slice(scan.body, end);
+    let sign = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
+    let longest = body.split(|b| !sign(b)).max_by_key(|word| word.len()).unwrap_or_default();
+    let padded = longest.len().is_multiple_of(4) && longest.ends_with(b"=");
+    let fits = longest.len() >= 24 || longest.len() >= 4 && padded;
+    let from = scan.body + memchr::memmem::find(body, longest)?;
+    fits.then_some((from, from + longest.len()))
 }
 
 /// Position of `</…Assertion>` in `text`.

@@ -59,11 +59,8 @@ pub(super) fn at_auth(scan: &mut Scan<'_>, start: usize, end: usize) {
 }
 
 fn authorization(scan: &mut Scan<'_>, key_end: usize) {
-    let Some(mut at) = value_start(scan, key_end) else { return };
-    // Go prints header values as lists.
-    while scan.at(at) == Some(b'[') {
-        at += 1;
-    }
+    let Some(at) = value_start(scan, key_end) else { return };
+    let at = first_element(scan, at);
     let mut value = value::read(scan, at, Reach::Word);
     let first = scan.slice(value.start, value.end);
     if !value.quoted {
@@ -89,6 +86,18 @@ fn authorization(scan: &mut Scan<'_>, key_end: usize) {
         scan.add(value.start, value.end, Class::Authorization);
         scan.done = scan.done.max(value.end);
     }
+}
+
+/// Past the opening of a list: `[`, or `[]string{` as Go prints header values.
+fn first_element(scan: &Scan<'_>, at: usize) -> usize {
+    let mut at = at;
+    if scan.rest(at).starts_with(b"[]string{") {
+        at += "[]string{".len();
+    }
+    while scan.at(at) == Some(b'[') {
+        at += 1;
+    }
+    at
 }
 
 /// Digest and AWS signatures are lists of parameters: up to the end of the header.
@@ -162,7 +171,7 @@ pub(super) fn at_scheme(scan: &mut Scan<'_>, start: usize, end: usize) {
     }
     let text = scan.slice(from, value_end);
     let genuine = match scan.at(start).map(|b| b | 0x20) {
-        Some(b'b') if end - start == 5 => holds_pair(text),
+        Some(b'b') if end - start == 5 => holds_pair(text) || value::looks_random(text),
         Some(b'n') => text.len() >= 16,
         _ => {
             let digit = text.iter().any(u8::is_ascii_digit);
@@ -215,10 +224,8 @@ pub(super) fn at_cookie(scan: &mut Scan<'_>, start: usize, end: usize) {
     if in_placeholder(scan, key_start) || !known.contains(&tail) {
         return;
     }
-    let Some(mut at) = value_start(scan, key_end) else { return };
-    while scan.at(at) == Some(b'[') {
-        at += 1;
-    }
+    let Some(at) = value_start(scan, key_end) else { return };
+    let at = first_element(scan, at);
     let range = match value::quote_at(scan, at) {
         Some((slashes, quote)) => value::quoted(scan, at, slashes, quote),
         None => {

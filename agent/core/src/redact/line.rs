@@ -144,6 +144,15 @@ impl<'a> Scan<'a> {
         floor > 0
     }
 
+    /// Whether `at` may stand inside of a string that `quote` began: an odd number of them came before.
+    pub(super) fn is_quoted(&self, at: usize, quote: u8) -> bool {
+        /// What stands farther away is taken to be open.
+        const FAR: usize = 4096;
+        let before = self.slice(at.saturating_sub(FAR), at);
+        self.spend(before.len() / 16);
+        at > FAR || memchr::memchr_iter(quote, before).count() % 2 == 1
+    }
+
     /// Asks those who look for more than the rules know.
     fn ask(&mut self, finders: &[Box<dyn Finder>]) {
         let (text, body) = (self.rest(self.body), self.body);
@@ -190,14 +199,21 @@ impl<'a> Scan<'a> {
             Rule::Jwt => prefixed::at_jwt(self, start),
             Rule::Blob => prefixed::at_blob(self, start, end),
             Rule::Vendor(index) => prefixed::at_vendor(self, index, start, end),
-            Rule::MendixConstants => mendix::at_constants(self, start, end),
+            Rule::MendixConstants => members::at_map(self, Class::MendixConstant, start, end),
             Rule::MendixVariable => mendix::at_mendix_variable(self, start, end),
             Rule::OracleThin => query::at_oracle(self, end),
             Rule::Bsn => numbers::at_bsn(self, start, end),
             Rule::Phone => numbers::at_phone(self, start, end),
             Rule::Manifest => self.cues.manifest = true,
             Rule::ShortPassword => assign::at_stem(self, rule, start, end - 1),
+            Rule::ShortPin => assign::at_stem(self, Rule::Pin, start, end - 1),
+            Rule::Pin => assign::at_stem(self, rule, start, end),
+            Rule::Literal => assign::at_literal(self, end),
+            Rule::StringData => members::at_map(self, Class::K8sSecret, start, end),
+            Rule::MxAdmin => mendix::at_admin(self, end),
             Rule::Tool => tool::at_tool(self, start, end),
+            Rule::Echo => tool::at_echo(self, start, end),
+            Rule::Bound => sql::at_bound(self, end),
             Rule::Login => {
                 let name = self.slice(start, end).iter().take_while(|&&b| b != b' ').count();
                 tool::at_tool(self, start, start + name);

@@ -2,42 +2,10 @@
 
 use super::Class;
 use super::assign::{accept, after_key, skip_space};
-use super::follow::Cue;
-use super::judge::is_value;
+use super::judge::{is_password_like, is_value};
 use super::key::{self, Key, Strength};
 use super::line::Scan;
-use super::members::{matching, object};
 use super::value::{self, Reach};
-
-/// R27: `"MicroflowConstants": { "Module.Constant": "…" }`.
-pub(super) fn at_constants(scan: &mut Scan<'_>, start: usize, end: usize) {
-    let mut at = end;
-    if let Some((slashes, _)) = value::quote_at(scan, at) {
-        at += slashes + 1;
-    }
-    at = skip_space(scan, at);
-    if !matches!(scan.at(at), Some(b':' | b'=')) {
-        return;
-    }
-    let from = skip_space(scan, at + 1);
-    match scan.at(from) {
-        Some(b'{') => object(scan, Class::MendixConstant, from, false),
-        Some(_) => {
-            if let Some((slashes, quote)) = value::quote_at(scan, from) {
-                let value = value::quoted(scan, from, slashes, quote);
-                scan.add(value.start, value.end, Class::MendixConstant);
-            } else if scan.rest(from).starts_with(b"map[") {
-                let open = from + 3;
-                let close = matching(scan, open, b'[', b']').unwrap_or(scan.text.len());
-                scan.add(open + 1, close, Class::MendixConstant);
-            }
-        }
-        None => {
-            let indent = start - scan.body.min(start);
-            scan.cues.next = Some(Cue::Map { indent, class: Class::MendixConstant });
-        }
-    }
-}
 
 /// R27: `MX_Module_Constant=…`, the environment variable of a constant.
 pub(super) fn at_mendix_variable(scan: &mut Scan<'_>, start: usize, end: usize) {
@@ -123,4 +91,22 @@ pub(super) fn stated(scan: &Scan<'_>, at: usize) -> Option<usize> {
         at = skip_space(scan, at + 1);
     }
     (said && at < scan.text.len()).then_some(at)
+}
+
+/// R27: `MxAdmin / …`, `MxAdmin:…`: the name of the administrator and a password.
+pub(super) fn at_admin(scan: &mut Scan<'_>, end: usize) {
+    let mut at = end;
+    while matches!(scan.at(at), Some(b' ' | b'/' | b':' | b',' | b'\'' | b'"')) && at < end + 4 {
+        at += 1;
+    }
+    if at == end {
+        return;
+    }
+    let value = value::read(scan, at, Reach::Word);
+    let text = scan.slice(value.start, value.end);
+    let pair = text.iter().any(|b| matches!(b, b'=' | b':' | b'"'));
+    if !value.quoted && !pair && is_password_like(text) {
+        scan.add(value.start, value.end, Class::Password);
+        scan.done = scan.done.max(value.end);
+    }
 }

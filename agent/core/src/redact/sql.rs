@@ -100,8 +100,7 @@ pub(super) fn at_binding(scan: &mut Scan<'_>, end: usize) {
     else {
         return;
     };
-    let Some(open) = memchr::memchr(b'[', near.get(dash + 2..).unwrap_or_default()) else { return };
-    let start = end + dash + 2 + open + 1;
+    let start = end + dash + 3;
     let rest = scan.slice(start, start + LONGEST);
     scan.spend(rest.len() / 8);
     let Some(close) = memchr::memchr(b']', rest) else { return };
@@ -214,5 +213,18 @@ pub(super) fn at_identified(scan: &mut Scan<'_>, end: usize) {
         if value.quoted && !value::is_nothing(scan.slice(value.start, value.end)) {
             scan.add(value.start, value.end, Class::Password);
         }
+    }
+}
+
+/// `bind => [x, 1]`, `args=[x 1]`, `The duplicate key value is (x)`: up to the bracket.
+pub(super) fn at_bound(scan: &mut Scan<'_>, start: usize) {
+    let rest = scan.slice(start, start + LONGEST);
+    let close = if scan.before(start) == Some(b'(') { b')' } else { b']' };
+    let Some(len) = memchr::memchr(close, rest) else { return };
+    scan.spend(len);
+    let text = scan.slice(start, start + len);
+    // Numbers alone say nothing of a person.
+    if text.iter().any(u8::is_ascii_alphabetic) {
+        scan.add(start, start + len, Class::Sql);
     }
 }

@@ -96,7 +96,7 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
         return;
     }
     let mut at = end;
-    let mut command = None;
+    let mut commands = [&b""[..]; 3];
     for _ in 0..MOST {
         at = skip_space(scan, at);
         if at >= scan.text.len() || at > start + LONGEST {
@@ -107,9 +107,13 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
         if text.is_empty() || matches!(text, b"|" | b";" | b"&&" | b"||" | b">" | b"#") {
             return;
         }
-        command = command.or((text.first() != Some(&b'-')).then_some(text));
+        if text.first() != Some(&b'-')
+            && let Some(room) = commands.iter_mut().find(|room| room.is_empty())
+        {
+            *room = text;
+        }
         at = argument.next.max(at + 1);
-        let said = |f: &&Flag| f.after.is_none_or(|after| command == Some(after.as_bytes()));
+        let said = |f: &&Flag| f.after.is_none_or(|after| commands.contains(&after.as_bytes()));
         for flag in flags().filter(said) {
             for name in flag.names {
                 let Some(rest) = text.strip_prefix(name.as_bytes()) else { continue };
@@ -155,4 +159,29 @@ fn take(scan: &mut Scan<'_>, holds: Holds, start: usize, end: usize) {
         }
     }
     scan.done = scan.done.max(end);
+}
+
+/// `echo x | docker login --password-stdin`, `echo x | base64 -d`: what is piped into something that
+/// takes or decodes a secret.
+pub(super) fn at_echo(scan: &mut Scan<'_>, start: usize, end: usize) {
+    if scan.before(start).is_some_and(|b| b.is_ascii_alphanumeric()) && start > scan.body {
+        return;
+    }
+    let mut from = skip_space(scan, end);
+    while scan.at(from) == Some(b'-') {
+        let flag = value::read(scan, from, Reach::Word);
+        from = skip_space(scan, flag.next.max(from + 1));
+    }
+    let value = value::read(scan, from, Reach::Word);
+    let pipe = skip_space(scan, value.next);
+    if scan.at(pipe) != Some(b'|') {
+        return;
+    }
+    let command = scan.slice(pipe, pipe + 160);
+    let takes = [&b"stdin"[..], b"base64 -", b"sudo -S", b"chpasswd", b"kubeseal"];
+    let taken = takes.iter().any(|t| memchr::memmem::find(command, t).is_some());
+    if taken && !value::is_nothing(scan.slice(value.start, value.end)) {
+        scan.add(value.start, value.end, Class::Password);
+        scan.done = scan.done.max(value.end);
+    }
 }

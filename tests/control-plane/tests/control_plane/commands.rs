@@ -95,6 +95,56 @@ fn an_operator_finds_the_way_from_init_to_a_ticket() {
 }
 
 #[test]
+fn the_channel_ca_is_replaced_step_by_step_and_in_no_other_order() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let state = &dir.path().join("state");
+    json(state, &["init"]);
+    let trusted = || {
+        let pem =
+            std::fs::read_to_string(state.join("trust/channel-ca.pem")).expect("the trust file");
+        pem.matches("BEGIN CERTIFICATE").count()
+    };
+    assert_eq!((json(state, &["ca", "status"])["issuing"].as_str(), trusted()), (Some("ca"), 1));
+    fails(state, &["ca", "switch"], 4);
+    fails(state, &["ca", "finish"], 4);
+    json(state, &["ca", "begin"]);
+    assert_eq!(trusted(), 2);
+    fails(state, &["ca", "begin"], 4);
+    fails(state, &["ca", "finish"], 4);
+    assert_eq!(json(state, &["ca", "switch"])["issuing"], "ca-2");
+    assert_eq!(trusted(), 2);
+    fails(state, &["ca", "begin"], 4);
+    assert_eq!(json(state, &["ca", "finish"])["previous"], Value::Null);
+    assert_eq!(trusted(), 1);
+    assert!(!state.join("channel-ca/ca.key.pem").exists(), "the old key is gone");
+    assert_eq!(json(state, &["ca", "begin"])["next"], "ca-3");
+}
+
+#[test]
+fn keys_that_sign_service_account_tokens_are_checked_when_they_are_registered() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let state = &dir.path().join("state");
+    json(state, &["init"]);
+    let jwks = dir.path().join("jwks.json");
+    let file = jwks.to_string_lossy().into_owned();
+    let register =
+        ["cluster", "register", "--uid", "c-1", "--issuer", "https://i", "--issuer-jwks"];
+    std::fs::write(&jwks, r#"{"keys":[{"kty":"oct","k":"AAAA"}]}"#).expect("write");
+    fails(state, &[&register[..], &[&file]].concat(), 4);
+    assert_eq!(json(state, &["cluster", "list"]).as_array().map(Vec::len), Some(0));
+    let key = r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB","kid":"k"}]}"#;
+    std::fs::write(&jwks, key).expect("write");
+    json(state, &[&register[..], &[&file]].concat());
+    json(
+        state,
+        &["cluster", "issuer", "--uid", "c-1", "--issuer", "https://i", "--issuer-jwks", &file],
+    );
+    // One without the other says nothing.
+    let half = run(state, &["cluster", "register", "--uid", "c-2", "--issuer", "https://i"]);
+    assert_eq!(half.status.code(), Some(2));
+}
+
+#[test]
 fn private_keys_are_for_their_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().expect("a folder");

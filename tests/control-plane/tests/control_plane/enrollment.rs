@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mendix_agent_proto::v1;
 use mendix_control_plane::{Options, store::MAX_RECOVERIES};
-use rcgen::KeyPair;
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair};
 use tonic::Code;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -223,4 +223,48 @@ async fn the_hello_must_name_the_cluster_of_the_certificate() {
     let mut session = Session::open(agent.connect(&plane).await, hello).await;
     assert_eq!(session.refusal().await.code(), Code::Unauthenticated);
     assert!(plane.running().agent("other").is_none_or(|agent| agent.sessions == 0));
+}
+
+#[tokio::test]
+async fn a_certificate_that_another_had_signed_by_the_channel_ca_counts_while_that_is_allowed() {
+    let plane = Plane::start().await;
+    plane.store().register_cluster(UID, "stable").expect("register");
+    let ca = plane.state().join("channel-ca");
+    let read = |name: &str| std::fs::read_to_string(ca.join(name)).expect("a file of the CA");
+    let key = KeyPair::from_pem(&read("ca.key.pem")).expect("the CA's key");
+    let issuer = Issuer::from_ca_cert_pem(&read("ca.pem"), key).expect("the CA");
+    let mut agent = Identity::new(UID);
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, UID);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let leaf = params.signed_by(&agent.key, &issuer).expect("a certificate");
+    agent.chain = vec![leaf.der().clone()];
+
+    let refused = async || {
+        let mut session = Session::open(agent.connect(&plane).await, agent.hello()).await;
+        session.refusal().await
+    };
+    assert!(refused().await.message().contains("not issued by this control plane"));
+    plane.store().take_external(UID).expect("allow");
+    agent.session(&plane).await;
+    // Once seen, it is revoked like any other, and the next one is not taken.
+    plane.store().revoke_cluster(UID).expect("revoke");
+    assert!(refused().await.message().contains("revoked"));
+}
+
+#[tokio::test]
+async fn a_cluster_that_was_restored_counts_its_leaders_anew_once_it_has_enrolled_again() {
+    let plane = Plane::start().await;
+    let agent = plane.enrolled().await;
+    let hello = |epoch| v1::Hello { lease_epoch: epoch, ..agent.hello() };
+    Session::open(agent.connect(&plane).await, hello(7)).await.welcome().await;
+    let mut stale = Session::open(agent.connect(&plane).await, hello(2)).await;
+    let refused = stale.refusal().await;
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("7 has been seen"), "{refused}");
+    let token = plane.store().renew_token(UID).expect("a new token").0;
+    let mut restored = Identity::new(UID);
+    let answer = restored.enroll(&plane, &token).await.expect("enrol");
+    restored.take(answer.issued.expect("a certificate"));
+    Session::open(restored.connect(&plane).await, hello(2)).await.welcome().await;
 }

@@ -295,8 +295,13 @@ async fn an_agent_that_was_away_past_its_certificates_expiry_comes_back_by_itsel
     .await
     .unwrap();
     scene.proxy.refuse(false);
-    agent.link("connected again", |link| matches!(link, Link::Connected { .. })).await;
-    assert!(scene.store().cluster(&scene.cluster.uid).unwrap().recoveries >= 1);
+    eventually(PATIENCE, "it has recovered", async || {
+        let known = scene.store().cluster(&scene.cluster.uid).unwrap();
+        (known.recoveries >= 1).then_some(())
+    })
+    .await
+    .unwrap();
+    agent.connected().await;
     agent.stop().await;
 }
 
