@@ -28,7 +28,10 @@ use mendix_control_plane::{
     repository::Expiry,
     store::{AuditRecord, DoneRequest, TicketOrigin, TicketRecord, TicketSeverity, TicketStatus},
 };
-use mendix_test_kit::wait::eventually;
+use mendix_test_kit::{
+    proxy::{Direction, Rule},
+    wait::eventually,
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -117,6 +120,7 @@ async fn a_ticket_that_was_solved_and_opened_again_shares_only_with_a_new_grant(
     midway(&world).await;
     world.plane.store().set_ticket_status(&ticket.ticket_id, TicketStatus::Solved).unwrap();
     assert_eq!(said(&world.outcome(&request.unwrap()).await), ("Revoked", "TicketInactive"));
+    world.proxy.set(Direction::Up, Rule::Pass);
     let text = lines(minutes_ago(10), &["short now"]);
     world.kubelet.set(&world.namespace, "noisy-1-abc", "main", Log::Whole(text));
     let reads = world.log_reads();
@@ -223,6 +227,7 @@ async fn a_crash_between_spending_and_sending_loses_budget_and_gains_none() {
     assert_eq!(before.snapshots, 1);
     assert!(before.bytes >= sent, "{} spent, {sent} sent", before.bytes);
 
+    world.proxy.set(Direction::Up, Rule::Pass);
     let text = lines(minutes_ago(10), &["short now"]);
     world.kubelet.set(&world.namespace, "noisy-1-abc", "main", Log::Whole(text));
     world.start_agent().await;
