@@ -308,9 +308,7 @@ impl Drift {
             entry.uid.clone_from(&uid);
             Some(status)
         });
-        noted.await?;
-        self.reload();
-        Ok(())
+        noted.await.map(drop)
     }
 
     async fn tell(
