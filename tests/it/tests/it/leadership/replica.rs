@@ -12,7 +12,8 @@ use k8s_openapi::api::{core::v1::ServiceAccount, rbac::v1::ClusterRoleBinding};
 use kube::{Api, Client, api::PostParams};
 use mendix_agent::{
     cluster::Cluster,
-    config::{Config, LogFormat, Route},
+    config::{Config, Layer, LogFormat, Route},
+    logging::Level,
     run,
 };
 use mendix_control_plane::{
@@ -216,10 +217,10 @@ pub(super) fn be_one() {
         identity_dir: None,
         namespace: namespace.into(),
         listen: listen.parse().unwrap(),
-        log_filter: "info".into(),
+        log_filter: "info,kube_client=off".into(),
         log_format: LogFormat::Text,
     };
-    tracing_subscriber::fmt().with_env_filter("info,kube_client=off").with_ansi(false).init();
-    let exit = tokio::runtime::Runtime::new().unwrap().block_on(run::run(config));
+    let level = Level::start(&config, Layer::default(), None);
+    let exit = tokio::runtime::Runtime::new().unwrap().block_on(run::run(config, level));
     assert!(exit.is_ok(), "{exit:?}");
 }
