@@ -84,8 +84,8 @@ pub struct Layer {
     /// Accept loopback endpoint addresses, for development (true or false).
     #[arg(long, global = true, value_name = "BOOL", hide_short_help = true)]
     pub allow_loopback_endpoint: Option<String>,
-    /// HTTP CONNECT proxy for the channel, http://[USER:PASSWORD@]HOST:PORT, or "direct" for none; the
-    /// default is HTTPS_PROXY. The Kubernetes API is never reached through it.
+    /// HTTP CONNECT proxy for the channel, http://HOST:PORT, or "direct" for none; the default is
+    /// HTTPS_PROXY. The Kubernetes API is never reached through it.
     #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
     pub proxy: Option<String>,
     /// Endpoints to reach without the proxy, by the rules of Go; the default is NO_PROXY.

@@ -68,7 +68,7 @@ fn every_exit_code_ends_a_command_for_the_documented_reason() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("write to standard output"));
     produced.insert(1, ());
-    // A release with faults and a cluster with warnings take more than a folder; their judgement is
+    // Faulty releases, grants and logs, and warnings, take more than a folder; their judgement is
     // tested where it is made, and here only which code it gets.
     for (exit, code) in [(Exit::NotVerified, 5), (Exit::Warned, 10)] {
         let shown = format!("{:?}", ExitCode::from(exit));

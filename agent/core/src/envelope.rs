@@ -22,8 +22,6 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::consent::keys::PinnedKey;
-
 /// Signatures an envelope may carry; each costs one check at most.
 pub const MAX_SIGNATURES: usize = 8;
 
@@ -132,6 +130,16 @@ impl<T> Deref for Signed<T> {
     fn deref(&self) -> &T {
         &self.value
     }
+}
+
+/// One Ed25519 public key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinnedKey {
+    /// Name of the key in envelopes: the first 16 hex digits of the SHA-256 of the raw public key.
+    pub keyid: String,
+    /// Raw 32 bytes, standard base64.
+    pub ed25519: String,
 }
 
 /// The keys whose signatures count for one purpose.

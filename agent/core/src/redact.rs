@@ -10,10 +10,12 @@
 //! |---|---|
 //! | `stream` | cuts bytes into lines whatever the chunks are; refuses binary input, replaces endless lines |
 //! | `line` | runs the scanners over one line and its unwrapped shadows, merges the spans, writes the result |
+//! | `scan` | the text that rules look at, and the spans they note |
 //! | `shadow` | copies without colours, zero-width characters, percent and `\u` escapes, with a way back |
 //! | `stems` | finds key stems and token prefixes, and digit groups, in one pass of two bytes a step |
 //! | `key`, `assign`, `value` | is it a sensitive key, what separates it from its value, where does the value end |
-//! | `header`, `prefixed`, `query`, `address`, `numbers` | rules with shapes of their own |
+//! | `prose`, `members`, `pairs`, `mendix`, `judge` | values without a sign, in lists and objects, beside their names, of constants; is a value worth hiding |
+//! | `header`, `prefixed`, `query`, `address`, `numbers`, `sql`, `tool` | rules with shapes of their own |
 //! | `follow` | what one line says about the next: PEM blocks, YAML blocks, Secret manifests, name/value pairs |
 //! | `redaction`, `custom`, `own` | what a snapshot adds to the rules: the customer's patterns, the agent's own credentials |
 //! | `placeholder` | `[R:class:8hex]` |
@@ -51,6 +53,7 @@ mod prefixed;
 mod prose;
 mod query;
 mod redaction;
+mod scan;
 mod second;
 mod shadow;
 mod sql;

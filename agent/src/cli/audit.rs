@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Check that no record was altered, removed or moved, and with a checkpoint that was kept
-    /// elsewhere also that the end was not cut off. Ends with 12 when something is wrong.
+    /// elsewhere also that the end was not cut off. Ends with 5 when something is wrong.
     Verify {
         /// SEQUENCE:HASH as the control plane or an earlier run of this command said; may be
         /// repeated.

@@ -22,7 +22,7 @@ pub(super) enum Command {
         output: Output,
     },
     /// Check a grant or a lease against the pinned keys, offline, and say what it allows and what is
-    /// wrong. Ends with 12 when something is.
+    /// wrong. Ends with 5 when something is.
     Verify {
         /// The DSSE envelope, as the portal issued it.
         file: PathBuf,

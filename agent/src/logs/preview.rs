@@ -15,8 +15,11 @@ use flate2::read::GzDecoder;
 use jiff::{SignedDuration, Timestamp};
 use kube::Api;
 use mendix_agent_core::{
-    consent::grant::{DataClass, MAX_WINDOW, Window},
-    redact::Redaction,
+    consent::{
+        grant::{DataClass, MAX_WINDOW, Window},
+        policy::ExtraPatterns,
+    },
+    redact::{Redaction, custom::CustomPatterns},
     seal::SealError,
 };
 use tokio::sync::mpsc;
@@ -195,6 +198,7 @@ pub async fn run(cluster: Cluster, arguments: Arguments) -> Result<String, Previ
     let mut from = to.saturating_sub(arguments.since).unwrap_or(to);
     let api: Api<LogSharingPolicy> = cluster.own();
     let mut excluded = vec![];
+    let mut patterns = CustomPatterns::default();
     match call("get LogSharingPolicy", api.get_opt(NAME)).await {
         Ok(Some(policy)) => {
             let spec = policy.spec;
@@ -205,6 +209,10 @@ pub async fn run(cluster: Cluster, arguments: Arguments) -> Result<String, Previ
             }
             (excluded, components) =
                 components.into_iter().partition(|name| spec.excluded_components.contains(name));
+            match ExtraPatterns::new(spec.extra_patterns).compiled() {
+                Ok(compiled) => patterns = compiled.clone(),
+                Err(error) => notes.push(format!("none of this would leave: {error}")),
+            }
             if let Some(hours) = spec.max_window_hours {
                 let most = SignedDuration::from_hours(hours.into());
                 from = from.max(to.saturating_sub(most).unwrap_or(to));
@@ -226,7 +234,7 @@ pub async fn run(cluster: Cluster, arguments: Arguments) -> Result<String, Previ
         Arc::new(Scope::preview(Caller::new(cluster), components, excluded, classes, window));
     let (items, incoming) = mpsc::channel(ITEM_BACKLOG);
     let key = snapshot::placeholder_key().map_err(PreviewError::Random)?;
-    let redaction = Redaction::new(key, vec![]);
+    let redaction = Redaction::new(key, vec![Box::new(patterns)]);
     let room = Room::of(USUAL_BUDGET);
     let collector = Collector::new(Arc::clone(&scope), managed, redaction, room, to, items);
     let subject = Subject {

@@ -226,6 +226,7 @@ impl Records {
                 out.extend_from_slice(b"[line over 256 KiB left out]\n");
             }
             Some((_, head)) => {
+                unstamp(&mut self.line, head);
                 let word = if follower { first_word(&self.line[head..]) } else { 0 };
                 out.extend_from_slice(&self.line[..head]);
                 if word > 0 {
@@ -258,6 +259,17 @@ pub(super) fn rotated_away(
     let expected = started_at.map_or(window.from, |started| started.max(window.from));
     let late = begins.duration_since(expected) > FIRST_RECORD;
     late && first_read.is_none_or(|first| first >= begins)
+}
+
+/// Takes out the stamps inside a line that was written in pieces: kubelets of old (1.20) stamp every
+/// piece, and a value that two pieces share would no longer be one.
+fn unstamp(line: &mut Vec<u8>, head: usize) {
+    let mut at = head + PARTIAL;
+    while at < line.len() {
+        let Some((_, stamp)) = stamp(&line[at..]) else { return };
+        line.drain(at..at + stamp);
+        at += PARTIAL;
+    }
 }
 
 /// Length of what stands before the first delimiter.
@@ -379,6 +391,19 @@ mod tests {
         let input =
             format!("2026-11-20T10:00:01Z {head}password=a\n2026-11-20T10:00:01Z hunter2\n");
         assert!(run(fresh(), input.as_bytes()).0.ends_with("Z [cut]\n"));
+    }
+
+    #[test]
+    fn a_stamp_between_the_pieces_of_a_line_does_not_cut_a_value_in_two() {
+        let stamp = "2026-11-20T10:00:01.5Z ";
+        let first = "x".repeat(PARTIAL - 12) + "password=hun";
+        let second = "ter2 ".to_owned() + &"y".repeat(PARTIAL - 5);
+        let input = format!("{stamp}{first}{stamp}{second}{stamp}end\n");
+        let (out, _) = run(fresh(), input.as_bytes());
+        assert_eq!(out, format!("{stamp}{first}{second}end\n"));
+        // A line that is whole keeps what looks like a stamp.
+        let input = format!("{stamp}{first}z{stamp}\n");
+        assert_eq!(run(fresh(), input.as_bytes()).0, input);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! A control plane as a process under hundreds of real agents: bounded, not timed. The figures of
 //! thousands come from `mendix-fleet` (docs/measurements.md).
-#![expect(clippy::expect_used, reason = "what a test needs and can't have fails it")]
 
 use std::time::Duration;
 

@@ -121,12 +121,13 @@ fn payload() -> Vec<u8> {
 }
 
 /// What has to be true of a [`LeaseClock`]: active only within 60 s of an asked nonce that was
-/// answered, and never again after a signed end.
+/// answered in a lease newer than the last one, and never again after a signed end.
 struct Model {
     clock: LeaseClock,
     now: Duration,
     asked: Vec<([u8; 16], Duration)>,
     proven_until: Duration,
+    sequence: Option<u8>,
     ended: bool,
 }
 
@@ -140,6 +141,7 @@ pub fn lease(bytes: &[u8]) -> bool {
         now: Duration::from_secs(1000),
         asked: Vec::new(),
         proven_until: Duration::ZERO,
+        sequence: None,
         ended: false,
     };
     while !input.is_empty() {
@@ -171,6 +173,7 @@ impl Model {
         let status = *["OPEN", "ON_HOLD", "AWAITING_YOUR_REPLY", "SOLVED", "REOPENED", ""]
             .get(usize::from(input.byte() % 16))
             .unwrap_or(&"OPEN");
+        let sequence = input.byte();
         let ours = hex::encode(self.clock.grant_sha256());
         let lease = json!({
             "version": if wrong == 1 { 2 } else { 1 },
@@ -178,7 +181,7 @@ impl Model {
             "cluster_uid": if wrong == 3 { "cluster-2" } else { CLUSTER },
             "ticket_id": if wrong == 4 { "MX-1002" } else { TICKET },
             "ticket_status": status,
-            "sequence": input.byte(),
+            "sequence": sequence,
             "nonce": hex::encode(nonce.map_or([255; 16], |(nonce, _)| nonce)),
             "issued_at": noon(),
         });
@@ -191,6 +194,8 @@ impl Model {
                 let (_, at) = nonce.expect("an asked nonce");
                 assert!(in_order && Status::from_word(status).is_active() && !self.ended);
                 assert!(until <= at + LEASE_TTL, "longer than 60 s from its asking");
+                assert!(self.sequence.is_none_or(|last| last < sequence), "replayed");
+                self.sequence = Some(sequence);
                 self.proven_until = self.proven_until.max(until);
             }
             Err(Refusal::TicketInactive { .. }) => {

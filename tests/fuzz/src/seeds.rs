@@ -191,7 +191,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
                         v1::Section::Tickets,
                         Section::Tickets(v1::TicketsSection {
                             tickets: vec![ticket],
-                            consent_keys_sequence: 0,
+                            ..Default::default()
                         }),
                     ),
                     section(

@@ -64,6 +64,18 @@ fn print(set: Set, report: &Report) {
     println!("altered");
     println!("{:<12} {}", "decoys", report.decoys);
     println!("{:<12} {}  {:>8}", "background", report.background, templates(set, None));
+    println!("missed by class and shape");
+    for ((class, shape), share) in report.cells.iter().filter(|(_, share)| share.hits < share.of) {
+        println!(
+            "{class} {:<9} {:>5} of {:>5} missed",
+            shape.to_string(),
+            share.of - share.hits,
+            share.of
+        );
+    }
+    for ((shape, class), count) in &report.alarms {
+        println!("ordinary lines: {:<9} {count:>5} x {class}", shape.to_string());
+    }
     if report.refused > 0 {
         println!("refused as no text: {}", report.refused);
     }

@@ -72,6 +72,15 @@ fn pieces(out: &str) -> Vec<Piece<'_>> {
     pieces
 }
 
+/// Classes of the placeholders in a redacted text.
+pub(crate) fn classes(out: &str) -> impl Iterator<Item = &str> {
+    out.match_indices("[R:").filter_map(|(at, _)| {
+        let text = out.get(at..)?;
+        placeholder(text)?;
+        text.get("[R:".len()..)?.split(':').next()
+    })
+}
+
 /// Length of the placeholder that `text` begins with.
 fn placeholder(text: &str) -> Option<usize> {
     let (name, rest) = text.strip_prefix("[R:")?.split_once(':')?;

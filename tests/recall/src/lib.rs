@@ -69,6 +69,10 @@ pub struct Report {
     pub decoys: Share,
     /// Ordinary lines altered.
     pub background: Share,
+    /// Secrets found, by class and shape.
+    pub cells: BTreeMap<(Class, Shape), Share>,
+    /// Ordinary lines altered, by shape and by what the rules took something in them for.
+    pub alarms: BTreeMap<(Shape, String), u64>,
     /// Samples that were refused as no text; all their secrets count as found.
     pub refused: u64,
     /// What went wrong, of the development set only.
@@ -146,6 +150,7 @@ impl Report {
             let gone = hidden.get(secret.range.clone()).is_some_and(|b| b.iter().all(|&h| h));
             self.classes.entry(secret.class).or_default().count(gone);
             self.shapes.entry(sample.shape).or_default().count(gone);
+            self.cells.entry((secret.class, sample.shape)).or_default().count(gone);
             self.wraps.entry(sample.wrap).or_default().count(gone);
             if !gone {
                 fault(format!("missed {}", secret.class), secret.range.clone());
@@ -163,6 +168,9 @@ impl Report {
             self.background.count(altered);
             if altered {
                 fault("background".into(), 0..0);
+                for class in align::classes(out) {
+                    *self.alarms.entry((sample.shape, class.to_owned())).or_default() += 1;
+                }
             }
         }
     }

@@ -36,15 +36,7 @@ pub struct ConsentKeys {
     pub status: Vec<PinnedKey>,
 }
 
-/// One Ed25519 public key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PinnedKey {
-    /// Name of the key in envelopes: the first 16 hex digits of the SHA-256 of the raw public key.
-    pub keyid: String,
-    /// Raw 32 bytes, standard base64.
-    pub ed25519: String,
-}
+pub use crate::envelope::PinnedKey;
 
 /// Why `consent-keys.json` can't be used; without it no log leaves.
 #[derive(Debug, Error)]

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::Class;
-use super::line::Scan;
+use super::scan::Scan;
 use super::{numbers, query, sql};
 
 /// Longest local part of an address, and longest domain (RFC 5321 §4.5.3.1).

@@ -1,20 +1,17 @@
 //! From a sensitive key to its value: R01–R10, R12–R14, R22, R27, R41.
 
 use super::Class;
-use super::follow::{self, Cue};
+use super::follow;
 use super::judge::is_value;
 use super::key::{self, Key};
-use super::line::Scan;
-use super::members::{go_bytes, list, object};
+use super::members::{go_bytes, list, object, plural_object};
 use super::pairs::{is_name_of_pair, name_value_pair, reversed_pair};
 use super::placeholder;
 use super::prose::{flag_or_prose, is_flag};
+use super::scan::{Cue, Scan};
 use super::sql;
 use super::stems::Rule;
 use super::value::{self, Reach, Value};
-
-/// Most white space between a key, its separator and its value.
-const MOST_SPACE: usize = 64;
 
 /// A stem of a sensitive key at `start..end`.
 pub(super) fn at_stem(scan: &mut Scan<'_>, rule: Rule, start: usize, end: usize) {
@@ -36,7 +33,7 @@ pub(super) fn at_stem(scan: &mut Scan<'_>, rule: Rule, start: usize, end: usize)
         return;
     }
     let Some(key) = key::around(scan, rule, start, end) else { return };
-    if in_placeholder(scan, key.start) {
+    if scan.in_placeholder(key.start) {
         return;
     }
     after_key(scan, key);
@@ -47,11 +44,11 @@ fn may_have_value(scan: &Scan<'_>, rule: Rule, end: usize) -> bool {
     let is_key = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
     let len = scan.rest(end).iter().take(128).take_while(is_key).count();
     match scan.at(end + len) {
-        None | Some(b'=' | b':' | b'"' | b'\'' | b'\\' | b'>' | b']' | b',' | b'`') => true,
+        None | Some(b'=' | b':' | b'"' | b'\'' | b'\\' | b'>' | b']' | b',' | b'`' | b'<') => true,
         Some(b' ' | b'\t') => {
             rule != Rule::Signature
                 || matches!(
-                    scan.at(skip_space(scan, end + len)),
+                    scan.at(scan.skip_space(end + len)),
                     None | Some(b'=' | b':' | b'"' | b'\'' | b'\\' | b'v' | b'V')
                 )
         }
@@ -70,16 +67,6 @@ fn is_kind(scan: &Scan<'_>, start: usize) -> bool {
             .is_some_and(|b| b.ends_with(b"kind") || b.ends_with(b"Kind"))
 }
 
-/// Whether `at` is the class name of a placeholder.
-pub(super) fn in_placeholder(scan: &Scan<'_>, at: usize) -> bool {
-    at >= 3 && placeholder::end_at(scan.text, at - 3).is_some()
-}
-
-pub(super) fn skip_space(scan: &Scan<'_>, at: usize) -> usize {
-    let space = scan.rest(at).iter().take(MOST_SPACE);
-    at + space.take_while(|&&b| b == b' ' || b == b'\t').count()
-}
-
 /// Finds what separates `key` from its value and takes the value.
 pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
     if let Some(tag_end) = element(scan, &key) {
@@ -94,7 +81,7 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
     if scan.at(at) == Some(b']') {
         at += 1;
     }
-    let sign = skip_space(scan, at);
+    let sign = scan.skip_space(at);
     let spaced = sign > at;
     match (scan.at(sign), scan.at(sign + 1)) {
         (Some(b'='), Some(b'=' | b'~')) => {}
@@ -102,6 +89,13 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
         (Some(b'='), _) => take(scan, key, sign + 1, Form::Equals),
         (Some(b':'), Some(b'=')) => take(scan, key, sign + 2, Form::Equals),
         (Some(b':'), Some(b':')) => {}
+        // `password........x`, as some frameworks list their settings.
+        (Some(b'.'), Some(b'.')) => {
+            let dots = scan.rest(sign).iter().take(64).take_while(|&&b| b == b'.').count();
+            if dots > 2 {
+                take(scan, key, sign + dots, Form::Equals);
+            }
+        }
         (Some(b':'), _) if scan.rest(sign).starts_with(b"://") => {}
         (Some(b':'), _) if quoted_key => take(scan, key, sign + 1, Form::Json),
         (Some(b':'), next) => {
@@ -121,7 +115,7 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
             if name_value_pair(scan, &key, sign) || reversed_pair(scan, &key) {
                 return;
             }
-            if scan.at(sign) == Some(b',') && skip_space(scan, sign + 1) >= scan.text.len() {
+            if scan.at(sign) == Some(b',') && scan.skip_space(sign + 1) >= scan.text.len() {
                 if is_name_of_pair(scan, key.start) {
                     scan.cues.next = Some(Cue::ValueOf(key.class));
                 }
@@ -146,11 +140,15 @@ enum Form {
 
 /// Takes the value at `at`.
 fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
-    let at = skip_space(scan, at);
+    let at = scan.skip_space(at);
     let Some(first) = scan.at(at) else {
         return at_line_end(scan, &key, form);
     };
     scan.string_end = None;
+    // `PASSWORD= HOST=db`: there is none.
+    if form == Form::Equals && scan.before(at) == Some(b' ') && value::starts_assignment(scan, at) {
+        return;
+    }
     let starts_line = begins_body(scan, key.start)
         || matches!(form, Form::Equals | Form::Yaml) && begins_string(scan, key.start);
     if form == Form::Yaml && is_block_mark(scan.rest(at)) {
@@ -166,13 +164,16 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     }
     if let Some(bytes) = go_bytes(scan, at) {
         if is_value(scan, &key, scan.slice(bytes.start, bytes.end)) {
-            accept(scan, &key, bytes);
+            scan.accept(&key, bytes);
         }
         return;
     }
     match first {
         b'[' if placeholder::end_at(scan.text, at).is_none() => return list(scan, &key, at),
         b'{' if form != Form::Equals || key.class != Class::Password => {
+            if key.plural && key.class != Class::Password {
+                return plural_object(scan, key.class, at);
+            }
             return object(scan, key.class, at, key.class != Class::Password);
         }
         _ => {}
@@ -190,7 +191,7 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     for scheme in [&b"bearer"[..], b"basic", b"token"] {
         let head = value.start + scheme.len();
         if scan.slice(value.start, head).eq_ignore_ascii_case(scheme) {
-            let next = skip_space(scan, head);
+            let next = scan.skip_space(head);
             if next == head {
                 continue;
             }
@@ -210,7 +211,7 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
         return;
     }
     if is_value(scan, &key, text) {
-        accept(scan, &key, value);
+        scan.accept(&key, value);
     }
 }
 
@@ -228,7 +229,7 @@ fn in_list(scan: &Scan<'_>, value: Value) -> Value {
 
 /// Whether the word after `value` is the key of another pair.
 fn before_pair(scan: &Scan<'_>, value: &Value) -> bool {
-    let at = skip_space(scan, value.end);
+    let at = scan.skip_space(value.end);
     let is_name = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
     let len = scan.rest(at).iter().take(64).take_while(is_name).count();
     len == 0 || matches!(scan.at(at + len), Some(b'=' | b':'))
@@ -275,11 +276,6 @@ fn quotable(scan: &Scan<'_>, key: &Key, value: &Value, starts_line: bool) -> boo
         }
     }
     value::may_be_secret_word(first)
-}
-
-pub(super) fn accept(scan: &mut Scan<'_>, key: &Key, value: Value) {
-    scan.add(value.start, value.end, key.class);
-    scan.done = scan.done.max(value.end);
 }
 
 /// Whether only indentation, a list dash, a quote, or `export` stands before `at` in the line.
@@ -349,6 +345,27 @@ fn xml_content(scan: &mut Scan<'_>, key: &Key, close: usize) {
     let escapes = scan.slice(start, end).iter().rev().take_while(|&&b| b == b'\\').count();
     let end = end - escapes;
     if is_value(scan, key, scan.slice(start, end)) {
-        accept(scan, key, Value { start, end, next: end, quoted: false });
+        scan.accept(key, Value { start, end, next: end, quoted: false });
+    }
+}
+
+/// R28: `--from-literal=name=value` of `kubectl create secret`.
+pub(super) fn at_literal(scan: &mut Scan<'_>, end: usize) {
+    let mut at = end;
+    if matches!(scan.at(at), Some(b'=' | b' ')) {
+        at += 1;
+    }
+    if matches!(scan.at(at), Some(b'"' | b'\'')) {
+        at += 1;
+    }
+    let is_name = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    let sign = at + scan.rest(at).iter().take(128).take_while(is_name).count();
+    if scan.at(sign) != Some(b'=') || sign == at {
+        return;
+    }
+    let value = value::read(scan, sign + 1, Reach::Word);
+    if !value::is_nothing(scan.slice(value.start, value.end)) {
+        scan.add(value.start, value.end, Class::K8sSecret);
+        scan.done = scan.done.max(value.end);
     }
 }

@@ -5,10 +5,9 @@
 //! its end mark, by indentation, or after a bounded number of lines that do not look like it.
 
 use super::Class;
-use super::assign::skip_space;
 use super::judge::is_random_word;
-use super::line::Scan;
 use super::members;
+use super::scan::{Cue, Cues, Scan};
 use super::value::{self, Reach};
 
 /// Lines between the lines of a PEM block that may belong to other writers of the stream.
@@ -19,36 +18,6 @@ const SAML_LINES: u32 = 4096;
 const MANIFEST_LINES: u32 = 64;
 /// Longest section of a description, in lines.
 const SECTION_LINES: u32 = 64;
-
-/// A hint for the next lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cue {
-    /// The value of a name that ended its line.
-    ValueOf(Class),
-    /// A YAML block scalar under a key at this column of the body.
-    Block { indent: usize, class: Class },
-    /// A map under a key at this column: all its values.
-    Map { indent: usize, class: Class },
-    /// Base64 of a PEM block, from this column of the body on.
-    Pem { column: usize },
-    /// Inside of a SAML assertion.
-    Saml,
-    /// A key at this column that ended its line: a scalar or a list farther to the right, or a
-    /// section that a line of dashes begins.
-    Below { indent: usize, class: Class },
-    /// Lines up to the next empty one.
-    Section { class: Class },
-    /// A flag that ended its line: the next argument.
-    Argument(Class),
-}
-
-/// Hints that the scanners left while they read a line.
-#[derive(Default)]
-pub(super) struct Cues {
-    pub(super) next: Option<Cue>,
-    /// `apiVersion` or `kind` was seen: a manifest may begin.
-    pub(super) manifest: bool,
-}
 
 /// State between lines.
 #[derive(Default)]
@@ -141,7 +110,7 @@ impl Follow {
                 let (here, _) = indentation(scan);
                 let mut at = scan.body + here;
                 if scan.rest(at).starts_with(b"- ") {
-                    at = skip_space(scan, at + 1);
+                    at = scan.skip_space(at + 1);
                 }
                 let value = value::read(scan, at, Reach::Word);
                 let text = scan.slice(value.start, value.end);
@@ -193,6 +162,13 @@ impl Follow {
         let scalar = item.unwrap_or(text);
         let deep = here > indent || item.is_some() && here >= indent;
         let from = end - scalar.len().min(end - start);
+        // `password:` and below it `value: …`
+        if deep
+            && let Some(member) = member(scan)
+            && [&b"value"[..], b"default", b"plain", b"secret"].contains(&member.name)
+        {
+            return member.redact(scan, class);
+        }
         let telling = is_random_word(scalar) || class == Class::Password && item.is_none();
         if deep && telling && member(scan).is_none() && !value::is_nothing(scalar) {
             let value = value::read(scan, from, Reach::Line);
@@ -207,15 +183,15 @@ impl Follow {
         let text = scan.text;
         if let Some(mark) = memchr::memmem::find(scan.rest(scan.body), b"-----END") {
             let end = scan.body + mark;
-            let from = pem_text(scan, column, end).unwrap_or(end);
-            scan.add(from, value::trimmed_end(scan, from, end), Class::Pem);
+            let (from, to) = pem_text(scan, column, end).unwrap_or((end, end));
+            scan.add(from, value::trimmed_end(scan, from, to), Class::Pem);
             self.cue = None;
             return;
         }
         let end = value::trimmed_end(scan, scan.body, text.len());
         match pem_text(scan, column, end) {
-            Some(from) => {
-                scan.add(from, end, Class::Pem);
+            Some((from, to)) => {
+                scan.add(from, to, Class::Pem);
                 self.strangers = 0;
             }
             None if end == scan.body => {}
@@ -229,9 +205,9 @@ impl Follow {
     }
 }
 
-/// Where the PEM text of a line that ends at `end` begins: the whole body, from the column of the
-/// begin mark, or the last word when it is long enough to be nothing else.
-fn pem_text(scan: &Scan<'_>, column: usize, end: usize) -> Option<usize> {
+/// Where the PEM text of a line that ends at `end` stands: the whole body, from the column of the begin
+/// mark on, or the longest word when it is long enough to be nothing else.
+fn pem_text(scan: &Scan<'_>, column: usize, end: usize) -> Option<(usize, usize)> {
     let is_base64 = |text: &[u8]| {
         !text.is_empty()
             && text.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='))
@@ -244,21 +220,21 @@ fn pem_text(scan: &Scan<'_>, column: usize, end: usize) -> Option<usize> {
         let text = text.strip_suffix(b"\",").or(text.strip_suffix(b"\"")).unwrap_or(text);
         let text = text.strip_suffix(b"\\n").unwrap_or(text);
         if is_base64(text) {
-            return Some(from).filter(|&from| from < end);
+            return Some((from, end)).filter(|&(from, end)| from < end);
         }
         // Headers of an encrypted key belong to the block and say nothing secret.
         if text.starts_with(b"Proc-Type:") || text.starts_with(b"DEK-Info:") {
-            return Some(end);
+            return Some((end, end));
         }
     }
-    let last = scan
-        .slice(scan.body, end)
-        .iter()
-        .rev()
-        .take_while(|b| !b.is_ascii_whitespace() && **b != b'"')
-        .count();
-    let from = end - last;
-    (last >= 24 && is_base64(scan.slice(from, end))).then_some(from)
+    // The longest word of base64 in the line; the last line of a block is short, and whole.
+    let body = scan.slice(scan.body, end);
+    let sign = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
+    let longest = body.split(|b| !sign(b)).max_by_key(|word| word.len()).unwrap_or_default();
+    let padded = longest.len().is_multiple_of(4) && longest.ends_with(b"=");
+    let fits = longest.len() >= 24 || longest.len() >= 4 && padded;
+    let from = scan.body + memchr::memmem::find(body, longest)?;
+    fits.then_some((from, from + longest.len()))
 }
 
 /// Position of `</…Assertion>` in `text`.
@@ -282,7 +258,7 @@ fn member<'a>(scan: &Scan<'a>) -> Option<Member<'a>> {
     let (indent, _) = indentation(scan);
     let mut at = scan.body + indent;
     if scan.rest(at).starts_with(b"- ") {
-        at = skip_space(scan, at + 1);
+        at = scan.skip_space(at + 1);
     }
     let column = at - scan.body;
     if let Some((slashes, _)) = value::quote_at(scan, at) {
@@ -294,12 +270,12 @@ fn member<'a>(scan: &Scan<'a>) -> Option<Member<'a>> {
     if let Some((slashes, _)) = value::quote_at(scan, colon) {
         colon += slashes + 1;
     }
-    colon = skip_space(scan, colon);
+    colon = scan.skip_space(colon);
     (len > 0 && scan.at(colon) == Some(b':')).then(|| Member {
         indent,
         column,
         name: scan.slice(at, at + len),
-        value: skip_space(scan, colon + 1),
+        value: scan.skip_space(colon + 1),
     })
 }
 
@@ -412,11 +388,11 @@ pub(super) fn one_line_manifest(scan: &mut Scan<'_>) {
             if !matches!(scan.before(start), Some(b'"')) {
                 continue;
             }
-            at = skip_space(scan, at + slashes + 1);
+            at = scan.skip_space(at + slashes + 1);
             if scan.at(at) != Some(b':') {
                 continue;
             }
-            let open = skip_space(scan, at + 1);
+            let open = scan.skip_space(at + 1);
             if scan.at(open) == Some(b'{') {
                 members::object(scan, Class::K8sSecret, open, false);
             }

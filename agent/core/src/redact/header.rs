@@ -3,10 +3,9 @@
 use base64::Engine as _;
 
 use super::Class;
-use super::assign::{in_placeholder, skip_space};
 use super::key;
-use super::line::Scan;
 use super::members;
+use super::scan::Scan;
 use super::value::{self, Reach, Value};
 
 /// Characters of `token68` (RFC 9110 §11.2).
@@ -20,15 +19,15 @@ fn value_start(scan: &Scan<'_>, end: usize) -> Option<usize> {
     if let Some((slashes, _)) = value::quote_at(scan, at) {
         at += slashes + 1;
     }
-    at = skip_space(scan, at);
+    at = scan.skip_space(at);
     match (scan.at(at), scan.at(at + 1)) {
         (Some(b'='), Some(b'=')) => None,
-        (Some(b'='), Some(b'>')) => Some(skip_space(scan, at + 2)),
-        (Some(b':' | b'='), _) => Some(skip_space(scan, at + 1)),
+        (Some(b'='), Some(b'>')) => Some(scan.skip_space(at + 2)),
+        (Some(b':' | b'='), _) => Some(scan.skip_space(at + 1)),
         // `-H 'Authorization', 'Bearer …'` and header lists `["Authorization","…"]`; or the name of a
         // pair, `"name":"Authorization","value":"…"`.
         (Some(b','), _) if at > end => {
-            let next = skip_space(scan, at + 1);
+            let next = scan.skip_space(at + 1);
             let lead = value::quote_at(scan, next).map_or(0, |(slashes, _)| slashes + 1);
             if scan.slice(next + lead, next + lead + 5).eq_ignore_ascii_case(b"value") {
                 return value_start(scan, next + lead + 5);
@@ -45,7 +44,7 @@ pub(super) fn at_auth(scan: &mut Scan<'_>, start: usize, end: usize) {
         return;
     }
     let (key_start, key_end) = key::extent(scan, start, end);
-    if in_placeholder(scan, key_start) {
+    if scan.in_placeholder(key_start) {
         return;
     }
     let name = scan.slice(key_start, key_end).to_ascii_lowercase();
@@ -59,15 +58,12 @@ pub(super) fn at_auth(scan: &mut Scan<'_>, start: usize, end: usize) {
 }
 
 fn authorization(scan: &mut Scan<'_>, key_end: usize) {
-    let Some(mut at) = value_start(scan, key_end) else { return };
-    // Go prints header values as lists.
-    while scan.at(at) == Some(b'[') {
-        at += 1;
-    }
+    let Some(at) = value_start(scan, key_end) else { return };
+    let at = first_element(scan, at);
     let mut value = value::read(scan, at, Reach::Word);
     let first = scan.slice(value.start, value.end);
     if !value.quoted {
-        let next = skip_space(scan, value.end);
+        let next = scan.skip_space(value.end);
         let scheme =
             first.iter().all(|b| b.is_ascii_alphabetic() || *b == b'-' || b.is_ascii_digit())
                 && first.len() <= 20;
@@ -89,6 +85,18 @@ fn authorization(scan: &mut Scan<'_>, key_end: usize) {
         scan.add(value.start, value.end, Class::Authorization);
         scan.done = scan.done.max(value.end);
     }
+}
+
+/// Past the opening of a list: `[`, or `[]string{` as Go prints header values.
+fn first_element(scan: &Scan<'_>, at: usize) -> usize {
+    let mut at = at;
+    if scan.rest(at).starts_with(b"[]string{") {
+        at += "[]string{".len();
+    }
+    while scan.at(at) == Some(b'[') {
+        at += 1;
+    }
+    at
 }
 
 /// Digest and AWS signatures are lists of parameters: up to the end of the header.
@@ -149,7 +157,7 @@ pub(super) fn at_scheme(scan: &mut Scan<'_>, start: usize, end: usize) {
     if scan.at(at) == Some(b':') {
         at += 1;
     }
-    let from = skip_space(scan, at);
+    let from = scan.skip_space(at);
     if from == at && scan.at(at) != Some(b'+') {
         return;
     }
@@ -162,7 +170,7 @@ pub(super) fn at_scheme(scan: &mut Scan<'_>, start: usize, end: usize) {
     }
     let text = scan.slice(from, value_end);
     let genuine = match scan.at(start).map(|b| b | 0x20) {
-        Some(b'b') if end - start == 5 => holds_pair(text),
+        Some(b'b') if end - start == 5 => holds_pair(text) || value::looks_random(text),
         Some(b'n') => text.len() >= 16,
         _ => {
             let digit = text.iter().any(u8::is_ascii_digit);
@@ -212,13 +220,11 @@ pub(super) fn at_cookie(scan: &mut Scan<'_>, start: usize, end: usize) {
         b"x-cookie",
     ];
     let tail = name.rsplit(|&b| b == b'.').next().unwrap_or_default();
-    if in_placeholder(scan, key_start) || !known.contains(&tail) {
+    if scan.in_placeholder(key_start) || !known.contains(&tail) {
         return;
     }
-    let Some(mut at) = value_start(scan, key_end) else { return };
-    while scan.at(at) == Some(b'[') {
-        at += 1;
-    }
+    let Some(at) = value_start(scan, key_end) else { return };
+    let at = first_element(scan, at);
     let range = match value::quote_at(scan, at) {
         Some((slashes, quote)) => value::quoted(scan, at, slashes, quote),
         None => {
@@ -251,7 +257,7 @@ pub(super) fn cookies(scan: &mut Scan<'_>, start: usize, end: usize) -> bool {
     let mut pairs = 0;
     while from < end {
         let piece_end = memchr::memchr(b';', scan.slice(from, end)).map_or(end, |len| from + len);
-        let piece_start = skip_space(scan, from).min(piece_end);
+        let piece_start = scan.skip_space(from).min(piece_end);
         let piece = scan.slice(piece_start, piece_end);
         if let Some(equals) = memchr::memchr(b'=', piece) {
             let name = piece.get(..equals).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use super::Class;
 use super::key::{Key, Strength};
-use super::line::Scan;
+use super::scan::Scan;
 use super::value;
 
 /// Whether `text` is something to hide under `key`.
@@ -11,6 +11,11 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
         return false;
     }
     if key.plural && text.iter().all(u8::is_ascii_digit) {
+        return false;
+    }
+    // `pass=2`, `PASS: TestLogin`: of a compiler, of a test.
+    let bare = scan.slice(key.start, key.end);
+    if bare.eq_ignore_ascii_case(b"pass") && (text.len() < 4 || bare == b"PASS") {
         return false;
     }
     if key.class == Class::Signature {
@@ -23,7 +28,44 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     if key.class != Class::Password && (is_path(text) || is_pointer(text)) {
         return false;
     }
-    !(key.class == Class::Secret && is_object_name(scan, key, text)) && !is_fingerprint(text)
+    if is_setting(scan, key, text) || is_word(key, text) {
+        return false;
+    }
+    let named = key.class == Class::Secret && is_object_name(scan, key, text);
+    !named && !is_fingerprint(text)
+}
+
+/// `token=refresh`, `secret: regcred`: small letters alone name a kind or an object. (A password can be
+/// a word; a token is none.)
+fn is_word(key: &Key, text: &[u8]) -> bool {
+    matches!(key.class, Class::Secret | Class::Token)
+        && text.len() <= 30
+        && text.iter().all(|b| b.is_ascii_lowercase() || *b == b'-')
+}
+
+/// `PASSWORD_ROUNDS=12`, `token.leeway: 30s`: a number under a key that goes on after its stem.
+fn is_setting(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
+    let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
+    let unit = text.get(digits..).unwrap_or_default();
+    let number = (1..=6).contains(&digits)
+        && [&b""[..], b"ms", b"s", b"m", b"h", b"d", b"%"].contains(&unit);
+    let name = scan.slice(key.start, key.end).to_ascii_lowercase();
+    number
+        && name.contains(&b'_')
+        && ![
+            &b"password"[..],
+            b"passwd",
+            b"pass",
+            b"pwd",
+            b"token",
+            b"secret",
+            b"key",
+            b"pin",
+            b"code",
+            b"phrase",
+        ]
+        .iter()
+        .any(|stem| name.ends_with(stem))
 }
 
 /// `SHA256:…`: says which key, not what it is.
@@ -54,8 +96,8 @@ fn is_pointer(text: &[u8]) -> bool {
 
 /// `secret="namespace/name"`: the way Kubernetes components log an object.
 fn is_object_name(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
-    let name = scan.slice(key.start, key.end);
-    let plain = name.eq_ignore_ascii_case(b"secret") || name.eq_ignore_ascii_case(b"secrets");
+    let name = scan.slice(key.start, key.end).to_ascii_lowercase();
+    let plain = name.ends_with(b"secret") || name.ends_with(b"secrets");
     let dns = |part: &[u8]| {
         !part.is_empty()
             && part
@@ -70,7 +112,9 @@ fn is_object_name(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
             (Some(name), None, None) => {
                 let words = || name.split(|&b| b == b'-' || b == b'.');
                 let plain = |w: &&[u8]| w.len() >= 2 && w.iter().all(u8::is_ascii_lowercase);
-                dns(name) && name.len() < 64 && words().count() >= 2 && words().any(|w| plain(&w))
+                let several = words().count() >= 2 && words().any(|w| plain(&w));
+                let listed = key.plural && name.iter().any(u8::is_ascii_lowercase);
+                dns(name) && name.len() < 64 && (several || listed)
             }
             _ => false,
         }
@@ -101,7 +145,7 @@ pub(super) fn is_password_like(text: &[u8]) -> bool {
     let sign = has(|b| b"_-.:,;".contains(b));
     text.len() >= 6
         && (kinds >= 3 || kinds >= 2 && sign > 0 && has(u8::is_ascii_digit) > 0)
-        && !text.starts_with(b"/")
+        && !text.starts_with(b"HTTP/")
         && !text.iter().all(|b| b.is_ascii_digit() || b"-:.TZ+".contains(b))
 }
 

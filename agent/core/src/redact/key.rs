@@ -5,9 +5,9 @@
 //! a word of `words::HARMLESS` at the end of the key clears it, any other word that is set apart does not.
 
 use super::Class;
-use super::line::Scan;
+use super::scan::Scan;
 use super::stems::Rule;
-use super::words::{BEFORE_KEY, BEFORE_PASS, HARMLESS, JOINED, NO_PASS};
+use super::words::{BEFORE_KEY, BEFORE_PASS, HARMLESS, JOINED, NO_KEY, NO_PASS, NO_TOKEN};
 
 /// Longest key that is looked at, bytes to each side of the stem.
 const REACH: usize = 96;
@@ -87,6 +87,7 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
             Strength::Sure,
             tail.plural(),
         )),
+        Rule::Token if NO_TOKEN.ends(&fold::<24>(before), 4) => None,
         Rule::Token => (!tail.clears() && !tail.is(b"id")).then_some(key(
             Class::Token,
             Strength::Sure,
@@ -106,7 +107,14 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
             if BEFORE_KEY.ends(&folded, 2) {
                 return Some(key(Class::Key, Strength::Sure, tail.plural()));
             }
+            if NO_KEY.ends(&folded, 3) {
+                return None;
+            }
             starts_word(scan, start).then_some(key(Class::Entropy, Strength::Weak, false))
+        }
+        Rule::Pin => {
+            let whole = starts_word(scan, key_start) && start == key_start;
+            (whole && !tail.clears()).then_some(key(Class::Password, Strength::Sure, false))
         }
         Rule::Signature => {
             if tail.clears() {
@@ -152,6 +160,9 @@ pub(super) fn extent(scan: &Scan<'_>, start: usize, end: usize) -> (usize, usize
     let floor = start.saturating_sub(REACH).max(scan.body.min(start));
     let left = scan.slice(floor, start).iter().rev().take_while(|b| is_key(b)).count();
     let right = scan.rest(end).iter().take(REACH).take_while(|b| is_key(b)).count();
+    // Dots in a row divide a name from its value.
+    let dots = memchr::memmem::find(scan.slice(end, end + right), b"..");
+    let right = dots.unwrap_or(right);
     let mut key_end = end + right;
     // A full stop or dash at the end belongs to the sentence.
     while key_end > end && matches!(scan.before(key_end), Some(b'.' | b'-')) {

@@ -1,149 +1,20 @@
 //! One line: prefix, shadows, scanners, and the merged result.
 
-use std::{cell::Cell, sync::Arc};
+use std::sync::Arc;
 
-use super::follow::{Cues, Follow};
+use super::follow::Follow;
 use super::placeholder::{Pieces, Placeholders};
+use super::scan::{MOST_SPANS, Scan, Span};
 use super::shadow::{self, Shadow};
 use super::stems::{Reader, Rule, STEMS};
 use super::{
     Class, Counts, Finder, Redaction, address, assign, header, members, mendix, numbers, pairs,
-    placeholder, prefixed, query, sql, tool,
+    prefixed, query, sql, tool,
 };
 
 /// Capacity, in spans, above which the list gives its memory back after the line.
 const KEPT_SPANS: usize = 4096;
-/// Most spans of a line; one with more is replaced whole.
-const MOST_SPANS: usize = 32 * 1024;
-
-/// Bytes that rules may look at in a short line, see [`Scan::spend`].
-const BUDGET_FLOOR: usize = 64 * 1024;
-
-/// A stretch of a line that has to go. Never empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span {
-    pub(super) start: usize,
-    pub(super) end: usize,
-    pub(super) class: Class,
-}
-
-/// A text under scan, and what was found in it so far.
-pub(super) struct Scan<'a> {
-    pub(super) text: &'a [u8],
-    /// Where the line's own text begins, after a time stamp.
-    pub(super) body: usize,
-    pub(super) spans: &'a mut Vec<Span>,
-    pub(super) cues: Cues,
-    /// An escape was seen that the decoded shadow should resolve.
-    escapes: bool,
-    /// Up to here a rule has dealt with the text as a whole.
-    pub(super) done: usize,
-    /// End of the quoted string that begins with the key under scan, if it begins one.
-    pub(super) string_end: Option<usize>,
-    /// Members of a one-line Secret manifest were looked for.
-    pub(super) manifest_read: bool,
-    /// Up to here a statement was read.
-    pub(super) sql_done: usize,
-    /// Bytes that rules may still look at beyond their own match; keeps time linear.
-    budget: Cell<usize>,
-}
-
-impl<'a> Scan<'a> {
-    pub(super) fn new(text: &'a [u8], body: usize, spans: &'a mut Vec<Span>) -> Self {
-        Self {
-            text,
-            body,
-            spans,
-            cues: Cues::default(),
-            escapes: false,
-            done: 0,
-            string_end: None,
-            manifest_read: false,
-            sql_done: 0,
-            budget: Cell::new(16 * text.len().saturating_sub(body) + BUDGET_FLOOR),
-        }
-    }
-
-    /// Pays for a look at `bytes` bytes beyond a match. A rule that reads on and then takes nothing
-    /// may be made to read the same bytes again by the next match; once the line has used up what it
-    /// may, no rule reads on, and [`Scan::finish`] takes all of it. Only a line made for this gets
-    /// there: ordinary values end after a few dozen bytes.
-    pub(super) fn spend(&self, bytes: usize) {
-        self.budget.set(self.budget.get().saturating_sub(bytes));
-    }
-
-    /// Whether reading on is over.
-    pub(super) fn spent(&self) -> bool {
-        self.budget.get() == 0
-    }
-
-    /// Ends the scan.
-    fn finish(self) -> Cues {
-        if self.spent() && self.body < self.text.len() {
-            self.spans.push(Span { start: self.body, end: self.text.len(), class: Class::Line });
-        }
-        self.cues
-    }
-
-    /// Notes a span; empty ones and placeholders of ours are left alone.
-    pub(super) fn add(&mut self, start: usize, end: usize, class: Class) {
-        let (mut start, mut end) = (start, end.min(self.text.len()));
-        if let Some((_, inside)) = placeholder::around(self.text, start) {
-            start = inside;
-        }
-        if let Some((_, inside)) = placeholder::around(self.text, end) {
-            end = inside;
-        }
-        if start < end
-            && self.spans.len() <= MOST_SPANS
-            && placeholder::end_at(self.text, start) != Some(end)
-        {
-            self.spans.push(Span { start, end, class });
-        }
-    }
-
-    pub(super) fn at(&self, index: usize) -> Option<u8> {
-        self.text.get(index).copied()
-    }
-
-    /// The byte before `index`.
-    pub(super) fn before(&self, index: usize) -> Option<u8> {
-        self.text.get(index.checked_sub(1)?).copied()
-    }
-
-    pub(super) fn slice(&self, start: usize, end: usize) -> &'a [u8] {
-        self.text.get(start..end.min(self.text.len())).unwrap_or_default()
-    }
-
-    pub(super) fn rest(&self, start: usize) -> &'a [u8] {
-        self.text.get(start..).unwrap_or_default()
-    }
-
-    /// Whether `at` stands inside of braces that begin in this text.
-    pub(super) fn in_struct(&self, at: usize) -> bool {
-        self.is_open(at, b'{', b'}')
-    }
-
-    /// Whether, shortly before `at`, a bracket `up` was opened and not closed by `down`.
-    pub(super) fn is_open(&self, at: usize, up: u8, down: u8) -> bool {
-        /// What stands farther away is taken to be open.
-        const FAR: usize = 4096;
-        let floor = at.saturating_sub(FAR);
-        let before = self.slice(floor, at);
-        self.spend(before.len() / 16);
-        let mut closed = 0_u32;
-        for found in memchr::memrchr2_iter(up, down, before) {
-            if before.get(found) == Some(&down) {
-                closed += 1;
-            } else if closed == 0 {
-                return true;
-            } else {
-                closed -= 1;
-            }
-        }
-        floor > 0
-    }
-
+impl Scan<'_> {
     /// Asks those who look for more than the rules know.
     fn ask(&mut self, finders: &[Box<dyn Finder>]) {
         let (text, body) = (self.rest(self.body), self.body);
@@ -190,14 +61,21 @@ impl<'a> Scan<'a> {
             Rule::Jwt => prefixed::at_jwt(self, start),
             Rule::Blob => prefixed::at_blob(self, start, end),
             Rule::Vendor(index) => prefixed::at_vendor(self, index, start, end),
-            Rule::MendixConstants => mendix::at_constants(self, start, end),
+            Rule::MendixConstants => members::at_map(self, Class::MendixConstant, start, end),
             Rule::MendixVariable => mendix::at_mendix_variable(self, start, end),
             Rule::OracleThin => query::at_oracle(self, end),
             Rule::Bsn => numbers::at_bsn(self, start, end),
             Rule::Phone => numbers::at_phone(self, start, end),
             Rule::Manifest => self.cues.manifest = true,
             Rule::ShortPassword => assign::at_stem(self, rule, start, end - 1),
+            Rule::ShortPin => assign::at_stem(self, Rule::Pin, start, end - 1),
+            Rule::Pin => assign::at_stem(self, rule, start, end),
+            Rule::Literal => assign::at_literal(self, end),
+            Rule::StringData => members::at_map(self, Class::K8sSecret, start, end),
+            Rule::MxAdmin => mendix::at_admin(self, end),
             Rule::Tool => tool::at_tool(self, start, end),
+            Rule::Echo => tool::at_echo(self, start, end),
+            Rule::Bound => sql::at_bound(self, end),
             Rule::Login => {
                 let name = self.slice(start, end).iter().take_while(|&&b| b != b' ').count();
                 tool::at_tool(self, start, start + name);

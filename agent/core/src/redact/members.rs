@@ -1,10 +1,9 @@
 //! Lists and objects after a key, in JSON, YAML and Go's dumps.
 
 use super::Class;
-use super::assign::{accept, skip_space};
-use super::judge::is_random_word;
+use super::judge::{is_password_like, is_random_word};
 use super::key::{Key, Strength};
-use super::line::Scan;
+use super::scan::{Cue, Scan};
 use super::value::{self, Reach, Value};
 
 /// Farthest end of a bracketed list or object that is looked for, bytes.
@@ -22,7 +21,7 @@ pub(super) fn list(scan: &mut Scan<'_>, key: &Key, open: usize) {
     if value::is_nothing(text) || objects || names || key.strength == Strength::Weak {
         return;
     }
-    accept(scan, key, Value { start: inside, end, next: end, quoted: false });
+    scan.accept(key, Value { start: inside, end, next: end, quoted: false });
 }
 
 /// Position of the bracket that closes the one at `open`.
@@ -46,17 +45,43 @@ pub(super) fn matching(scan: &Scan<'_>, open: usize, up: u8, down: u8) -> Option
 /// `{…}` after a key. With `only_values`, just the members called `value` and the like: other
 /// members have names that speak for themselves.
 pub(super) fn object(scan: &mut Scan<'_>, class: Class, open: usize, only_values: bool) {
+    members(scan, class, open, only_values, is_random);
+}
+
+/// `"tokens":{…}`, `"secrets":{…}`: members that look like one.
+pub(super) fn plural_object(scan: &mut Scan<'_>, class: Class, open: usize) {
+    members(scan, class, open, true, |text| is_random(text) || is_password_like(text));
+}
+
+fn is_random(text: &[u8]) -> bool {
+    let hex = text.len() >= 24 && text.iter().all(u8::is_ascii_hexdigit);
+    hex || is_random_word(text)
+}
+
+fn members(
+    scan: &mut Scan<'_>,
+    class: Class,
+    open: usize,
+    only_values: bool,
+    telling: fn(&[u8]) -> bool,
+) {
     let end = matching(scan, open, b'{', b'}').unwrap_or(scan.text.len()).min(open + LONGEST_LIST);
     scan.spend(end - open.min(end));
     let mut at = open + 1;
     while at < end {
         // A member: its name, a colon, its value.
         let Some(colon) = memchr::memchr(b':', scan.slice(at, end)).map(|c| at + c) else { return };
-        let from = skip_space(scan, colon + 1);
+        let from = scan.skip_space(colon + 1);
         let value = match scan.at(from) {
             None => return,
             Some(b'{' | b'[') => match go_bytes(scan, from) {
                 Some(bytes) => bytes,
+                // Bytes in decimal numbers.
+                None if class == Class::K8sSecret && scan.at(from) == Some(b'[') => {
+                    let close = memchr::memchr(b']', scan.slice(from, end));
+                    let close = close.map_or(end, |len| from + len);
+                    Value { start: from + 1, end: close, next: close + 1, quoted: true }
+                }
                 None => {
                     at = from + 1;
                     continue;
@@ -75,7 +100,8 @@ pub(super) fn object(scan: &mut Scan<'_>, class: Class, open: usize, only_values
             .collect();
         let chosen = !only_values
             || [&b"eulav"[..], b"atad", b"drow"].iter().any(|w| name.eq_ignore_ascii_case(w));
-        if chosen && !value::is_nothing(scan.slice(value.start, value.end)) {
+        let text = scan.slice(value.start, value.end);
+        if (chosen || telling(text)) && !value::is_nothing(text) {
             scan.add(value.start, value.end.min(end), class);
         }
         at = value.next.max(from + 1);
@@ -115,6 +141,37 @@ pub(super) fn go_secret(scan: &mut Scan<'_>, open: usize) {
     {
         if let Some(found) = memchr::memmem::find(reach, kind) {
             object(scan, Class::K8sSecret, open + found + kind.len() - 1, false);
+        }
+    }
+}
+
+/// R27, R28: `"MicroflowConstants": { "Module.Constant": "…" }`, `stringData:` and the lines below it:
+/// a map all of whose values go.
+pub(super) fn at_map(scan: &mut Scan<'_>, class: Class, start: usize, end: usize) {
+    let mut at = end;
+    if let Some((slashes, _)) = value::quote_at(scan, at) {
+        at += slashes + 1;
+    }
+    at = scan.skip_space(at);
+    if !matches!(scan.at(at), Some(b':' | b'=')) {
+        return;
+    }
+    let from = scan.skip_space(at + 1);
+    match scan.at(from) {
+        Some(b'{') => object(scan, class, from, false),
+        Some(_) => {
+            if let Some((slashes, quote)) = value::quote_at(scan, from) {
+                let value = value::quoted(scan, from, slashes, quote);
+                scan.add(value.start, value.end, class);
+            } else if scan.rest(from).starts_with(b"map[") {
+                let open = from + 3;
+                let close = matching(scan, open, b'[', b']').unwrap_or(scan.text.len());
+                scan.add(open + 1, close, class);
+            }
+        }
+        None => {
+            let indent = start - scan.body.min(start);
+            scan.cues.next = Some(Cue::Map { indent, class });
         }
     }
 }

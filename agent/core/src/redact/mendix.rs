@@ -1,43 +1,11 @@
 //! Constants of Mendix apps: R27.
 
 use super::Class;
-use super::assign::{accept, after_key, skip_space};
-use super::follow::Cue;
-use super::judge::is_value;
+use super::assign::after_key;
+use super::judge::{is_password_like, is_value};
 use super::key::{self, Key, Strength};
-use super::line::Scan;
-use super::members::{matching, object};
+use super::scan::Scan;
 use super::value::{self, Reach};
-
-/// R27: `"MicroflowConstants": { "Module.Constant": "…" }`.
-pub(super) fn at_constants(scan: &mut Scan<'_>, start: usize, end: usize) {
-    let mut at = end;
-    if let Some((slashes, _)) = value::quote_at(scan, at) {
-        at += slashes + 1;
-    }
-    at = skip_space(scan, at);
-    if !matches!(scan.at(at), Some(b':' | b'=')) {
-        return;
-    }
-    let from = skip_space(scan, at + 1);
-    match scan.at(from) {
-        Some(b'{') => object(scan, Class::MendixConstant, from, false),
-        Some(_) => {
-            if let Some((slashes, quote)) = value::quote_at(scan, from) {
-                let value = value::quoted(scan, from, slashes, quote);
-                scan.add(value.start, value.end, Class::MendixConstant);
-            } else if scan.rest(from).starts_with(b"map[") {
-                let open = from + 3;
-                let close = matching(scan, open, b'[', b']').unwrap_or(scan.text.len());
-                scan.add(open + 1, close, Class::MendixConstant);
-            }
-        }
-        None => {
-            let indent = start - scan.body.min(start);
-            scan.cues.next = Some(Cue::Map { indent, class: Class::MendixConstant });
-        }
-    }
-}
 
 /// R27: `MX_Module_Constant=…`, the environment variable of a constant.
 pub(super) fn at_mendix_variable(scan: &mut Scan<'_>, start: usize, end: usize) {
@@ -61,7 +29,7 @@ pub(super) fn at_mendix_variable(scan: &mut Scan<'_>, start: usize, end: usize) 
 
 /// R27: `constant 'Module.Name' with value '…'`, as the runtime says what it was given.
 pub(super) fn at_constant(scan: &mut Scan<'_>, end: usize) {
-    let from = skip_space(scan, end);
+    let from = scan.skip_space(end);
     if from == end {
         return;
     }
@@ -91,13 +59,13 @@ pub(super) fn at_constant(scan: &mut Scan<'_>, end: usize) {
         return;
     }
     if is_value(scan, &key, scan.slice(value.start, value.end)) {
-        accept(scan, &key, value);
+        scan.accept(&key, value);
     }
 }
 
 /// Where the value begins after ` with value `, ` to `, ` = ` and the like.
 pub(super) fn stated(scan: &Scan<'_>, at: usize) -> Option<usize> {
-    let mut at = skip_space(scan, at);
+    let mut at = scan.skip_space(at);
     let mut said = false;
     for _ in 0..4 {
         let rest = scan.rest(at);
@@ -116,11 +84,29 @@ pub(super) fn stated(scan: &Scan<'_>, at: usize) -> Option<usize> {
         .find(|w| rest.starts_with(w) && rest.get(w.len()).is_none_or(|b| b" :=".contains(b)));
         let Some(word) = word else { break };
         said |= matches!(word, b"to" | b"value" | b"is");
-        at = skip_space(scan, at + word.len());
+        at = scan.skip_space(at + word.len());
     }
     if matches!(scan.at(at), Some(b'=' | b':')) {
         said = true;
-        at = skip_space(scan, at + 1);
+        at = scan.skip_space(at + 1);
     }
     (said && at < scan.text.len()).then_some(at)
+}
+
+/// R27: `MxAdmin / …`, `MxAdmin:…`: the name of the administrator and a password.
+pub(super) fn at_admin(scan: &mut Scan<'_>, end: usize) {
+    let mut at = end;
+    while matches!(scan.at(at), Some(b' ' | b'/' | b':' | b',' | b'\'' | b'"')) && at < end + 4 {
+        at += 1;
+    }
+    if at == end {
+        return;
+    }
+    let value = value::read(scan, at, Reach::Word);
+    let text = scan.slice(value.start, value.end);
+    let pair = text.iter().any(|b| matches!(b, b'=' | b':' | b'"'));
+    if !value.quoted && !pair && is_password_like(text) {
+        scan.add(value.start, value.end, Class::Password);
+        scan.done = scan.done.max(value.end);
+    }
 }

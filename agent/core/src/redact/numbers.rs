@@ -1,9 +1,8 @@
 //! Numbers that belong to people: IBAN, card, citizen service number, phone (R32–R35).
 
 use super::Class;
-use super::assign::{in_placeholder, skip_space};
 use super::key;
-use super::line::Scan;
+use super::scan::Scan;
 use super::value;
 
 /// Length of an IBAN by country (ISO 13616 registry).
@@ -532,9 +531,9 @@ fn value_after(scan: &Scan<'_>, key_end: usize) -> Option<usize> {
     if let Some((slashes, _)) = value::quote_at(scan, at) {
         at += slashes + 1;
     }
-    at = skip_space(scan, at);
+    at = scan.skip_space(at);
     if matches!(scan.at(at), Some(b':' | b'=' | b'>')) {
-        at = skip_space(scan, at + 1);
+        at = scan.skip_space(at + 1);
     }
     for word in [&b"number "[..], b"nummer ", b"no. ", b"nr. ", b"is ", b": "] {
         if scan.slice(at, at + word.len()).eq_ignore_ascii_case(word) {
@@ -552,7 +551,7 @@ fn value_after(scan: &Scan<'_>, key_end: usize) -> Option<usize> {
 pub(super) fn at_bsn(scan: &mut Scan<'_>, start: usize, end: usize) {
     /// Words between the stem and the number.
     const NEAR: usize = 48;
-    if in_placeholder(scan, start)
+    if scan.in_placeholder(start)
         || scan.before(start).is_some_and(|b| b.is_ascii_lowercase()) && end - start == 3
     {
         return;
@@ -583,7 +582,7 @@ pub(super) fn at_bsn(scan: &mut Scan<'_>, start: usize, end: usize) {
 /// R35: any number of seven digits or more after a word such as `phone`.
 pub(super) fn at_phone(scan: &mut Scan<'_>, start: usize, end: usize) {
     let (key_start, key_end) = key::extent(scan, start, end);
-    if in_placeholder(scan, key_start) {
+    if scan.in_placeholder(key_start) {
         return;
     }
     let Some(mut at) = value_after(scan, key_end) else { return };

@@ -1,10 +1,9 @@
 //! Names and values that stand in members of their own: R08.
 
 use super::Class;
-use super::assign::{accept, skip_space};
 use super::judge::is_value;
 use super::key::{Key, Strength};
-use super::line::Scan;
+use super::scan::Scan;
 use super::value::{self, Reach};
 
 /// Whether `name:` or `key=` stands before the quote or space before `at`.
@@ -22,7 +21,7 @@ pub(super) fn is_name_of_pair(scan: &Scan<'_>, at: usize) -> bool {
 pub(super) fn name_value_pair(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
     let mut at = at;
     if scan.at(at) == Some(b',') {
-        at = skip_space(scan, at + 1);
+        at = scan.skip_space(at + 1);
     }
     if let Some((slashes, _)) = value::quote_at(scan, at) {
         at += slashes + 1;
@@ -34,14 +33,14 @@ pub(super) fn name_value_pair(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool
     if let Some((slashes, _)) = value::quote_at(scan, at) {
         at += slashes + 1;
     }
-    at = skip_space(scan, at);
+    at = scan.skip_space(at);
     if !matches!(scan.at(at), Some(b':' | b'=')) || !is_name_of_pair(scan, key.start) {
         return false;
     }
-    let from = skip_space(scan, at + 1);
+    let from = scan.skip_space(at + 1);
     let value = value::read(scan, from, Reach::Word);
     if is_value(scan, key, scan.slice(value.start, value.end)) {
-        accept(scan, key, value);
+        scan.accept(key, value);
     }
     true
 }
@@ -60,18 +59,18 @@ pub(super) fn reversed_pair(scan: &mut Scan<'_>, key: &Key) -> bool {
     if let Some((slashes, _)) = value::quote_at(scan, at) {
         at += slashes + 1;
     }
-    at = skip_space(scan, at);
+    at = scan.skip_space(at);
     if !matches!(scan.at(at), Some(b':' | b'=')) {
         return false;
     }
-    let from = skip_space(scan, at + 1);
+    let from = scan.skip_space(at + 1);
     let value = value::read(scan, from, Reach::Word);
     let between = scan.slice(value.next, key.start);
     let near = value.next <= key.start
         && between.iter().filter(|&&b| b != b'\\').count() <= 24
         && !between.iter().any(|b| b"{}".contains(b));
     if near && is_value(scan, key, scan.slice(value.start, value.end)) {
-        accept(scan, key, value);
+        scan.accept(key, value);
     }
     near
 }
@@ -87,14 +86,14 @@ pub(super) fn at_key_name(scan: &mut Scan<'_>, end: usize) {
     if let Some((slashes, _)) = value::quote_at(scan, at) {
         at += slashes + 1;
     }
-    at = skip_space(scan, at);
+    at = scan.skip_space(at);
     if !matches!(scan.at(at), Some(b':' | b'=')) {
         return;
     }
-    let value = value::read(scan, skip_space(scan, at + 1), Reach::Word);
+    let value = value::read(scan, scan.skip_space(at + 1), Reach::Word);
     let key =
         Key { start: end, end, class: Class::AzureKey, strength: Strength::Weak, plural: false };
     if is_value(scan, &key, scan.slice(value.start, value.end)) {
-        accept(scan, &key, value);
+        scan.accept(&key, value);
     }
 }

@@ -6,8 +6,7 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 
 use super::Class;
-use super::follow::Cue;
-use super::line::Scan;
+use super::scan::{Cue, Scan};
 
 /// A vendor's token: prefix, then at least `min` characters of `set`.
 pub(super) struct Vendor {

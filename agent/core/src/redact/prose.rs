@@ -1,10 +1,9 @@
 //! Keys and values with no sign between them: flags and sentences (R09, R10, R41).
 
 use super::Class;
-use super::assign::{accept, skip_space};
 use super::judge::{is_password_like, is_random_word, is_telling, is_uuid, is_value};
 use super::key::{Key, Strength};
-use super::line::Scan;
+use super::scan::Scan;
 use super::value::{self, Reach, Value};
 
 /// Longest word of a sentence, bytes.
@@ -26,19 +25,19 @@ pub(super) fn flag_or_prose(
     if scan.before(key.start) == Some(b'-') {
         let mut from = at;
         if quoted_key && scan.at(at) == Some(b',') {
-            from = skip_space(scan, at + 1);
+            from = scan.skip_space(at + 1);
         } else if !spaced {
             return;
         }
         let value = value::read(scan, from, Reach::Word);
         let text = scan.slice(value.start, value.end);
         if text.first() != Some(&b'-') && is_value(scan, &key, text) {
-            accept(scan, &key, value);
+            scan.accept(&key, value);
         }
     } else if let Some(from) = with_value(scan, at).filter(|_| spaced) {
         let value = value::read(scan, from, Reach::Word);
         if is_value(scan, &key, scan.slice(value.start, value.end)) {
-            accept(scan, &key, value);
+            scan.accept(&key, value);
         }
     } else if spaced && !quoted_key {
         prose(scan, &key, at);
@@ -50,7 +49,7 @@ fn with_value(scan: &Scan<'_>, at: usize) -> Option<usize> {
     let mut at = at;
     for lead in [&b"with "[..], b"to ", b"has ", b"the "] {
         if scan.slice(at, at + lead.len()).eq_ignore_ascii_case(lead) {
-            at = skip_space(scan, at + lead.len());
+            at = scan.skip_space(at + lead.len());
         }
     }
     if !scan.slice(at, at + 5).eq_ignore_ascii_case(b"value") {
@@ -60,7 +59,7 @@ fn with_value(scan: &Scan<'_>, at: usize) -> Option<usize> {
     if matches!(scan.at(at), Some(b':' | b'=')) {
         at += 1;
     }
-    let from = skip_space(scan, at);
+    let from = scan.skip_space(at);
     (from > at && from < scan.text.len()).then_some(from)
 }
 
@@ -68,7 +67,7 @@ fn with_value(scan: &Scan<'_>, at: usize) -> Option<usize> {
 fn word_at<'a>(scan: &Scan<'a>, from: usize) -> (&'a [u8], usize) {
     let rest = scan.rest(from).iter().take(WORD);
     let len = rest.take_while(|b| !b.is_ascii_whitespace()).count();
-    (scan.slice(from, from + len), skip_space(scan, from + len))
+    (scan.slice(from, from + len), scan.skip_space(from + len))
 }
 
 /// R10: `password is x`, `password for bob was changed to x`, `with password x`, `password 'x'`; and
@@ -87,7 +86,7 @@ fn prose(scan: &mut Scan<'_>, key: &Key, at: usize) {
         if stands_for_itself(scan, key, &value)
             && is_value(scan, key, scan.slice(value.start, value.end))
         {
-            return accept(scan, key, value);
+            return scan.accept(key, value);
         }
     }
     random_word(scan, key, at);
@@ -127,7 +126,7 @@ fn said_before(scan: &mut Scan<'_>, key: &Key) -> bool {
     if start >= end || !is_password_like(scan.slice(start, end)) {
         return false;
     }
-    accept(scan, key, Value { start, end, next: key.end, quoted: false });
+    scan.accept(key, Value { start, end, next: key.end, quoted: false });
     true
 }
 
@@ -205,7 +204,7 @@ fn after_auxiliaries(scan: &Scan<'_>, at: usize) -> Option<usize> {
         if !link && !is_auxiliary(word) {
             break;
         }
-        stated |= link;
+        stated |= link || word.ends_with(b":");
         from = next;
         if matches!(word.last(), Some(b':')) {
             break;
@@ -236,6 +235,10 @@ fn is_auxiliary(word: &[u8]) -> bool {
             b"as",
             b"still",
             b"being",
+            b"generated",
+            b"generated:",
+            b"created",
+            b"created:",
         ]
         .contains(&word)
 }
@@ -287,7 +290,7 @@ fn random_word(scan: &mut Scan<'_>, key: &Key, at: usize) {
         let plain = padded && !text.starts_with(b"/") && scan.at(start + len) != Some(b':');
         if plain && (hex || random) {
             let end = start + len;
-            return accept(scan, key, Value { start, end, next: end, quoted: false });
+            return scan.accept(key, Value { start, end, next: end, quoted: false });
         }
         if word.is_empty() || matches!(word.last(), Some(b'.' | b';' | b',')) {
             return;

@@ -1,10 +1,9 @@
 //! URLs and what is posted to them: R11, R12 (Oracle), R15, R25, R26.
 
 use super::Class;
-use super::assign::skip_space;
-use super::follow::{self, Cue};
-use super::judge::is_password_like;
-use super::line::Scan;
+use super::follow;
+use super::judge::{is_password_like, is_random_word, is_uuid};
+use super::scan::{Cue, Scan};
 use super::value::{self, Reach};
 
 /// Longest user info that is looked for before an `@`, bytes.
@@ -45,12 +44,12 @@ pub(super) fn at_sig(scan: &mut Scan<'_>, start: usize) {
     }
     let mut at = start + 3;
     if let Some((slashes, _)) = value::quote_at(scan, at) {
-        at = skip_space(scan, at + slashes + 1);
+        at = scan.skip_space(at + slashes + 1);
         if !matches!(scan.at(at), Some(b':' | b'=')) {
             return;
         }
     }
-    let at = skip_space(scan, at + 1);
+    let at = scan.skip_space(at + 1);
     let (at, end) = match value::quote_at(scan, at) {
         Some((slashes, quote)) => {
             let value = value::quoted(scan, at, slashes, quote);
@@ -78,10 +77,11 @@ pub(super) fn at_oauth(scan: &mut Scan<'_>, start: usize, end: usize) {
         [&b"session_"[..], b"device_", b"user_", b"auth_"].into_iter().find(|l| lead.ends_with(l));
     let first = start - longer.map_or(0, |l| l.len());
     let sign = scan.before(first).unwrap_or(before);
-    let quoted = matches!(sign, b'"' | b'\'');
-    if !matches!(sign, b'?' | b'&' | b'#' | b';') && !quoted {
+    let quoted = !matches!(sign, b'?' | b'&' | b'#' | b';');
+    if sign.is_ascii_alphanumeric() || matches!(sign, b'_' | b'-' | b'.') {
         return;
     }
+    let end = end + usize::from(quoted && matches!(scan.at(end), Some(b'"' | b'\'' | b'[')));
     let value_end = query_value_end(scan, end);
     let text = scan.slice(end, value_end);
     let kinds = [u8::is_ascii_lowercase, u8::is_ascii_uppercase, u8::is_ascii_digit];
@@ -89,31 +89,41 @@ pub(super) fn at_oauth(scan: &mut Scan<'_>, start: usize, end: usize) {
     // `?code=200`, `&state=open`, `?code=E1234`.
     let both =
         memchr::memmem::find(scan.slice(start.saturating_sub(2048), start + 2048), b"redirect_uri")
-            .is_some();
+            .is_some()
+            || is_callback(scan, start);
     let random =
         text.len() >= 8 && mixed >= 2 || text.len() >= 24 && mixed >= 1 || both && text.len() >= 6;
-    let random = random && (!quoted || text.len() >= 20);
+    let random = random && (!quoted || text.len() >= 16 && mixed >= 2 && !is_uuid(text));
     if random && !value::is_nothing(text) {
         scan.add(end, value_end, Class::Oauth);
         scan.done = scan.done.max(value_end);
     }
 }
 
+/// Whether the path before a parameter is one that identity providers send people back to.
+fn is_callback(scan: &Scan<'_>, at: usize) -> bool {
+    let before = scan.slice(at.saturating_sub(192), at);
+    let before = before.rsplit(u8::is_ascii_whitespace).next().unwrap_or_default();
+    [&b"callback"[..], b"/cb?", b"oauth", b"oidc", b"signin-", b"/sso"]
+        .iter()
+        .any(|path| memchr::memmem::find(before, path).is_some())
+}
+
 /// R26: `SAMLResponse=…`, `"RelayState":"…"`.
 pub(super) fn at_saml(scan: &mut Scan<'_>, _start: usize, end: usize) {
     let mut at = end;
     if let Some((slashes, _)) = value::quote_at(scan, at) {
-        at = skip_space(scan, at + slashes + 1);
+        at = scan.skip_space(at + slashes + 1);
         // `name="SAMLResponse" value="…"` of an auto-submitted form.
         if scan.slice(at, at + 5).eq_ignore_ascii_case(b"value") {
             at += 5;
         }
     }
-    at = skip_space(scan, at);
+    at = scan.skip_space(at);
     if !matches!(scan.at(at), Some(b':' | b'=')) {
         return;
     }
-    let at = skip_space(scan, at + 1);
+    let at = scan.skip_space(at + 1);
     let (start, end) = match value::quote_at(scan, at) {
         Some((slashes, quote)) => {
             let value = value::quoted(scan, at, slashes, quote);
@@ -226,6 +236,10 @@ pub(super) fn user_info(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
         .find(|(_, b)| matches!(b, b',' | b')'))
         .map_or(word.len(), |(i, _)| i);
     let limit = query.min(next_url).min(comma);
+    // `https://token:x-oauth-basic@host`
+    if user.len() >= 16 && (is_random_word(user) || user.iter().all(u8::is_ascii_hexdigit)) {
+        scan.add(start, start + colon, Class::UrlUser);
+    }
     let last_at = memchr::memrchr(b'@', word.get(..limit).unwrap_or_default()).unwrap_or(first_at);
     scan.add(start + colon + 1, start + last_at, Class::UrlUser);
     Some(start + last_at + 1)
@@ -246,9 +260,12 @@ pub(super) fn bare_user_info(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
     let scheme = [&b"mailto"[..], b"sip", b"xmpp", b"acct", b"smtp", b"to", b"from", b"cc", b"bcc"];
     let named = !user.is_empty() && user.iter().all(is_user) && !scheme.contains(&user);
     let host = scan.rest(at + 1).iter().take(128).take_while(|b| is_user(b)).count();
-    let follows = matches!(scan.at(at + 1 + host), Some(b':' | b'/'))
-        || scan.slice(at + 1, at + 1 + host).contains(&b'.');
-    if named && host > 2 && follows && is_password_like(password) && !password.contains(&b'/') {
+    let name = scan.slice(at + 1, at + 1 + host);
+    let follows = matches!(scan.at(at + 1 + host), Some(b':' | b'/')) || name.contains(&b'.');
+    // `user:password@tcp(host:3306)/db`, of Go's driver for MySQL.
+    let driver = matches!(name, b"tcp" | b"tcp6" | b"unix") && scan.at(at + 1 + host) == Some(b'(');
+    let telling = follows && is_password_like(password) && !password.contains(&b'/');
+    if named && host > 2 && !password.is_empty() && (driver || telling) {
         scan.add(start + colon + 1, at, Class::UrlUser);
         return Some(at + 1);
     }

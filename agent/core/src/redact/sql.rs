@@ -1,8 +1,7 @@
 //! Literals in SQL statements, and what databases and drivers say about values (R37).
 
 use super::Class;
-use super::assign::skip_space;
-use super::line::Scan;
+use super::scan::Scan;
 use super::value::{self, Reach};
 
 /// Longest statement that is read, bytes.
@@ -100,8 +99,7 @@ pub(super) fn at_binding(scan: &mut Scan<'_>, end: usize) {
     else {
         return;
     };
-    let Some(open) = memchr::memchr(b'[', near.get(dash + 2..).unwrap_or_default()) else { return };
-    let start = end + dash + 2 + open + 1;
+    let start = end + dash + 3;
     let rest = scan.slice(start, start + LONGEST);
     scan.spend(rest.len() / 8);
     let Some(close) = memchr::memchr(b']', rest) else { return };
@@ -125,7 +123,7 @@ pub(super) fn at_key_detail(scan: &mut Scan<'_>, end: usize) -> bool {
 
 /// `Failing row contains (1, x, …).`
 pub(super) fn at_row(scan: &mut Scan<'_>, end: usize) {
-    let open = skip_space(scan, end);
+    let open = scan.skip_space(end);
     if scan.at(open) != Some(b'(') {
         return;
     }
@@ -151,11 +149,11 @@ pub(super) fn at_complaint(scan: &mut Scan<'_>, end: usize) {
 pub(super) fn at_parameter(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
     let name =
         scan.rest(at + 1).iter().take(64).take_while(|b| b.is_ascii_alphanumeric() || **b == b'_');
-    let sign = skip_space(scan, at + 1 + name.count());
+    let sign = scan.skip_space(at + 1 + name.count());
     if scan.at(sign) != Some(b'=') || sign == at + 1 {
         return None;
     }
-    let mut open = skip_space(scan, sign + 1);
+    let mut open = scan.skip_space(sign + 1);
     if scan.at(open) == Some(b'N') {
         open += 1;
     }
@@ -208,11 +206,24 @@ pub(super) fn at_parameters(scan: &mut Scan<'_>, end: usize) {
 
 /// R10: `CREATE USER bob IDENTIFIED BY 'x'`.
 pub(super) fn at_identified(scan: &mut Scan<'_>, end: usize) {
-    let open = skip_space(scan, end);
+    let open = scan.skip_space(end);
     if value::quote_at(scan, open).is_some() {
         let value = value::read(scan, open, Reach::Word);
         if value.quoted && !value::is_nothing(scan.slice(value.start, value.end)) {
             scan.add(value.start, value.end, Class::Password);
         }
+    }
+}
+
+/// `bind => [x, 1]`, `args=[x 1]`, `The duplicate key value is (x)`: up to the bracket.
+pub(super) fn at_bound(scan: &mut Scan<'_>, start: usize) {
+    let rest = scan.slice(start, start + LONGEST);
+    let close = if scan.before(start) == Some(b'(') { b')' } else { b']' };
+    let Some(len) = memchr::memchr(close, rest) else { return };
+    scan.spend(len);
+    let text = scan.slice(start, start + len);
+    // Numbers alone say nothing of a person.
+    if text.iter().any(u8::is_ascii_alphabetic) {
+        scan.add(start, start + len, Class::Sql);
     }
 }

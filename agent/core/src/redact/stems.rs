@@ -52,10 +52,22 @@ pub(super) enum Rule {
     /// A tool whose flags have short names; and one with such flags after `login`.
     Tool,
     Login,
+    Echo,
+    /// Values of a statement in a list.
+    Bound,
     /// `pw` as a whole word, with the sign after it.
     ShortPassword,
     /// `Constant` before the name of one.
     MendixConstant,
+    /// `pin`, and with the sign after it.
+    Pin,
+    ShortPin,
+    /// `--from-literal=name=value`
+    Literal,
+    /// `stringData`: of Secrets alone.
+    StringData,
+    /// The administrator of Mendix apps.
+    MxAdmin,
     /// The name of a key in a list of keys.
     KeyName,
     /// First words of SQL statements.
@@ -145,6 +157,14 @@ const KEY_STEMS: &[(&str, Rule)] = &[
     ("tel\\", Rule::Phone),
     ("constant ", Rule::MendixConstant),
     ("keyname", Rule::KeyName),
+    ("pin\"", Rule::ShortPin),
+    ("pin\\", Rule::ShortPin),
+    ("pin=", Rule::ShortPin),
+    ("pincode", Rule::Pin),
+    ("from-literal", Rule::Literal),
+    ("stringdata", Rule::StringData),
+    ("mxadmin", Rule::MxAdmin),
+    ("&secret{", Rule::GoSecret),
     ("v1.secret{", Rule::GoSecret),
     ("curl", Rule::Tool),
     ("mysql", Rule::Tool),
@@ -161,6 +181,20 @@ const KEY_STEMS: &[(&str, Rule)] = &[
     ("skopeo login", Rule::Login),
     ("oras login", Rule::Login),
     ("az login", Rule::Login),
+    ("az acr login", Rule::Login),
+    ("crane auth login", Rule::Login),
+    ("echo ", Rule::Echo),
+    ("bind => [", Rule::Bound),
+    ("key value is (", Rule::Bound),
+    ("conversion failed", Rule::Complaint),
+    ("truncated incorrect", Rule::Complaint),
+    ("incorrect integer value", Rule::Complaint),
+    ("incorrect string value", Rule::Complaint),
+    ("setstring(", Rule::Complaint),
+    ("args=[", Rule::Bound),
+    ("args=\"[", Rule::Bound),
+    ("bindings=[", Rule::Bound),
+    ("bind values: [", Rule::Bound),
     ("oc login", Rule::Login),
     ("select ", Rule::Statement),
     ("insert into", Rule::Statement),

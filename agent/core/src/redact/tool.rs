@@ -2,9 +2,8 @@
 //! `mysql -p…` (R09, R24).
 
 use super::Class;
-use super::assign::skip_space;
 use super::header;
-use super::line::Scan;
+use super::scan::Scan;
 use super::value::{self, Reach};
 
 /// Longest command line that is read, bytes.
@@ -96,9 +95,9 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
         return;
     }
     let mut at = end;
-    let mut command = None;
+    let mut commands = [&b""[..]; 3];
     for _ in 0..MOST {
-        at = skip_space(scan, at);
+        at = scan.skip_space(at);
         if at >= scan.text.len() || at > start + LONGEST {
             return;
         }
@@ -107,15 +106,19 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
         if text.is_empty() || matches!(text, b"|" | b";" | b"&&" | b"||" | b">" | b"#") {
             return;
         }
-        command = command.or((text.first() != Some(&b'-')).then_some(text));
+        if text.first() != Some(&b'-')
+            && let Some(room) = commands.iter_mut().find(|room| room.is_empty())
+        {
+            *room = text;
+        }
         at = argument.next.max(at + 1);
-        let said = |f: &&Flag| f.after.is_none_or(|after| command == Some(after.as_bytes()));
+        let said = |f: &&Flag| f.after.is_none_or(|after| commands.contains(&after.as_bytes()));
         for flag in flags().filter(said) {
             for name in flag.names {
                 let Some(rest) = text.strip_prefix(name.as_bytes()) else { continue };
                 let long = name.starts_with("--");
                 if rest.is_empty() && !(flag.joined && *name == "-p" && is_prompting(flag)) {
-                    let from = skip_space(scan, at);
+                    let from = scan.skip_space(at);
                     let next = value::read(scan, from, Reach::Word);
                     at = next.next.max(at);
                     take(scan, flag.holds, next.start, next.end);
@@ -155,4 +158,29 @@ fn take(scan: &mut Scan<'_>, holds: Holds, start: usize, end: usize) {
         }
     }
     scan.done = scan.done.max(end);
+}
+
+/// `echo x | docker login --password-stdin`, `echo x | base64 -d`: what is piped into something that
+/// takes or decodes a secret.
+pub(super) fn at_echo(scan: &mut Scan<'_>, start: usize, end: usize) {
+    if scan.before(start).is_some_and(|b| b.is_ascii_alphanumeric()) && start > scan.body {
+        return;
+    }
+    let mut from = scan.skip_space(end);
+    while scan.at(from) == Some(b'-') {
+        let flag = value::read(scan, from, Reach::Word);
+        from = scan.skip_space(flag.next.max(from + 1));
+    }
+    let value = value::read(scan, from, Reach::Word);
+    let pipe = scan.skip_space(value.next);
+    if scan.at(pipe) != Some(b'|') {
+        return;
+    }
+    let command = scan.slice(pipe, pipe + 160);
+    let takes = [&b"stdin"[..], b"base64 -", b"sudo -S", b"chpasswd", b"kubeseal"];
+    let taken = takes.iter().any(|t| memchr::memmem::find(command, t).is_some());
+    if taken && !value::is_nothing(scan.slice(value.start, value.end)) {
+        scan.add(value.start, value.end, Class::Password);
+        scan.done = scan.done.max(value.end);
+    }
 }

@@ -1,7 +1,7 @@
 //! Where a value ends, and whether it is one.
 
-use super::line::Scan;
 use super::placeholder;
+use super::scan::Scan;
 use super::words::{NOTHING, PLAIN};
 
 /// A value: what goes, and where reading may go on.
@@ -119,7 +119,7 @@ fn word_end(scan: &Scan<'_>, start: usize) -> usize {
         return start + close + 2;
     }
     let mut at = start;
-    let mut open = [0_u32; 3];
+    let mut open = [0_u32; 4];
     while let Some(byte) = scan.at(at) {
         let next = scan.at(at + 1);
         match byte {
@@ -146,14 +146,17 @@ fn word_end(scan: &Scan<'_>, start: usize) -> usize {
                     break;
                 }
             }
-            b'"' | b'\'' | b'`' if closes(scan, at + 1) => break,
+            b'"' | b'\'' | b'`' if closes(scan, at + 1) && scan.is_quoted(start, byte) => break,
             b',' | b';' | b'|' if separates(scan, at + 1) => break,
             b'&' if separates(scan, at + 1) || scan.rest(at).starts_with(b"&amp;") => break,
-            b'<' if matches!(next, Some(b'/' | b'>') | None)
-                || next.is_some_and(|b| b.is_ascii_alphabetic()) =>
+            b'<' if matches!(next, Some(b'/') | None)
+                || next.is_some_and(|b| b.is_ascii_alphabetic() || b == b'>')
+                    && scan.slice(start.saturating_sub(256), start).contains(&b'>') =>
             {
                 break;
             }
+            b'<' => open[3] += 1,
+            b'>' if open[3] > 0 => open[3] -= 1,
             b'>' if closes(scan, at + 1) => break,
             // `\n`, `\"`: an escape of the string around.
             b'\\' => {
@@ -221,6 +224,14 @@ fn starts_pair(scan: &Scan<'_>, at: usize) -> bool {
     }
     let len = scan.rest(at).iter().take(48).take_while(|b| name(b)).count();
     len > 0 && matches!(scan.at(at + len), Some(b'=' | b':'))
+}
+
+/// Whether `key=` begins at `at`.
+pub(super) fn starts_assignment(scan: &Scan<'_>, at: usize) -> bool {
+    let name = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    let len = scan.rest(at).iter().take(64).take_while(name).count();
+    let letter = scan.at(at).is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    letter && scan.at(at + len) == Some(b'=') && scan.at(at + len + 1) != Some(b'=')
 }
 
 /// End of a value that has the rest of its line, unless another pair or the end of the string

@@ -54,7 +54,7 @@ pub(super) static HARMLESS: LazyLock<Words> = LazyLock::new(|| {
         name names namespace offset operator page parser path paths pem php policy pos position
         prefix present projection prompt properties provider py rate rb reader ref reference refs
         replication repository request requested required reset resource retries review rotated
-        rotation rs scala schema scope scopes seconds selector server service set size source state
+        rotation rounds rs scala schema scope scopes seconds selector server service set size source state
         status store strength suffix sync syncer template test tests time timeout timestamp total ts
         ttl type types txt updated updatedat uri url usage used user username util utils valid
         validation validator validity version versions volume watcher window writer xml yaml yml",
@@ -83,15 +83,31 @@ pub(super) static BEFORE_PASS: LazyLock<Words> = LazyLock::new(|| {
     )
 });
 
+/// What makes a harmless one of a `key`, however random its value looks.
+pub(super) static NO_KEY: LazyLock<Words> = LazyLock::new(|| {
+    Words::of(
+        "cache partition row sort routing object message foreign idempotency dedup correlation
+        websocket public registry index unique group hot lookup sharding shard bucket",
+    )
+});
+
+/// What makes a harmless one of a `token`: it says where to go on.
+pub(super) static NO_TOKEN: LazyLock<Words> = LazyLock::new(|| {
+    Words::of(
+        "page continuation continue next resume sync cursor pagination skip delta cancellation
+        cancel fencing lock concurrency watermark sequencer",
+    )
+});
+
 /// What makes a `key` a secret one.
 pub(super) static BEFORE_KEY: LazyLock<Words> = LazyLock::new(|| {
     Words::of(
         "access account admin aes api app application auth aws azure bearer cipher client connection
-        consumer crypt crypto datadog decryption deploy des dsa ecdsa ed25519 encrypt encrypted
+        consumer crypt crypto datadog decryption deploy des device dsa ecdsa ed25519 encrypt encrypted
         encryption function functions gcp google hmac host ingest ingestion instrumentation
         integration jwt licence license mailgun maps master merchant openai passphrase password
-        primary priv private recovery rsa sas secondary secret sendgrid service session shared sign
-        signature signing ssh storage stripe subscription token twilio unseal webhook write",
+        primary priv private recovery root rsa sas secondary seal secret sendgrid server service session shared sign
+        signature signing ssh storage stripe subscription system token twilio unseal vault webhook wrapping write",
     )
 });
 
@@ -120,6 +136,9 @@ pub(super) static NOTHING: LazyLock<Words> = LazyLock::new(|| {
         "null nil <nil> none (none) <none> true false undefined yes no <redacted> [redacted]
         redacted <hidden> hidden <unset> unset <set> (null) n/a <empty> empty [filtered] filtered
         masked <masked> <secret> <omitted> [] {} () map[] - ? %s %v {}} <removed> [removed]
+        include same-origin omit required optional unchanged changed rotated expired valid invalid
+        missing present absent provided configured enabled disabled updated accepted rejected
+        verified not-set notset
         | |- |+ > >- >+ [hidden] (redacted) (hidden) **redacted**",
     )
 });

@@ -1,5 +1,5 @@
-//! When to dial again: full jitter between nothing and a ceiling that doubles, as a function of how
-//! often it failed and of randomness that is passed in.
+//! When to dial again: full jitter between next to nothing and a ceiling that doubles, as a function
+//! of how often it failed and of randomness that is passed in.
 
 use std::time::Duration;
 
@@ -11,6 +11,9 @@ pub const STABLE_AFTER: Duration = Duration::from_secs(600);
 const OUTAGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
 /// First and highest ceiling after a refusal, which another try seldom cures.
 const REFUSAL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(900));
+
+/// Shortest wait, whatever chance says: a tick that fails a dial must not make the next one due.
+const LEAST: Duration = Duration::from_millis(10);
 
 /// What kind of failure it was, which decides how soon to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +42,7 @@ impl Backoff {
         };
         let ceiling = first.saturating_mul(1 << doublings).min(highest);
         match schedule {
-            Schedule::Outage => ceiling.mul_f64(fraction(random)),
+            Schedule::Outage => ceiling.mul_f64(fraction(random)).max(LEAST),
             Schedule::Refusal => ceiling.mul_f64(0.5 + fraction(random) / 2.0),
         }
     }
@@ -66,6 +69,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn no_chance_makes_the_wait_nothing() {
+        for random in [0, 1, 2048] {
+            assert_eq!(Backoff::default().next(Schedule::Outage, random), LEAST);
+        }
+    }
 
     #[test]
     fn ceiling_doubles_and_stops_at_two_minutes() {

@@ -4,7 +4,7 @@
 //!
 //! The agent runs in this process with a real API server behind it; the pods and their logs are made
 //! here, so that neither a kubelet nor a container runtime is measured. The control plane is a process
-//! of its own. Everything goes over mTLS on loopback.
+//! of its own. Everything goes over mTLS on loopback. It fails when a goal was missed.
 
 use std::{
     fs, io,
@@ -20,6 +20,7 @@ use clap::{Parser, Subcommand};
 use flate2::{Compression, write::GzEncoder};
 use kube::{Api, api::Patch, api::PatchParams};
 use mendix_agent::{
+    audit::Audit,
     channel,
     cluster::Cluster,
     config::{Config, LogFormat, Route},
@@ -50,6 +51,7 @@ use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
+    sync::watch,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -183,13 +185,17 @@ impl Bench {
             trust_dir: self.store.trust_dir(),
             bootstrap_token_file: self.folder.path().join("token"),
             service_account_token_file: None,
+            identity_dir: None,
             namespace: install::NAMESPACE.into(),
             listen: ([127, 0, 0, 1], 0).into(),
             log_filter: "off".into(),
             log_format: LogFormat::Text,
         };
         let (handles, worker) = channel::open(&config, &cluster)?;
-        let trust = logs::read_trust(&config.trust_dir).await?;
+        let audit = Audit::new(&cluster, handles.checkpoints.clone());
+        // The keys that came with the trust folder; nobody rotates them here.
+        let (unrotated, keys) = watch::channel(None);
+        let portal = logs::Portal { trust_dir: config.trust_dir.clone(), found: keys };
         let outcomes =
             RequestOutcomes::new(handles.desired.requests.clone(), handles.reports.clone());
         let shutdown = CancellationToken::new();
@@ -201,9 +207,17 @@ impl Bench {
             }
         });
         tasks.spawn(outcomes.clone().run(shutdown.clone()));
+        let (recorded, of_audit, token) = (audit.clone(), handles.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            if let Err(error) = mendix_agent::audit::run(recorded, of_audit, token).await {
+                eprintln!("the audit log ended: {error}");
+            }
+        });
         let token = shutdown.clone();
         tasks.spawn(async move {
-            if let Err(error) = logs::run(cluster, handles, trust, outcomes, token).await {
+            // Kept: a closed channel would mean that the other side has gone.
+            let _unrotated = unrotated;
+            if let Err(error) = logs::run(cluster, handles, portal, outcomes, audit, token).await {
                 eprintln!("the log path ended: {error}");
             }
         });
@@ -331,6 +345,7 @@ async fn pipeline(mib: usize, streams: usize, rounds: usize) -> Result<()> {
         met(ratio >= 0.5)
     );
     agent.stop().await;
+    ensure!(ratio >= 0.5, "a goal was missed");
     Ok(())
 }
 
@@ -339,6 +354,7 @@ fn met(met: bool) -> &'static str {
 }
 
 async fn memory(mib: usize, streams: usize) -> Result<()> {
+    let mut missed = false;
     for (name, rule) in [
         ("fast", Rule::Pass),
         ("slow (16 KiB per 20 ms)", Rule::Delay(Duration::from_millis(20))),
@@ -365,10 +381,12 @@ async fn memory(mib: usize, streams: usize) -> Result<()> {
             idle / MIB,
             met(over <= 48.0)
         );
+        missed |= over > 48.0;
         bench.proxy.set_both(Rule::Pass);
         bench.proxy.cut();
         agent.stop().await;
     }
+    ensure!(!missed, "a goal was missed");
     Ok(())
 }
 
@@ -383,6 +401,7 @@ struct Stopped {
 async fn revocation(runs: usize) -> Result<()> {
     let bench = Bench::start(128, 16).await?;
     let agent = bench.agent().await?;
+    let mut missed = false;
     for (name, local, goal) in [("local veto", true, 1.0), ("ticket solved", false, 2.0)] {
         let mut latencies = vec![];
         let mut after = 0;
@@ -402,8 +421,10 @@ async fn revocation(runs: usize) -> Result<()> {
             met(at(0.99) <= goal * 1000.0),
             met(after <= 262_144),
         );
+        missed |= at(0.99) > goal * 1000.0 || after > 262_144;
     }
     agent.stop().await;
+    ensure!(!missed, "a goal was missed");
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod kubelet;
 mod plain;
 mod preview;
 mod replicas;
+mod secrecy;
 mod world;
 
 use std::{sync::Arc, time::Duration};

@@ -3,6 +3,7 @@
 
 mod chart;
 mod deb;
+mod docs;
 mod files;
 mod observability;
 mod systemd;

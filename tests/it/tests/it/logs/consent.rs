@@ -28,13 +28,16 @@ use mendix_control_plane::{
     repository::Expiry,
     store::{AuditRecord, DoneRequest, TicketOrigin, TicketRecord, TicketSeverity, TicketStatus},
 };
-use mendix_test_kit::wait::eventually;
+use mendix_test_kit::{
+    proxy::{Direction, Rule},
+    wait::eventually,
+};
 use serde_json::{Value, json};
 
 use super::{
-    assert_ended, endless,
+    assert_ended,
     kubelet::Log,
-    midway, noisy_world,
+    midway, noisy_world, slow,
     world::{COMPONENT, PATIENCE, World, consent, lines, minutes_ago},
 };
 
@@ -110,13 +113,14 @@ async fn a_grant_of_direct_access_shares_no_log() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ticket_that_was_solved_and_opened_again_shares_only_with_a_new_grant() {
     let mut world = noisy_world().await;
-    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", endless());
+    slow(&world);
     world.start_agent().await;
     let (ticket, request) = world.open_ticket_with_request(Some(consent()));
     let old = ticket.grant.clone().unwrap();
     midway(&world).await;
     world.plane.store().set_ticket_status(&ticket.ticket_id, TicketStatus::Solved).unwrap();
     assert_eq!(said(&world.outcome(&request.unwrap()).await), ("Revoked", "TicketInactive"));
+    world.proxy.set(Direction::Up, Rule::Pass);
     let text = lines(minutes_ago(10), &["short now"]);
     world.kubelet.set(&world.namespace, "noisy-1-abc", "main", Log::Whole(text));
     let reads = world.log_reads();
@@ -143,7 +147,7 @@ async fn a_ticket_that_was_solved_and_opened_again_shares_only_with_a_new_grant(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ticket_deleted_during_an_upload_ends_it_and_its_consent() {
     let mut world = noisy_world().await;
-    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", endless());
+    slow(&world);
     world.start_agent().await;
     let (ticket, request) = world.open_ticket_with_request(Some(consent()));
     let snapshot = midway(&world).await;
@@ -163,7 +167,7 @@ async fn a_ticket_deleted_during_an_upload_ends_it_and_its_consent() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_deleted_during_an_upload_ends_it_and_all_consent() {
     let mut world = noisy_world().await;
-    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", endless());
+    slow(&world);
     world.start_agent().await;
     let (ticket, _) = world.open_ticket_with_request(Some(consent()));
     let snapshot = midway(&world).await;
@@ -211,7 +215,7 @@ async fn ledger(world: &World) -> Option<Ledger> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_between_spending_and_sending_loses_budget_and_gains_none() {
     let mut world = noisy_world().await;
-    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", endless());
+    slow(&world);
     world.start_agent().await;
     let terms = GrantTerms { budget: Budget { snapshots: 2, bytes: 64 << 20 }, ..consent() };
     let (ticket, request) = world.open_ticket_with_request(Some(terms));
@@ -223,6 +227,7 @@ async fn a_crash_between_spending_and_sending_loses_budget_and_gains_none() {
     assert_eq!(before.snapshots, 1);
     assert!(before.bytes >= sent, "{} spent, {sent} sent", before.bytes);
 
+    world.proxy.set(Direction::Up, Rule::Pass);
     let text = lines(minutes_ago(10), &["short now"]);
     world.kubelet.set(&world.namespace, "noisy-1-abc", "main", Log::Whole(text));
     world.start_agent().await;
@@ -348,7 +353,7 @@ async fn a_refusal_is_in_the_object_the_event_the_metric_and_the_audit_log() {
     );
 
     // The same for a consent that ends midway.
-    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", endless());
+    slow(&world);
     let (ticket, request) = world.open_ticket_with_request(Some(consent()));
     let snapshot = midway(&world).await;
     world.set_policy(json!({ "mode": "Deny" })).await;

@@ -10,8 +10,8 @@ use mendix_test_kit::{
 
 use super::{
     kubelet::Log,
-    midway, noisy,
-    world::{PATIENCE, World, consent, lines, minutes_ago},
+    midway, noise, noisy,
+    world::{PATIENCE, World, consent},
 };
 
 /// The shortest that agents accept.
@@ -22,25 +22,14 @@ const BEAT_DEADLINE: Duration = Duration::from_secs(16);
 
 /// Each 16 KiB of what goes up waits so long.
 const SLOWLY: Rule = Rule::Delay(Duration::from_millis(150));
-
-/// A log of numbers that compress badly, so that there is something to carry.
-fn numbers() -> String {
-    let mut state = 1u64;
-    let texts: Vec<String> = (0..40_000)
-        .map(|n| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            format!("INFO request {n} took {} ms, {} rows", state >> 44, (state >> 20) & 0xfffff)
-        })
-        .collect();
-    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    texts.chunks(500).map(|chunk| lines(minutes_ago(10), chunk)).collect()
-}
+/// Enough for some seconds at that pace.
+const LINES: usize = 40_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heartbeats_keep_their_pace_while_an_upload_is_stalled() {
     let options = Options { heartbeat_interval: BEAT, ..Options::default() };
     let mut world = noisy(Box::pin(World::with(options)).await).await;
-    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", Log::Whole(numbers()));
+    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", Log::Whole(noise(LINES)));
     world.start_agent().await;
     world.proxy.set(Direction::Up, SLOWLY);
     let (_, _request) = world.open_ticket_with_request(Some(consent()));
@@ -66,7 +55,7 @@ async fn heartbeats_keep_their_pace_while_an_upload_is_stalled() {
 async fn an_upload_outlives_the_age_of_its_connection() {
     let options = Options { connection_age: Some(Duration::from_secs(2)), ..Options::default() };
     let mut world = noisy(Box::pin(World::with(options)).await).await;
-    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", Log::Whole(numbers()));
+    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", Log::Whole(noise(LINES)));
     world.start_agent().await;
     // Slow enough to be under way when the connection is told to end.
     world.proxy.set(Direction::Up, SLOWLY);

@@ -50,7 +50,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::kubelet::Kubelet;
+use super::{kubelet::Kubelet, secrecy};
 use crate::manifests;
 
 /// Longest wait for anything here; what takes it has failed.
@@ -100,16 +100,13 @@ where
 impl World {
     /// Without the agent: see [`World::start_agent`].
     pub(crate) async fn new() -> Self {
-        Self::with(Options::default()).await
+        Box::pin(Self::with(Options::default())).await
     }
 
     /// The same with a control plane of these options.
     pub(crate) async fn with(options: Options) -> Self {
         // With RUST_LOG the agent's and the control plane's log show in a failed test's output.
-        let _already_set = tracing_subscriber::fmt()
-            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-            .with_test_writer()
-            .try_init();
+        secrecy::collect_log();
         let server = api_server().await;
         let admin = server.client().await.unwrap();
         manifests::apply(&admin, &["00-crds.yaml"]).await;
