@@ -129,7 +129,7 @@ async fn planted_secrets_are_in_no_log_and_no_object_of_the_agent() {
     assert!(!reported.contains(&canary), "{reported}");
 
     let log = logged();
-    assert!(log.contains("mendix_agent::logs"), "the log path logs something: {} bytes", log.len());
+    assert!(log.contains("mendix_agent::"), "the agent logs something: {} bytes", log.len());
     assert!(!log.contains(&canary), "the agent's log holds what was in a log");
     // Neither as it stands nor in base64. Short values are words and numbers.
     for secret in own.iter().filter(|secret| secret.len() >= 24) {
