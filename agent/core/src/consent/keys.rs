@@ -2,7 +2,7 @@
 //!
 //! The first ones are installed with the agent, in `consent-keys.json` of the trust folder. Later
 //! ones come as the target of that name in the release repository, so that only the offline release
-//! root can change them (ADR 0006). Each file carries a sequence that has to grow. The control plane
+//! root can change them (ADR 0010). Each file carries a sequence that has to grow. The control plane
 //! can at most withhold a newer file.
 
 use serde::{Deserialize, Serialize};

@@ -87,10 +87,8 @@ impl Seen {
                 continue;
             }
             for data in contents {
-                let fits = allowed
-                    .iter()
-                    .filter_map(|all| all.get(&name))
-                    .any(|one| one.to_string() == data);
+                let data: Value = serde_json::from_str(&data).unwrap();
+                let fits = allowed.iter().any(|all| all.get(&name) == Some(&data));
                 assert!(fits, "{context}: ConfigMap {name} was seen as {data}");
             }
         }
