@@ -91,8 +91,13 @@ fn the_table_of_rights_is_what_the_manifests_grant() {
 
 /// Arguments of the commands in a page that begin with `program`, as a shell would split them.
 fn commands(page: &str, program: &str) -> Vec<Vec<String>> {
-    let mut all = vec![];
+    let (mut all, mut output) = (vec![], false);
     for line in page.replace("\\\n", " ").lines() {
+        // What a command prints is no command.
+        output = if line.starts_with("```") { line == "```text" } else { output };
+        if output {
+            continue;
+        }
         let mut rest = line;
         while let Some(at) = rest.find(&format!("{program} ")) {
             // Inside a word, a path, or a sentence it is no command.
@@ -280,9 +285,14 @@ async fn the_guide_shows_what_kubectl_prints() {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
-    let shown: Vec<String> =
+    let lines: Vec<String> =
         text.lines().map(|line| without_ages(line).trim_end().to_owned()).collect();
-    block("docs/customer-guide.md", "objects", &format!("```text\n{}\n```\n", shown.join("\n")));
+    // The server lists kinds in the order in which it learned of them.
+    let text = lines.join("\n");
+    let mut kinds: Vec<&str> = text.split("\n\n").collect();
+    kinds.sort_by_key(|kind| kind.lines().nth(1).map(str::to_owned));
+    let shown = kinds.join("\n\n");
+    block("docs/customer-guide.md", "objects", &format!("```text\n{}\n```\n", shown));
 }
 
 /// A table that was made now has other ages than one that was made then; `2d` stands for all.
