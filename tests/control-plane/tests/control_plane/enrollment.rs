@@ -241,8 +241,11 @@ async fn a_certificate_that_another_had_signed_by_the_channel_ca_counts_while_th
     agent.chain = vec![leaf.der().clone()];
 
     let refused = async || {
-        let mut session = Session::open(agent.connect(&plane).await, agent.hello()).await;
-        session.refusal().await
+        let (_up, receiver) = tokio::sync::mpsc::channel(1);
+        let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        let channel = agent.connect(&plane).await;
+        let mut client = v1::control_service_client::ControlServiceClient::new(channel);
+        soon(client.session(stream)).await.expect_err("refused")
     };
     assert!(refused().await.message().contains("not issued by this control plane"));
     plane.store().take_external(UID).expect("allow");
