@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::error::EnrollError;
 use super::{
-    changes::Changes,
+    changes::{Changes, Place},
     dial::{Target, describe, enrollment_client, tls},
     identity::{
         Credentials, Identity, IdentityError, Key, Parts, Standing,
@@ -113,12 +113,15 @@ impl Enrollment {
         let mut backoff = Backoff::default();
         let mut memory = Memory::new(self.settings.channel_ca.clone());
         let settings = &self.settings;
-        let folders = [
-            Some(settings.trust_dir.as_path()),
-            settings.bootstrap_token_file.parent(),
-            settings.identity_dir.as_deref(),
-        ];
-        let changes = Changes::of(folders.into_iter().flatten());
+        let token = &settings.bootstrap_token_file;
+        let folders = [Some(settings.trust_dir.clone()), settings.identity_dir.clone()];
+        let mut places: Vec<Place> =
+            folders.into_iter().flatten().map(|folder| Place { folder, file: None }).collect();
+        places.extend(token.parent().map(|folder| Place {
+            folder: folder.to_owned(),
+            file: token.file_name().map(ToOwned::to_owned),
+        }));
+        let changes = Changes::of(places);
         loop {
             let rest = tokio::select! {
                 () = cancel.cancelled() => return,

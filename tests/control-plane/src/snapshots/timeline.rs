@@ -69,7 +69,7 @@ pub struct Row {
 /// Reads a finished snapshot.
 ///
 /// # Errors
-/// As [`super::open`].
+/// As [`super::open()`].
 pub fn timeline(store: &Store, snapshot_id: &str) -> Result<Timeline, OpenError> {
     let checked = Checked::new(store, snapshot_id)?;
     let mut rows = Rows::default();

@@ -4,7 +4,6 @@
 //! `logs preview` is the way in: the same path up to the finished archive, without a control plane.
 
 use std::{
-    cell::Cell,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -27,8 +26,6 @@ use serde_json::{Value, json};
 
 /// Longest wait for the containers to have gone through what they go through.
 const TROUBLE: Duration = Duration::from_secs(180);
-/// Longest wait for the node to rotate a log; it looks every ten seconds.
-const ROTATED: Duration = Duration::from_secs(60);
 const COMPONENT: &str = "trouble";
 
 #[derive(Parser)]
@@ -253,15 +250,5 @@ async fn look(client: &Client, pod: &str, folder: &Path) -> Result<()> {
     ensure!(both.contains(&joined), "{shape}");
     ensure!(both.ends_with("Z [cut] whole again\n"), "{shape}");
     ensure!(seen.gaps("both").contains(&"Partial"), "{:?}", seen.gaps);
-    // The flood: the newest lines, and what was rotated away is declared. The node rotates in its own
-    // time.
-    let round = Cell::new(0);
-    eventually(ROTATED, "the flood's log is rotated, and a snapshot says so", async || {
-        round.set(round.get() + 1);
-        let seen =
-            Seen::of(client, pod, folder.join(format!("flood-{}", round.get()))).await.ok()?;
-        seen.gaps("flood").contains(&"Rotated").then_some(())
-    })
-    .await?;
     Ok(())
 }

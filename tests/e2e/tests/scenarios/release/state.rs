@@ -226,7 +226,7 @@ impl Records {
         let mut records = Objects::new();
         for mut component in self.components {
             let mut status = component["status"].take();
-            for field in ["releaseId", "sequence", "indexSha256"] {
+            for field in ["releaseId", "sequence", "indexSha256", "epoch"] {
                 remove(&mut status, "", field);
             }
             if let Some(Value::Array(inventory)) = status.pointer_mut("/inventory") {
@@ -240,7 +240,7 @@ impl Records {
                 continue;
             }
             let mut status = bundle["status"].take();
-            for field in ["dueAt", "startedAt", "finishedAt", "changedAt", "preImages"] {
+            for field in ["dueAt", "startedAt", "finishedAt", "changedAt", "preImages", "epoch"] {
                 remove(&mut status, "", field);
             }
             if let Some(Value::Array(history)) = status.pointer_mut("/history") {
