@@ -215,6 +215,12 @@ fn describe_sections(status: &mut AgentStatusStatus, sections: &[Body]) {
                 describe_inventory(status, report);
                 None
             }
+            Body::Initialization(report) => (report.state == "Failed").then(|| {
+                format!(
+                    "attempt {} to initialize failed at {}: {}",
+                    report.attempt, report.phase, report.message
+                )
+            }),
             Body::TicketStates(_) | Body::RequestOutcomes(_) => None,
             Body::Unsupported(report) => (!report.sections.is_empty()).then(|| {
                 format!(

@@ -18,6 +18,7 @@ pub mod errors;
 pub mod hardening;
 pub mod health;
 pub mod http;
+pub mod initialization;
 pub mod kubeconfig;
 pub mod leadership;
 pub mod logging;

@@ -123,7 +123,10 @@ impl Collector for Observed {
                 Body::TicketStates(report) => tickets(page, report)?,
                 Body::Health(report) => health(page, report)?,
                 Body::ReleaseRun(report) => release_run(page, report)?,
-                Body::RequestOutcomes(_) | Body::Preflight(_) | Body::Unsupported(_) => {}
+                Body::RequestOutcomes(_)
+                | Body::Preflight(_)
+                | Body::Initialization(_)
+                | Body::Unsupported(_) => {}
             }
         }
         Ok(())

@@ -4,7 +4,7 @@
 //! every replica      http, leadership
 //!                              │ Term, while it leads
 //!                              ▼
-//! the leader         channel, requests, patch, logs, health, agent-status
+//! the leader         channel, requests, patch, logs, health, initialization, agent-status
 //! ```
 //!
 //! The leader's tasks belong to its [`Term`]: they start with it and end with it, all of them, before
@@ -30,7 +30,7 @@ use crate::{
     errors::describe,
     health,
     http::{self, Pages},
-    kubeconfig,
+    initialization, kubeconfig,
     leadership::{self, Post, Term},
     logging::Level,
     logs,
@@ -321,7 +321,7 @@ fn start(
         patch::run(cluster, roots.clone(), identity.clone(), handles, outcomes, audit, token)
     });
     let portal = logs::Portal { trust_dir: config.trust_dir.clone(), found };
-    let path = (cluster.clone(), handles.clone(), outcomes, audit);
+    let path = (cluster.clone(), handles.clone(), outcomes.clone(), audit);
     supervisor.spawn("logs", move |token| {
         let (cluster, handles, outcomes, audit) = path.clone();
         logs::run(cluster, handles, portal.clone(), outcomes, audit, token)
@@ -333,6 +333,11 @@ fn start(
     supervisor.spawn("preflight", move |token| {
         let (cluster, config, link, reports) = path.clone();
         preflight::watch::run(cluster, config, link, reports, token)
+    });
+    let path = (cluster.clone(), handles.clone(), outcomes);
+    supervisor.spawn("initialization", move |token| {
+        let (cluster, handles, outcomes) = path.clone();
+        initialization::run(cluster, handles, outcomes, token)
     });
     supervisor.spawn("agent-status", move |token| {
         agent_status::run(

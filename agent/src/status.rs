@@ -8,8 +8,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     cluster::CALL_DEADLINE,
     crd::{
-        agent_status::AgentStatus, log_snapshot::LogSnapshot, managed_component::ManagedComponent,
-        patch_bundle::PatchBundle, support_ticket::SupportTicket,
+        agent_status::{AgentStatus, Initialization},
+        log_snapshot::LogSnapshot,
+        managed_component::ManagedComponent,
+        patch_bundle::PatchBundle,
+        support_ticket::SupportTicket,
     },
 };
 
@@ -92,6 +95,10 @@ impl Overview {
             line("Health", &status.health);
             line("Nodes", status.nodes.as_deref().unwrap_or_default());
             line("Mendix apps", status.apps.as_deref().unwrap_or_default());
+            line(
+                "Initialized",
+                &status.initialization.as_ref().map(initialized).unwrap_or_default(),
+            );
             line("Problem", status.problem.as_deref().unwrap_or("none"));
         }
         if lines.is_empty() {
@@ -217,6 +224,17 @@ fn newest<K: Resource>(objects: &[K]) -> impl Iterator<Item = &K> {
         key(b).cmp(&key(a)).then_with(|| a.name_any().cmp(&b.name_any()))
     });
     sorted.into_iter().take(MAX_SHOWN)
+}
+
+/// How far the installation has come, in one line.
+fn initialized(initialization: &Initialization) -> String {
+    let Initialization { attempt, state, phase, failing_check, message, .. } = initialization;
+    if let ("Initialized", Some(at)) = (state.as_str(), initialization.ended_at) {
+        return format!("since {}", second(at));
+    }
+    let check = failing_check.as_ref().map(|check| format!(" ({check})")).unwrap_or_default();
+    let message = message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+    format!("no; attempt {attempt}, {state} at {phase}{check}{message}")
 }
 
 fn block<const N: usize>(

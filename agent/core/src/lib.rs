@@ -8,6 +8,7 @@
 //! |---|---|
 //! | who leads | [`leadership`] |
 //! | channel | [`session`] |
+//! | installing | [`initialization`] |
 //! | health | [`health`] |
 //! | patch bundles | [`bundle`] |
 //! | all | [`audit`] |
@@ -19,6 +20,7 @@ pub mod bundle;
 pub mod consent;
 pub mod envelope;
 pub mod health;
+pub mod initialization;
 pub mod leadership;
 pub mod masked;
 pub mod redact;
