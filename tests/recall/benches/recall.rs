@@ -1,8 +1,8 @@
 //! Recall, precision and speed of redaction on the labelled corpus:
 //! `cargo bench -p mendix-recall --bench recall`.
 //!
-//! Arguments: `development` or `evaluation` for one set alone; `faults=20` prints so many faults of
-//! each kind of the development set (there is no such thing for the evaluation set); `seed=7` and
+//! Arguments: `development`, `validation` and `evaluation` for these sets alone; `faults=20` prints so
+//! many faults of each kind (but of the evaluation set there is no such thing); `seed=7` and
 //! `samples=50000` choose the corpus.
 
 #![expect(clippy::expect_used, reason = "a benchmark has nothing better to do than stop")]
@@ -34,13 +34,11 @@ fn main() {
     };
     let (seed, count) = (number("seed", 1), number("samples", 40_000) as usize);
     let faults = number("faults", 0) as usize;
-    for (name, set) in [("development", Set::Development), ("evaluation", Set::Evaluation)] {
-        let other = ["development", "evaluation"].into_iter().find(|other| *other != name);
-        if args.iter().any(|arg| Some(arg.as_str()) == other) {
-            continue;
-        }
+    let named = |set: &Set| args.iter().any(|arg| arg == set.name());
+    let all = !Set::ALL.iter().any(named);
+    for set in Set::ALL.into_iter().filter(|set| all || named(set)) {
         let samples = generate(set, seed, count);
-        println!("== {name}: {count} samples of seed {seed}");
+        println!("== {}: {count} samples of seed {seed}", set.name());
         let report = measure(set, &samples);
         print(set, &report);
         show_faults(&report, faults);
@@ -81,7 +79,7 @@ fn print(set: Set, report: &Report) {
     }
 }
 
-/// Faults of the development set, so many of each kind and template.
+/// Faults of a set that may be seen, so many of each kind and template.
 fn show_faults(report: &Report, most: usize) {
     let mut shown: BTreeMap<(&str, usize), usize> = BTreeMap::new();
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
