@@ -28,6 +28,7 @@ mod no_proxy;
 #[cfg(test)]
 mod orders;
 mod outbox;
+mod proxy_answer;
 mod renewal;
 #[cfg(test)]
 mod scenarios;
@@ -44,6 +45,7 @@ pub use self::{
     link::{Link, SKEW_BOUND, SKEW_STEP},
     no_proxy::NoProxy,
     outbox::TooLarge,
+    proxy_answer::{MAX_PROXY_HEAD, ProxyAnswer, ProxyNonsense},
     renewal::renew_at,
 };
 use self::{
