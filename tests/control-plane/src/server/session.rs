@@ -45,6 +45,10 @@ const CONFLICT_TOLD: SignedDuration = SignedDuration::from_hours(24);
 /// Longest text of a Hello that is kept.
 const MAX_TEXT: usize = 128;
 
+/// What this control plane can, for `Welcome` (docs/protocol.md).
+const CAPABILITIES: [&str; 4] =
+    ["audit-checkpoints", "log-snapshots", "patch-bundles", "recover-components"];
+
 /// Boxed: a queue keeps room for 32 at least, in every session.
 type Outbound = mpsc::Sender<Box<Result<v1::ControlMessage, Status>>>;
 type Unboxed = fn(Box<Result<v1::ControlMessage, Status>>) -> Result<v1::ControlMessage, Status>;
@@ -134,6 +138,9 @@ async fn run(
         heartbeat_interval: Some(duration(shared.options.heartbeat_interval)),
         max_session_age: Some(duration(shared.options.max_session_age)),
         identity_conflict: shared.agent(peer.uid()).and_then(|agent| recent_conflict(&agent)),
+        capabilities: Some(v1::Capabilities {
+            names: CAPABILITIES.iter().map(ToString::to_string).collect(),
+        }),
     };
     send(out, v1::control_message::Body::Welcome(welcome)).await?;
     let held = hello.held.iter().map(|held| (held.section, held.revision)).collect();

@@ -57,6 +57,8 @@ pub(crate) struct Book {
     pub(crate) open: BTreeMap<String, usize>,
     /// The most that were open at once for one cluster.
     pub(crate) most_open: usize,
+    /// What takes an ability of the control plane, in the order it came.
+    pub(crate) asked: Vec<&'static str>,
     /// Last report by cluster and section.
     pub(crate) reports: BTreeMap<(String, i32), v1::Report>,
 }
@@ -80,6 +82,7 @@ impl Plane {
             accepted: Vec::new(),
             open: BTreeMap::new(),
             most_open: 0,
+            asked: Vec::new(),
             reports: BTreeMap::new(),
         };
         let orders = Arc::new(watch::channel(None).0);
@@ -291,6 +294,8 @@ async fn converse(
                     say(out, Down::ReportAck(ack)).await?;
                 }
             }
+            Some(Up::AuditCheckpoint(_)) => plane.book().asked.push("AuditCheckpoint"),
+            Some(Up::LeaseRequest(_)) => plane.book().asked.push("LeaseRequest"),
             _ => {}
         }
     }

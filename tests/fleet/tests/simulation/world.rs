@@ -14,12 +14,13 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use mendix_agent::channel::{
-    Link, Reports, Target,
+    Leases, Link, Reports, Target,
     dial::network::{Network, Purpose, Wire},
     identity::{Credentials, Identity, Key, Parts},
     session,
 };
 use mendix_agent_core::session::AddressPolicy;
+use mendix_agent_proto::v1;
 use mendix_fleet::agents::{Light, wire};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, IsCa, Issuer,
@@ -52,6 +53,8 @@ type Names = Arc<Mutex<BTreeMap<String, Vec<IpAddr>>>>;
 pub(crate) struct Agent {
     pub(crate) link: watch::Receiver<Link>,
     pub(crate) reports: Reports,
+    pub(crate) leases: Leases,
+    pub(crate) checkpoints: watch::Sender<Option<v1::AuditCheckpoint>>,
 }
 
 impl Agent {
@@ -136,7 +139,12 @@ impl World {
             let credentials = Arc::new(self.ca.credentials(&uid));
             let seed = number.wrapping_add(self.seed as u32);
             let (wiring, light) = wire(&uid, seed, target, credentials);
-            self.agents.push(Agent { link: light.link.clone(), reports: light.reports.clone() });
+            self.agents.push(Agent {
+                link: light.link.clone(),
+                reports: light.reports.clone(),
+                leases: light.leases.clone(),
+                checkpoints: light.checkpoints.clone(),
+            });
             wired.push((wiring, light));
         }
         let wired = Arc::new(Mutex::new(Some(wired)));
