@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mendix_agent_core::session::Link;
 use mendix_agent_proto::v1;
+use mendix_test_kit::proxy::gateway::Backend;
 
 use crate::{
     plane::{Answer, welcome},
@@ -11,6 +12,7 @@ use crate::{
 };
 
 const TICK: Duration = Duration::from_millis(50);
+const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 /// Longest backoff after an outage, with room for a dial.
 const BACKOFF: Duration = Duration::from_secs(125);
@@ -57,6 +59,34 @@ fn a_server_that_answers_pings_and_no_heartbeats_is_left() {
     let left = world.until(6 * MINUTE, "heartbeats are missed", |world| !world.all_connected());
     assert!(left >= 3 * MINUTE, "three misses, not one: {left:?}");
     assert!(world.agents[0].failure().contains("heartbeats"), "{}", world.agents[0].failure());
+}
+
+#[test]
+fn a_gateway_that_answers_ping_for_a_dead_backend_is_left_by_heartbeats() {
+    let mut world = World::new(7, TICK);
+    let gateway = world.gateway("gateway");
+    world.point("gateway");
+    world.agents("agents", 1);
+    world.until(MINUTE, "the first connection", World::all_connected);
+    world.pass(10 * MINUTE);
+    assert!(world.all_connected(), "{}", world.agents[0].failure());
+    let answered = gateway.answered();
+    assert!(answered >= 10, "PINGs end at the gateway: {answered}");
+
+    gateway.set(Backend::Dead);
+    let left = world.until(6 * MINUTE, "heartbeats are missed", |world| !world.all_connected());
+    assert!(world.agents[0].failure().contains("heartbeats"), "{}", world.agents[0].failure());
+    // The one that was answered last, and three that were not, each 60 s ±10 %.
+    assert!(left >= 3 * 54 * SECOND && left <= 4 * 66 * SECOND, "{left:?}");
+    assert!(gateway.answered() >= answered + 3, "PINGs were answered all the while");
+    assert!(gateway.lost() > 0);
+    world.pass(5 * MINUTE);
+    assert!(!world.all_connected());
+    assert!(world.agents[0].failure().contains("Welcome"), "{}", world.agents[0].failure());
+
+    gateway.set(Backend::Alive);
+    // A dial that began before gets no Welcome.
+    world.until(BACKOFF + MINUTE, "it is back", World::all_connected);
 }
 
 #[test]

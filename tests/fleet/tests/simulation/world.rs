@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -22,16 +22,21 @@ use mendix_agent::channel::{
 use mendix_agent_core::session::AddressPolicy;
 use mendix_agent_proto::v1;
 use mendix_fleet::agents::{Light, wire};
+use mendix_test_kit::proxy::gateway::Gateway;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, IsCa, Issuer,
     KeyPair,
 };
 use rustls::{
-    RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+    ClientConfig, RootCertStore, ServerConfig,
+    crypto::CryptoProvider,
+    pki_types::{
+        CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName,
+    },
     server::WebPkiClientVerifier,
 };
 use tokio::sync::watch;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -113,6 +118,17 @@ impl World {
     /// Lets another host play the control plane as well.
     pub(crate) fn serve(&mut self, host: &str) {
         serve(&mut self.sim, host, &self.plane);
+    }
+
+    /// Lets a host be a gateway in front of the one that plays the control plane: it ends TLS, and
+    /// speaks HTTP/2 on either side.
+    pub(crate) fn gateway(&mut self, host: &str) -> Gateway {
+        let gateway = Gateway::default();
+        let (carrying, tls) = (gateway.clone(), TlsAcceptor::from(self.ca.server()));
+        let behind = TlsConnector::from(self.ca.client());
+        self.sim
+            .host(host.to_owned(), move || relay(carrying.clone(), tls.clone(), behind.clone()));
+        gateway
     }
 
     /// Lets the control plane's name resolve to this host.
@@ -205,6 +221,26 @@ impl World {
     }
 }
 
+async fn relay(
+    gateway: Gateway,
+    tls: TlsAcceptor,
+    behind: TlsConnector,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let unspecified = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let listener = turmoil::net::TcpListener::bind((unspecified, PORT)).await?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let (gateway, tls, behind) = (gateway.clone(), tls.clone(), behind.clone());
+        tokio::spawn(async move {
+            let client = tls.accept(stream).await?;
+            let backend = turmoil::net::TcpStream::connect((PLANE, PORT)).await?;
+            let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
+            let backend = behind.connect(name, backend).await?;
+            gateway.carry(client, backend).await
+        });
+    }
+}
+
 fn serve(sim: &mut turmoil::Sim<'static>, host: &str, plane: &Plane) {
     let plane = plane.clone();
     sim.host(host.to_owned(), move || plane.clone().serve());
@@ -263,24 +299,44 @@ impl Ca {
     }
 
     fn server(&self) -> Arc<ServerConfig> {
-        let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new([NAME.to_owned()]).expect("a name");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut roots = RootCertStore::empty();
-        roots.add(self.der.clone()).expect("a trust anchor");
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
+        let (certificate, key) = self.leaf();
+        let verifier = WebPkiClientVerifier::builder_with_provider(self.roots(), provider())
             .build()
             .expect("a verifier");
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("TLS 1.3")
             .with_client_cert_verifier(verifier)
-            .with_single_cert(vec![certificate.der().clone()], key)
+            .with_single_cert(vec![certificate], key)
             .expect("an identity");
         config.alpn_protocols = vec![b"h2".to_vec()];
         Arc::new(config)
+    }
+
+    /// How a gateway connects to what is behind it.
+    fn client(&self) -> Arc<ClientConfig> {
+        let (certificate, key) = self.leaf();
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("TLS 1.3")
+            .with_root_certificates(self.roots())
+            .with_client_auth_cert(vec![certificate], key)
+            .expect("an identity");
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Arc::new(config)
+    }
+
+    fn roots(&self) -> Arc<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).expect("a trust anchor");
+        Arc::new(roots)
+    }
+
+    fn leaf(&self) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new([NAME.to_owned()]).expect("a name");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        (certificate.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into())
     }
 
     fn credentials(&self, uid: &str) -> Credentials {
@@ -296,4 +352,8 @@ impl Ca {
         let identity = Identity::assemble(parts, uid).expect("an identity");
         identity.verify(Timestamp::now()).expect("it is valid")
     }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
