@@ -1,6 +1,6 @@
 //! The network fails; the agents find back.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use mendix_agent_core::session::Link;
 use mendix_agent_proto::v1;
@@ -125,6 +125,36 @@ fn hundreds_of_agents_are_back_after_a_crash_of_the_server() {
     assert_eq!(world.connected(), 0, "a dead server is noticed");
     world.sim.bounce(PLANE);
     world.until(BACKOFF, "none is starved", World::all_connected);
+}
+
+/// Nobody tells the agents anything: each finds out and dials by its backoff alone.
+#[test]
+fn after_a_short_outage_99_of_100_agents_are_back_within_two_seconds() {
+    const AGENTS: u32 = 300;
+    for (seed, away) in [(41, 300), (42, 1000), (43, 1900)] {
+        let away = Duration::from_millis(away);
+        let mut world = World::new(seed, TICK / 10);
+        for host in ["agents-a", "agents-b", "agents-c"] {
+            world.agents(host, AGENTS / 3);
+        }
+        world.until(MINUTE, "the first connection", World::all_connected);
+        world.plane.away(true);
+        world.pass(away);
+        world.plane.book().hellos.clear();
+        let back = world.sim.elapsed();
+        world.plane.away(false);
+        world.until(MINUTE, "none is starved", World::all_connected);
+        let mut first = BTreeMap::new();
+        for (at, hello) in &world.plane.book().hellos {
+            first.entry(hello.cluster_uid.clone()).or_insert(*at - back);
+        }
+        let mut times: Vec<Duration> = first.into_values().collect();
+        assert_eq!(times.len(), AGENTS as usize, "all of them had to come back");
+        times.sort_unstable();
+        let (half, p99) = (times[AGENTS as usize / 2], times[AGENTS as usize * 99 / 100]);
+        eprintln!("away {away:?}: p50 {half:?}, p99 {p99:?}, last {:?}", times[times.len() - 1]);
+        assert!(p99 <= 2 * SECOND, "away {away:?}: {p99:?}");
+    }
 }
 
 /// Hours of a network that breaks with every hundredth message, until it is mended by another. A
