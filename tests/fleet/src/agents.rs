@@ -42,6 +42,18 @@ pub struct Member {
     credentials: Arc<Credentials>,
 }
 
+impl Member {
+    /// UID of its cluster.
+    pub fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    /// Its identity.
+    pub fn credentials(&self) -> &Arc<Credentials> {
+        &self.credentials
+    }
+}
+
 /// Registers `count` clusters and makes an identity for each, through the control plane's CA.
 ///
 /// # Errors
