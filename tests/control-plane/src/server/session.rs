@@ -1,7 +1,7 @@
 //! ControlService: one session per agent. Desired state down, observed state up.
 //!
-//! What a session holds is multiplied by ten thousand: of its peer no more than two names, and its
-//! queue holds boxes.
+//! What a session holds is multiplied by ten thousand: of its peer no more than two names, its queue
+//! holds boxes, and what only a moment needs is boxed for that moment.
 
 mod heard;
 mod place;
@@ -204,7 +204,7 @@ impl Session {
         let mut heard = Instant::now();
         let mut leave_at: Option<Instant> = None;
         let current = desired.borrow_and_update().clone();
-        if self.tell(&current).await? == Told::Deregistered {
+        if Box::pin(self.tell(&current)).await? == Told::Deregistered {
             return Ok(());
         }
         let drain = self.shared.drain.clone();
@@ -213,7 +213,8 @@ impl Session {
             tokio::select! {
                 message = next(&mut inbound) => {
                     match message? {
-                        Some(message) => self.take(message).await?,
+                        // Boxed: else each session keeps room for the largest of messages.
+                        Some(message) => Box::pin(self.take(message)).await?,
                         None => return Ok(()),
                     }
                     heard = Instant::now();
@@ -221,7 +222,7 @@ impl Session {
                 changed = desired.changed() => {
                     changed.map_err(|_| Status::unavailable("the control plane is going down"))?;
                     let current = desired.borrow_and_update().clone();
-                    if self.tell(&current).await? == Told::Deregistered {
+                    if Box::pin(self.tell(&current)).await? == Told::Deregistered {
                         return Ok(());
                     }
                 }
@@ -231,7 +232,7 @@ impl Session {
                         deadline: Some(duration(stay)),
                         spread: Some(duration(self.shared.spread())),
                     };
-                    self.send(v1::control_message::Body::Drain(drain)).await?;
+                    Box::pin(self.send(v1::control_message::Body::Drain(drain))).await?;
                     leave_at = Some(Instant::now() + stay);
                 }
                 () = live.replaced.cancelled() => {
