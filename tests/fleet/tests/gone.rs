@@ -1,6 +1,10 @@
 //! A control plane whose host vanishes: two hosts of the real kernel, so that nothing answers for the
 //! one that is gone.
-#![expect(clippy::unwrap_used, reason = "what a test needs and can't have fails it")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what a test needs and can't have fails it"
+)]
 
 use std::{
     net::SocketAddr,
