@@ -272,13 +272,23 @@ impl World {
         }
     }
 
+    /// What a good server can: chance decides.
+    fn capabilities(&self) -> Option<v1::Capabilities> {
+        let chance = self.random >> 40;
+        let has = |(bit, _): &(usize, _)| chance & (2 << bit) != 0;
+        let names = CAPABILITIES.iter().enumerate().filter(has);
+        let names = names.map(|(_, capability)| capability.to_string()).collect();
+        (chance & 1 == 1).then_some(v1::Capabilities { names })
+    }
+
     /// What a good server does next on a stream.
     fn serve(&mut self, stream: StreamId) {
         let Some(seen) = self.open.get(&stream) else { return };
         let body = match seen {
             Seen { hello: false, .. } => return self.step(Event::Dialled(stream)),
             Seen { welcomed: false, .. } => {
-                Down::Welcome(v1::Welcome { protocol: 1, ..Default::default() })
+                let capabilities = self.capabilities();
+                Down::Welcome(v1::Welcome { protocol: 1, capabilities, ..Default::default() })
             }
             Seen { heartbeats: sequence, .. } => {
                 Down::HeartbeatAck(v1::HeartbeatAck { sequence: *sequence, server_time: None })
