@@ -8,7 +8,7 @@ use kube::{
     api::{Patch, PatchParams},
     runtime::events::EventType,
 };
-use mendix_agent_core::session::SKEW_BOUND;
+use mendix_agent_core::session::{Capability, SKEW_BOUND};
 use mendix_agent_proto::v1::{self, report::Body};
 use serde_json::json;
 use tokio::sync::watch;
@@ -121,9 +121,19 @@ async fn write(cluster: &Cluster, status: &AgentStatusStatus) -> Result<AgentSta
 /// What people are warned of besides a broken connection, with its reason code. Each is said once per
 /// session: what changes with every heartbeat is left out.
 fn warning(link: &Link) -> Option<(&'static str, String)> {
-    let Link::Connected { clock_skew_millis, identity_conflict, .. } = link else { return None };
+    let Link::Connected { clock_skew_millis, identity_conflict, lacks, .. } = link else {
+        return None;
+    };
     let conflict = identity_conflict.clone().map(|said| ("IdentityConflict", said));
-    conflict.or_else(|| wrong_clock(*clock_skew_millis).map(|said| ("ClockSkew", said)))
+    conflict
+        .or_else(|| wrong_clock(*clock_skew_millis).map(|said| ("ClockSkew", said)))
+        .or_else(|| missing(lacks).map(|said| ("ControlPlaneLacks", said)))
+}
+
+/// Says what the control plane can't, and what comes of it.
+fn missing(lacks: &[Capability]) -> Option<String> {
+    let each: Vec<String> = lacks.iter().map(|lack| format!("{lack} ({})", lack.loss())).collect();
+    (!each.is_empty()).then(|| format!("the control plane lacks {}", each.join(", ")))
 }
 
 /// Says that this node's clock is off by more than what dates are judged with.
@@ -165,12 +175,15 @@ fn describe_link(status: &mut AgentStatusStatus, link: &Link) {
             status.last_failure.clone_from(last_failure);
             status.problem = last_failure.as_ref().map(|why| format!("not connected: {why}"));
         }
-        Link::Connected { session_id, since, clock_skew_millis, identity_conflict } => {
+        Link::Connected { session_id, since, clock_skew_millis, identity_conflict, lacks } => {
             status.link = "Connected".into();
             status.link_since = Some(*since);
             status.session_id = Some(session_id.clone());
             status.clock_skew_millis = Some(*clock_skew_millis);
-            status.problem = identity_conflict.clone().or_else(|| wrong_clock(*clock_skew_millis));
+            status.problem = identity_conflict
+                .clone()
+                .or_else(|| wrong_clock(*clock_skew_millis))
+                .or_else(|| missing(lacks));
         }
         Link::Disconnected { since, last_failure } => {
             status.link = "Disconnected".into();
@@ -340,6 +353,7 @@ mod tests {
             since: jiff::Timestamp::UNIX_EPOCH,
             clock_skew_millis,
             identity_conflict,
+            lacks: Vec::new(),
         };
         for (skew, says) in [(86_400_000, "86400 s behind"), (-86_400_000, "86400 s ahead of")] {
             let mut status = AgentStatusStatus::default();
@@ -350,6 +364,24 @@ mod tests {
         assert_eq!(warning(&link(-59_000, None)), None);
         let both = link(86_400_000, Some("process c0ffee used it".into()));
         assert_eq!(warning(&both).unwrap().0, "IdentityConflict");
+    }
+
+    #[test]
+    fn what_the_control_plane_lacks_is_a_problem_and_a_warning_with_what_comes_of_it() {
+        let link = Link::Connected {
+            session_id: "s1".into(),
+            since: jiff::Timestamp::UNIX_EPOCH,
+            clock_skew_millis: 0,
+            identity_conflict: None,
+            lacks: vec![Capability::AuditCheckpoints, Capability::LogSnapshots],
+        };
+        let mut status = AgentStatusStatus::default();
+        describe_link(&mut status, &link);
+        let problem = status.problem.unwrap();
+        let says = "the control plane lacks audit-checkpoints (the audit log is not acknowledged";
+        assert!(problem.starts_with(says), "{problem}");
+        assert!(problem.ends_with("log-snapshots (no log can be shared)"), "{problem}");
+        assert_eq!(warning(&link), Some(("ControlPlaneLacks", problem)));
     }
 
     #[test]
@@ -404,6 +436,7 @@ mod tests {
             since: jiff::Timestamp::UNIX_EPOCH,
             clock_skew_millis: 3,
             identity_conflict: None,
+            lacks: Vec::new(),
         };
         describe_link(&mut status, &link);
         let run = v1::ReleaseRunReport {

@@ -14,7 +14,7 @@ pub mod session;
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
-use mendix_agent_core::session::{About, CAPABILITIES};
+use mendix_agent_core::session::About;
 use mendix_agent_proto::v1;
 use tokio::sync::{Mutex, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -224,7 +224,6 @@ pub fn open(config: &Config, cluster: &Cluster) -> Result<(Handles, Worker), Ope
         boot_id: format!("{:016x}{:016x}", random(), random()),
         lease_epoch: cluster.term().epoch(),
         kubernetes_version: cluster.server_version.clone(),
-        capabilities: CAPABILITIES.iter().map(ToString::to_string).collect(),
     };
     let wiring = session::Wiring {
         about,

@@ -332,6 +332,7 @@ mod tests {
             since: jiff::Timestamp::UNIX_EPOCH,
             clock_skew_millis: 0,
             identity_conflict: None,
+            lacks: Vec::new(),
         });
         reports.publish(Body::Components(v1::ComponentsReport {
             components: vec![v1::ComponentState {

@@ -141,6 +141,7 @@ mod tests {
             since,
             clock_skew_millis: 0,
             identity_conflict: None,
+            lacks: Vec::new(),
         };
         assert_eq!(told(link), "Connected");
         let standby = Post::Standby { leader: Some("a_1".into()) };

@@ -16,9 +16,12 @@
 //!
 //! At most two streams exist: the live one, and one on its way to replace it.
 
+mod action;
 mod address;
 mod backoff;
+mod capabilities;
 mod desired;
+mod event;
 mod heartbeat;
 mod incoming;
 #[cfg(test)]
@@ -28,6 +31,7 @@ mod no_proxy;
 #[cfg(test)]
 mod orders;
 mod outbox;
+mod proxy_answer;
 mod renewal;
 #[cfg(test)]
 mod scenarios;
@@ -38,12 +42,16 @@ use jiff::Timestamp;
 use mendix_agent_proto::{limits, v1};
 
 pub use self::{
+    action::{Action, CloseReason, Note},
     address::{AddressPolicy, AddressRefused, alternate},
     backoff::{Backoff, STABLE_AFTER, Schedule},
+    capabilities::{CAPABILITIES, Capability},
     desired::Update,
+    event::{About, Event, Failure, Now, StreamId},
     link::{Link, SKEW_BOUND, SKEW_STEP},
     no_proxy::NoProxy,
     outbox::TooLarge,
+    proxy_answer::{MAX_PROXY_HEAD, ProxyAnswer, ProxyNonsense},
     renewal::renew_at,
 };
 use self::{
@@ -58,138 +66,6 @@ use self::{
 pub const DIAL_DEADLINE: Duration = Duration::from_secs(60);
 /// How often a deregistered agent asks whether that still holds, ±10 %.
 pub const DEREGISTERED_POLL: Duration = Duration::from_secs(900);
-
-/// What an agent of this build can do besides what every agent can, for `Hello`. A name is added
-/// with an ability that a control plane has to know of before it asks for it.
-pub const CAPABILITIES: &[&str] = &["log-snapshots", "patch-bundles", "recover-components"];
-
-/// Clock readings of one moment.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// Never goes back; all deadlines are on it.
-    pub monotonic: Instant,
-    /// What people and the server call the time; never decides anything here.
-    pub wall: Timestamp,
-}
-
-/// Names a stream for as long as the machine lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId(u64);
-
-/// What the agent says about itself in `Hello`.
-#[derive(Clone, Debug, Default)]
-pub struct About {
-    /// UID of namespace kube-system.
-    pub cluster_uid: String,
-    /// SemVer of the binary.
-    pub agent_version: String,
-    /// Random, new with each term of leading.
-    pub boot_id: String,
-    /// Fencing epoch of the leader's Lease.
-    pub lease_epoch: u64,
-    /// Kubernetes server version, such as `v1.34.2`.
-    pub kubernetes_version: String,
-    /// Optional abilities, by name.
-    pub capabilities: Vec<String>,
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// The connection for a stream is up.
-    Dialled(StreamId),
-    /// A dial failed, or a stream ended from the other side.
-    Closed(StreamId, Failure),
-    /// A message came.
-    Received(StreamId, v1::ControlMessage),
-    /// Time passed.
-    Tick,
-    /// An observed section has this content now.
-    Report(v1::Section, v1::report::Body),
-    /// Ask for a proof that a ticket is active. Dropped while there is no session: its nonce ages.
-    LeaseRequest(v1::LeaseRequest),
-    /// The audit log ends here now; sent again on each new session.
-    AuditCheckpoint(v1::AuditCheckpoint),
-    /// There is a new client certificate: use it from the next moment on.
-    NewIdentity,
-    /// End all streams, and do nothing any more.
-    Shutdown,
-}
-
-/// Why a dial failed or a stream ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// How soon to try again.
-    pub schedule: Schedule,
-    /// Layer and cause, one line for people.
-    pub text: String,
-}
-
-/// What to do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    /// Dial now; answer with [`Event::Dialled`] or [`Event::Closed`].
-    Dial(StreamId),
-    /// Send on a stream that was dialled.
-    Send(StreamId, v1::AgentMessage),
-    /// End a stream, or a dial that is under way. No event is expected for it any more.
-    Close(StreamId, CloseReason),
-    /// Hand a section of desired state on.
-    Desired(Update),
-    /// Drop every ticket and request: the cluster was deregistered.
-    VoidConsent,
-    /// Hand a lease envelope on.
-    Lease(Vec<u8>),
-    /// Hand on what the control plane holds of the audit log.
-    AuditAck(v1::AuditCheckpointAck),
-    /// The state of the session changed.
-    Publish(Link),
-    /// Something for the log.
-    Note(Note),
-}
-
-/// Why the agent ended a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseReason {
-    /// The agent stops.
-    Shutdown,
-    /// A newer session took over.
-    Replaced,
-    /// The server asked for it (Drain, Throttle, Deregistered).
-    ServerAsked,
-    /// Heartbeats were not answered.
-    HeartbeatsLost,
-    /// No answer to a dial or to `Hello` in time.
-    Deadline,
-    /// The server broke the protocol.
-    Protocol,
-}
-
-/// Something odd that does not change the course.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum Note {
-    /// Not known to this agent; counted in the report about unsupported content.
-    #[error("the control plane sent a message of a kind this agent does not know")]
-    UnknownMessage,
-    /// A second `Welcome` on one stream.
-    #[error("the control plane sent a second Welcome on one session")]
-    RepeatedWelcome,
-    /// Some desired content could not be taken; the report says which.
-    #[error("part of the desired state was not taken: {0:?}")]
-    NotTaken(v1::UnsupportedReport),
-    /// A report was not taken.
-    #[error("the report on {:?} has {} bytes, more than a message may have; the last one stays", .0.section, .0.bytes)]
-    ReportTooLarge(TooLarge),
-    /// A lease envelope was dropped.
-    #[error("a lease of {bytes} bytes was dropped; {} are allowed", limits::MAX_LEASE_ENVELOPE)]
-    LeaseTooLarge {
-        /// Its size.
-        bytes: usize,
-    },
-    /// There is no session to ask for a lease.
-    #[error("a lease request was dropped: there is no session")]
-    LeaseRequestDropped,
-}
 
 /// The machine.
 #[derive(Debug)]
@@ -238,6 +114,14 @@ struct Live {
     replace_at: Instant,
     /// The server goes away then.
     close_at: Option<Instant>,
+    /// What of ours the server can't.
+    lacks: Vec<Capability>,
+}
+
+impl Live {
+    fn lacks(&self, capability: Capability) -> bool {
+        self.lacks.contains(&capability)
+    }
 }
 
 /// Source of randomness: uniform over all of `u64`.
@@ -294,6 +178,9 @@ impl Session {
             Event::Tick => self.tick(&mut step),
             Event::Report(section, body) => self.report(section, body, &mut step),
             Event::LeaseRequest(request) => match &self.live {
+                Some(live) if live.lacks(Capability::LogSnapshots) => {
+                    step.note(Note::LeaseRequestUseless);
+                }
                 Some(live) => {
                     let stream = live.stream;
                     step.send(stream, v1::agent_message::Body::LeaseRequest(request));
@@ -394,7 +281,7 @@ impl Session {
                 lease_epoch: about.lease_epoch,
                 protocol_min: limits::PROTOCOL_MIN,
                 protocol_max: limits::PROTOCOL_MAX,
-                capabilities: about.capabilities.clone(),
+                capabilities: CAPABILITIES.iter().map(ToString::to_string).collect(),
                 held: self.intake.held(),
                 kubernetes_version: about.kubernetes_version.clone(),
             }),
@@ -492,7 +379,9 @@ impl Session {
     }
 
     fn send_checkpoint(&self, step: &mut Step<'_>) {
-        if let (Some(live), Some(checkpoint)) = (&self.live, &self.checkpoint) {
+        if let (Some(live), Some(checkpoint)) = (&self.live, &self.checkpoint)
+            && !live.lacks(Capability::AuditCheckpoints)
+        {
             let body = v1::agent_message::Body::AuditCheckpoint(checkpoint.clone());
             step.send(live.stream, body);
         }

@@ -14,51 +14,43 @@
 //! channel CA needs no restart.
 
 mod error;
+mod memory;
+mod requests;
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use aws_lc_rs::digest;
-use jiff::{SignedDuration, Timestamp};
-use mendix_agent_core::session::{Backoff, Schedule, renew_at};
-use mendix_agent_proto::v1;
+use jiff::Timestamp;
+use mendix_agent_core::session::Backoff;
 use rustls::pki_types::CertificateDer;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::{io::AsyncReadExt, sync::watch, time::timeout};
+use tokio::{io::AsyncReadExt, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::EnrollError;
+use self::memory::Memory;
 use super::{
     changes::{Changes, Place},
-    dial::{Target, describe, enrollment_client, tls},
+    dial::{Target, describe},
     identity::{
-        Credentials, Identity, IdentityError, Key, Parts, Standing,
+        Credentials, Identity, IdentityError, Standing,
         mounted::{self, MountedError},
         store::{Store, Stored},
     },
     random,
 };
-use crate::leadership::boot;
 
-/// Longest wait for the control plane's answer to a request.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 /// How often the token file and the stored identity are looked at when nothing is due. Files are
 /// projected volumes, which change without notice; the look costs one read of each.
 const LOOK: Duration = Duration::from_secs(60);
 /// The same while there is no identity and no token: a person is waiting.
 const LOOK_UNENROLLED: Duration = Duration::from_secs(10);
-/// A certificate that the control plane did not take is recovered at most this often: it counts
-/// recoveries, and may have a reason of its own that no new certificate cures.
-const RECOVER_REFUSED: Duration = Duration::from_secs(3600);
-/// The node's clock counts as set when it jumped by more than this.
-const CLOCK_SET: Duration = Duration::from_secs(60);
 /// Largest bootstrap token.
 const MAX_TOKEN: u64 = 512;
-/// Largest ServiceAccount token.
-const MAX_ATTESTATION: u64 = 16 * 1024;
 
 /// What enrolment needs to know.
 #[derive(Clone, Debug)]
@@ -278,91 +270,6 @@ impl Enrollment {
         published
     }
 
-    /// The pending key, made and stored if there is none: a key is stored before it is sent.
-    async fn pending(&self, stored: Stored) -> Result<(Stored, Key), EnrollError> {
-        if let Some(key) = stored.pending.clone() {
-            return Ok((stored, key));
-        }
-        let key = Key::generate()?;
-        let stored = self.store.save_pending(stored, &key, &self.settings.cluster_uid).await?;
-        Ok((stored, key))
-    }
-
-    async fn enroll(
-        &self,
-        stored: Stored,
-        token: SecretString,
-        token_sha256: String,
-        anchors: &[CertificateDer<'static>],
-    ) -> Result<(), EnrollError> {
-        const CALL: &str = "Enroll";
-        let uid = &self.settings.cluster_uid;
-        let (stored, key) = self.pending(stored).await?;
-        let attestation = match &self.settings.service_account_token_file {
-            Some(path) => secret_file(path, MAX_ATTESTATION).await?,
-            None => None,
-        };
-        let request = v1::EnrollRequest {
-            cluster_uid: uid.clone(),
-            bootstrap_token: token.expose_secret().into(),
-            csr_der: key.request(uid)?,
-            service_account_token: attestation
-                .map(|token| token.expose_secret().into())
-                .unwrap_or_default(),
-            agent_version: self.settings.agent_version.clone(),
-        };
-        let tls = tls::server_authenticated(anchors)?;
-        let mut client = enrollment_client(self.target.connect(tls).await?);
-        let answer = answered(CALL, client.enroll(request)).await?;
-        let identity = accept(CALL, key, answer.issued, answer.ring, uid)?;
-        self.store.save_identity(stored, identity.identity(), Some(token_sha256), uid).await?;
-        Ok(())
-    }
-
-    async fn renew(&self, stored: Stored, current: &Credentials) -> Result<(), EnrollError> {
-        const CALL: &str = "Renew";
-        let uid = &self.settings.cluster_uid;
-        let (stored, key) = self.pending(stored).await?;
-        let request = v1::RenewRequest { csr_der: key.request(uid)? };
-        let channel = self.target.connect(Arc::clone(current.tls())).await?;
-        let answer = answered(CALL, enrollment_client(channel).renew(request)).await?;
-        let ring = current.identity().ring().to_owned();
-        let renewed = accept(CALL, key, answer.issued, ring, uid)?;
-        // Used once before the old one is given up: the control plane may have issued something
-        // that it does not accept itself, or anchors that don't lead to it.
-        self.target.connect(Arc::clone(renewed.tls())).await?;
-        self.store.save_identity(stored, renewed.identity(), None, uid).await?;
-        Ok(())
-    }
-
-    async fn recover(
-        &self,
-        stored: Stored,
-        expired: &Identity,
-        memory: &mut Memory,
-    ) -> Result<(), EnrollError> {
-        const CALL: &str = "Recover";
-        let uid = &self.settings.cluster_uid;
-        // The control plane counts: nothing is asked for that this node's clock would refuse again.
-        memory.clock.still_wrong()?;
-        let key = expired.key().clone();
-        let request = v1::RecoverRequest {
-            expired_certificate_der: expired.leaf().to_vec(),
-            csr_der: key.request(uid)?,
-        };
-        // The CA may have been rotated while the agent was away, with the mounted file updated.
-        let tls = tls::server_authenticated(expired.anchors())?;
-        let mut client = enrollment_client(self.target.connect(tls).await?);
-        let answer = answered(CALL, client.recover(request)).await?;
-        let recovered = accept(CALL, key, answer.issued, expired.ring().into(), uid);
-        if let Err(EnrollError::Clock { .. }) = &recovered {
-            memory.clock = Clock::wrong();
-        }
-        let recovered = recovered?;
-        self.store.save_identity(stored, recovered.identity(), None, uid).await?;
-        Ok(())
-    }
-
     /// The bootstrap token with its digest, if there is one.
     async fn token(&self) -> Result<Option<(SecretString, String)>, EnrollError> {
         let token = secret_file(&self.settings.bootstrap_token_file, MAX_TOKEN).await?;
@@ -371,161 +278,6 @@ impl Enrollment {
             (token, hex::encode(sha256))
         }))
     }
-}
-
-/// What is remembered from look to look.
-struct Memory {
-    renewal: Renewal,
-    tokens: Tokens,
-    /// The channel CA as it could last be read from disk.
-    anchors: Vec<CertificateDer<'static>>,
-    /// Why it can't be read now; said once.
-    trust_problem: Option<String>,
-    clock: Clock,
-    recovered_refused: Option<Instant>,
-}
-
-impl Memory {
-    fn new(anchors: Vec<CertificateDer<'static>>) -> Self {
-        Self {
-            renewal: Renewal::default(),
-            tokens: Tokens::default(),
-            anchors,
-            trust_problem: None,
-            clock: Clock::default(),
-            recovered_refused: None,
-        }
-    }
-
-    /// Takes over a channel CA that changed. One that can't be used changes nothing.
-    fn look_at_trust(&mut self, folder: &Path) {
-        match tls::channel_ca(folder) {
-            Ok(anchors) => {
-                if anchors != self.anchors {
-                    tracing::info!(anchors = anchors.len(), "the channel CA on disk changed");
-                    self.anchors = anchors;
-                }
-                self.trust_problem = None;
-            }
-            Err(error) => {
-                let problem = Some(describe(&error));
-                if problem != self.trust_problem {
-                    tracing::warn!(problem, "the channel CA that was read before stays in use");
-                    self.trust_problem = problem;
-                }
-            }
-        }
-    }
-
-    fn may_recover_refused(&mut self) -> bool {
-        let may = self.recovered_refused.is_none_or(|last| last.elapsed() >= RECOVER_REFUSED);
-        if may {
-            self.recovered_refused = Some(Instant::now());
-        }
-        may
-    }
-}
-
-/// The node's clock, as far as a new certificate showed that it is wrong.
-#[derive(Default)]
-struct Clock {
-    /// Wall clock minus time since boot when it was; none while nothing is known to be wrong.
-    wrong_at: Option<SignedDuration>,
-}
-
-impl Clock {
-    fn wrong() -> Self {
-        Self { wrong_at: Some(Self::offset()) }
-    }
-
-    /// Moves only when the wall clock is set: both count suspend.
-    fn offset() -> SignedDuration {
-        let boot = SignedDuration::try_from(boot()).unwrap_or_default();
-        Timestamp::now().duration_since(Timestamp::UNIX_EPOCH) - boot
-    }
-
-    fn still_wrong(&self) -> Result<(), EnrollError> {
-        let set = SignedDuration::try_from(CLOCK_SET).unwrap_or_default();
-        match self.wrong_at {
-            Some(at) if (Self::offset() - at).abs() <= set => Err(EnrollError::ClockNotSet),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// A token that failed while there is an identity: when it is tried again.
-#[derive(Default)]
-struct Tokens {
-    failed: Option<(String, Instant)>,
-    backoff: Backoff,
-}
-
-impl Tokens {
-    fn may_try(&self, sha256: &str) -> bool {
-        match &self.failed {
-            Some((failed, until)) if failed == sha256 => Instant::now() >= *until,
-            _ => true,
-        }
-    }
-
-    fn failed(&mut self, sha256: String, schedule: Schedule) {
-        if self.failed.as_ref().is_none_or(|(failed, _)| *failed != sha256) {
-            self.backoff.reset();
-        }
-        self.failed = Some((sha256, Instant::now() + self.backoff.next(schedule, random())));
-    }
-}
-
-/// When the stored certificate is renewed: drawn once per certificate, not at every look.
-#[derive(Default)]
-struct Renewal {
-    of: Option<(CertificateDer<'static>, Timestamp)>,
-}
-
-impl Renewal {
-    fn due(&mut self, identity: &Identity) -> Timestamp {
-        match &self.of {
-            Some((leaf, due)) if leaf == identity.leaf() => *due,
-            _ => {
-                let due = renew_at(identity.not_before(), identity.not_after(), random());
-                self.of = Some((identity.leaf().clone(), due));
-                due
-            }
-        }
-    }
-}
-
-async fn answered<T>(
-    call: &'static str,
-    answer: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-) -> Result<T, EnrollError> {
-    match timeout(ANSWER_DEADLINE, answer).await {
-        Ok(Ok(answer)) => Ok(answer.into_inner()),
-        Ok(Err(status)) => Err(EnrollError::Answer { call, status: Box::new(status) }),
-        Err(_) => Err(EnrollError::NoAnswer { call }),
-    }
-}
-
-/// Validates completely what was issued.
-fn accept(
-    call: &'static str,
-    key: Key,
-    issued: Option<v1::IssuedCertificate>,
-    ring: String,
-    cluster_uid: &str,
-) -> Result<Credentials, EnrollError> {
-    let issued = Parts::issued(key, issued, ring)
-        .and_then(|parts| Identity::assemble(parts, cluster_uid))
-        .map_err(|source| EnrollError::Issued { call, source })?;
-    let now = Timestamp::now();
-    issued.verify(now).map_err(|source| match source {
-        // It was made a moment ago: by the control plane's clock it is valid now.
-        IdentityError::Expired { .. } | IdentityError::NotYetValid { .. } => {
-            let (from, until) = (issued.not_before(), issued.not_after());
-            EnrollError::Clock { call, from, until, now }
-        }
-        source => EnrollError::Issued { call, source },
-    })
 }
 
 /// A secret in a file, without white space at its ends; `None` when there is none.

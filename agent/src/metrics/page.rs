@@ -21,6 +21,7 @@ fn page() -> String {
         since,
         clock_skew_millis: 0,
         identity_conflict: None,
+        lacks: Vec::new(),
     };
     let (_keep, link) = watch::channel(link);
     let reports = Reports::default();

@@ -1,8 +1,8 @@
 //! Preflight by the agent itself: when it starts, while it can't connect, and once more when it is
 //! connected after that, so that "waiting for connection" always comes with a reason.
 //!
-//! The result is a report to the control plane (as soon as there is one), a part of AgentStatus, and
-//! an Event when it changed.
+//! The result is a report to the control plane (as soon as there is one) and a part of AgentStatus. An
+//! Event tells when other checks fail than before: once an outage, however often it is dialled.
 
 use std::{convert::Infallible, future::pending, time::Duration};
 
@@ -23,8 +23,8 @@ use crate::{
     crd::agent_status::{AgentStatus, NAME},
 };
 
-/// How long the agent tries to connect before it looks for the reason. A restart of the control
-/// plane takes less.
+/// How long the agent tries to connect before it looks for the reason: about fourteen failed dials,
+/// or three refusals. A restart of the control plane takes less.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 /// How often it looks while it can't connect.
 pub const AGAIN: Duration = Duration::from_secs(600);
@@ -85,6 +85,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Infallible> {
     let mut agenda = Agenda::new(Instant::now());
+    let mut told = Troubles::default();
     loop {
         let connected = matches!(&*link.borrow_and_update(), Link::Connected { .. });
         agenda.observe(connected, Instant::now());
@@ -101,12 +102,27 @@ pub async fn run(
             report = super::run(&config, Ok(cluster.client.clone())) => report,
             () = shutdown.cancelled() => return Ok(()),
         };
-        let before = agenda.last.map_or(Verdict::Pass, |look| look.result);
         agenda.last = Some(Look { at: Instant::now(), result: report.worst() });
-        if before != report.worst() {
+        if told.are_others_than(&report) {
             tell(&cluster, &report).await;
         }
         reports.publish(Body::Preflight(report.to_proto()));
+    }
+}
+
+/// The checks that are not as they should be, as people were told of them last. Their details are no
+/// part of it: addresses, times and counts differ from look to look and are no news.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Troubles(Vec<(&'static str, Verdict)>);
+
+impl Troubles {
+    /// Takes in a report; whether there is something to tell.
+    fn are_others_than(&mut self, report: &Report) -> bool {
+        let bad = report.checks.iter().filter(|check| check.result > Verdict::Pass);
+        let now = Self(bad.map(|check| (check.name, check.result)).collect());
+        let changed = *self != now;
+        *self = now;
+        changed
     }
 }
 
@@ -153,7 +169,49 @@ async fn subject(cluster: &Cluster) -> ObjectReference {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Check, *};
+
+    fn report(checks: &[(&'static str, Verdict, &str)]) -> Report {
+        let check =
+            |&(name, result, detail): &(_, _, &str)| Check::new(name, result, detail, "", "");
+        Report { checks: checks.iter().map(check).collect() }
+    }
+
+    #[test]
+    fn other_checks_that_fail_are_news_and_other_details_are_not() {
+        use Verdict::{Fail, Pass, Skip, Warn};
+        let mut told = Troubles::default();
+        let mut news = |checks: &[_]| told.are_others_than(&report(checks));
+        assert!(!news(&[("DNS", Pass, ""), ("nodes", Pass, "")]), "all is well, as expected");
+        assert!(news(&[("DNS", Fail, "no answer within 10 s"), ("TCP", Skip, "")]));
+        assert!(!news(&[("DNS", Fail, "does not resolve"), ("TCP", Skip, "")]));
+        assert!(
+            news(&[("DNS", Pass, ""), ("TCP", Fail, "")]),
+            "the worst is the same, the cause not"
+        );
+        assert!(news(&[("DNS", Pass, ""), ("TCP", Warn, "")]));
+        assert!(news(&[("DNS", Pass, ""), ("TCP", Pass, "")]), "and that it is over");
+    }
+
+    /// An outage of an hour; the link is told anew every second, as if that often were dialled.
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_looked_at_every_ten_minutes_however_often_it_is_dialled() {
+        let start = Instant::now();
+        let mut agenda = Agenda::new(start);
+        looked(&mut agenda, start, Verdict::Pass);
+        agenda.observe(true, start);
+        let lost = start + Duration::from_secs(3600);
+        let mut looks = Vec::new();
+        for second in 0..3600 {
+            let now = lost + Duration::from_secs(second);
+            agenda.observe(false, now);
+            if agenda.due().is_some_and(|due| due <= now) {
+                looked(&mut agenda, now, Verdict::Fail);
+                looks.push(second);
+            }
+        }
+        assert_eq!(looks, [120, 720, 1320, 1920, 2520, 3120]);
+    }
 
     fn looked(agenda: &mut Agenda, at: Instant, result: Verdict) {
         agenda.last = Some(Look { at, result });

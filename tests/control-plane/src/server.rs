@@ -106,9 +106,9 @@ impl Default for Options {
             comebacks: Rate::per_second(50),
             handshakes: Rate::per_second(500),
             enrolments: Rate::per_second(50),
-            // An agent in trouble dials about six times in its first minute; failover and a new
-            // certificate come on top.
-            sessions_per_identity: Rate { count: 20, per: Duration::from_secs(120) },
+            // An agent in trouble dials about twelve times in its first minute, and seldom more than 22
+            // times in two; failover and a new certificate come on top.
+            sessions_per_identity: Rate { count: 30, per: Duration::from_secs(120) },
             metrics: None,
             connection_age: None,
             max_snapshot: 1024 * 1024 * 1024,

@@ -16,7 +16,7 @@ use mendix_agent::channel::{
     identity::{Credentials, Identity, Key, Parts, Standing},
     leases, session,
 };
-use mendix_agent_core::session::{About, AddressPolicy, CAPABILITIES};
+use mendix_agent_core::session::{About, AddressPolicy};
 use mendix_agent_proto::v1;
 use mendix_control_plane::{Store, provision};
 use tokio::sync::watch;
@@ -40,6 +40,18 @@ const NODES: usize = 3;
 pub struct Member {
     uid: String,
     credentials: Arc<Credentials>,
+}
+
+impl Member {
+    /// UID of its cluster.
+    pub fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    /// Its identity.
+    pub fn credentials(&self) -> &Arc<Credentials> {
+        &self.credentials
+    }
 }
 
 /// Registers `count` clusters and makes an identity for each, through the control plane's CA.
@@ -197,6 +209,8 @@ pub struct Light {
     pub reports: Reports,
     /// Lease requests and leases.
     pub leases: Leases,
+    /// Where the audit log would end.
+    pub checkpoints: watch::Sender<Option<v1::AuditCheckpoint>>,
     /// Where a new identity would go.
     pub standing: watch::Sender<Standing>,
 }
@@ -212,6 +226,7 @@ pub fn wire(
     let (writer, desired) = desired();
     let (leases, lease_requests) = leases();
     let reports = Reports::default();
+    let (checkpoints_tx, checkpoints) = watch::channel(None);
     let (link_tx, link) = watch::channel(Link::WaitingForConnection { last_failure: None });
     let wiring = session::Wiring {
         about: About {
@@ -220,7 +235,6 @@ pub fn wire(
             boot_id: format!("fleet-{number}"),
             lease_epoch: 1,
             kubernetes_version: "v1.34.2".into(),
-            capabilities: CAPABILITIES.iter().map(ToString::to_string).collect(),
         },
         dialer: Dialer::new(target, standing.clone()),
         standing,
@@ -228,12 +242,13 @@ pub fn wire(
         reports: reports.subscribe(),
         lease_requests,
         envelopes: leases.envelopes.clone(),
-        checkpoints: watch::channel(None).1,
+        checkpoints,
         audit_acks: watch::channel(None).0,
         link: link_tx,
         random: random(number),
     };
-    (wiring, Light { link, desired, reports, leases, standing: standing_tx })
+    let (standing, checkpoints) = (standing_tx, checkpoints_tx);
+    (wiring, Light { link, desired, reports, leases, checkpoints, standing })
 }
 
 /// SplitMix64, one stream for each agent: jitter needs no secrets, and a run can be repeated.

@@ -14,6 +14,7 @@ mod consent;
 mod envelope;
 mod input;
 mod json;
+mod proxy;
 mod redaction;
 mod release;
 mod seeds;
@@ -24,6 +25,7 @@ pub use self::{
     consent::{grant, lease},
     envelope::envelope,
     json::canonical,
+    proxy::proxy,
     redaction::redactor,
     release::{admission, blob, index},
     seeds::seeds,
@@ -45,6 +47,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("grant", grant),
     ("index", index),
     ("lease", lease),
+    ("proxy", proxy),
     ("redactor", redactor),
     ("session", session),
 ];

@@ -2,7 +2,10 @@
 //! found by chance.
 
 use flate2::{Compression, write::GzEncoder};
-use mendix_agent_core::bundle::{canonical, index::BlobRef};
+use mendix_agent_core::{
+    bundle::{canonical, index::BlobRef},
+    session::MAX_PROXY_HEAD,
+};
 use mendix_agent_proto::v1;
 use prost::Message;
 use serde_json::{Value, json};
@@ -40,6 +43,9 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("lease", "solved", lease(&[0, 3])),
         ("lease", "unsigned", [&[0, 4, 2, 0][..], b"{}"].concat()),
     ];
+    seeds.extend(answers().map(|(name, text)| ("proxy", name, text.as_bytes().to_vec())));
+    let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(MAX_PROXY_HEAD));
+    seeds.push(("proxy", "endless", endless.into_bytes()));
     seeds.extend(frames().into_iter().map(|(name, bytes)| ("frames", name, bytes)));
     seeds.extend(sessions().into_iter().map(|(name, bytes)| ("session", name, bytes)));
     seeds.extend(logs().into_iter().map(|(name, bytes)| ("redactor", name, bytes)));
@@ -152,6 +158,22 @@ fn ledger() -> Value {
 fn lease(statuses: &[u8; 2]) -> Vec<u8> {
     let [first, second] = *statuses;
     vec![0, 2, 0, 0, first, 1, 1, 0x88, 0x13, 0, 2, 0, 1, second, 2, 1, 0xff, 0xff]
+}
+
+fn answers() -> [(&'static str, &'static str); 7] {
+    [
+        ("open", "HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n"),
+        ("early", "HTTP/1.1 200 OK\r\n\r\nhello"),
+        ("interim", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 200 OK\n\n"),
+        (
+            "who",
+            "HTTP/1.1 407 No\r\nProxy-Authenticate: Negotiate\r\nproxy-authenticate: Basic \
+             realm=\"a\"\r\nContent-Length: 2\r\n\r\nno",
+        ),
+        ("refused", "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"),
+        ("created", "HTTP/1.1 201 Created\r\n\r\n"),
+        ("ssh", "SSH-2.0-OpenSSH_9.2\r\n"),
+    ]
 }
 
 fn frames() -> Vec<(&'static str, Vec<u8>)> {

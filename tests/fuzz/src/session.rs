@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use mendix_agent_core::session::{
-    About, Action, DEREGISTERED_POLL, Event, Failure, Link, Now, Schedule, Session, StreamId,
+    About, Action, CAPABILITIES, DEREGISTERED_POLL, Event, Failure, Link, Now, Schedule, Session,
+    StreamId,
 };
 use mendix_agent_proto::{limits, v1};
 use v1::control_message::Body as Down;
@@ -65,6 +66,7 @@ fn happening(input: &mut Input<'_>) -> Happening {
         7 => Happening::AckReport(at, input.byte().into()),
         8 => Happening::AckHeartbeat(at, input.byte().into()),
         9 | 10 => Happening::Report(input.byte() % 3, input.byte()),
+        11 if at > 1 => Happening::AuditCheckpoint(input.byte().into()),
         11 => Happening::LeaseRequest,
         12 => Happening::NewIdentity,
         13 => Happening::Again(input.byte().into()),
@@ -83,6 +85,7 @@ fn down(input: &mut Input<'_>) -> Option<Down> {
             server_time: duration(input)
                 .map(|at| prost_types::Timestamp { seconds: at.seconds, nanos: at.nanos }),
             identity_conflict: None,
+            capabilities: capabilities(input.byte()),
         }),
         2 => {
             let sections = (0..input.byte() % 4).map(|_| section(input)).collect();
@@ -100,6 +103,14 @@ fn down(input: &mut Input<'_>) -> Option<Down> {
             Down::HeartbeatAck(v1::HeartbeatAck { sequence, server_time: None })
         }
     })
+}
+
+/// Bits of the choice are what the control plane can; none of them: it does not say.
+fn capabilities(choice: u8) -> Option<v1::Capabilities> {
+    let bit = |at: usize| choice & (2 << at) != 0;
+    let names = CAPABILITIES.iter().enumerate().filter(|(at, _)| bit(*at));
+    let names = names.map(|(_, capability)| capability.to_string()).collect();
+    (choice & 1 == 1).then_some(v1::Capabilities { names })
 }
 
 fn section(input: &mut Input<'_>) -> v1::DesiredSection {

@@ -3,7 +3,7 @@
 //! The agent is tested against what it meets in production, not against imitations: a real
 //! kube-apiserver with etcd ([`apiserver`]), a whole one-node Kubernetes with real pods ([`node`]),
 //! images made from files ([`image`]), real certificates ([`pki`]), a network that stalls and breaks
-//! on demand ([`proxy`]), a real Helm ([`helm`]) and a real Prometheus ([`prometheus`]). [`assets`]
+//! on demand ([`proxy`]), hosts that vanish ([`hosts`]), a real Helm ([`helm`]) and a real Prometheus ([`prometheus`]). [`assets`]
 //! finds or builds the Kubernetes programs, [`wait`] is how tests wait: on a condition, with a
 //! deadline.
 //!
@@ -26,6 +26,7 @@ pub mod agent_image;
 pub mod apiserver;
 pub mod assets;
 pub mod helm;
+pub mod hosts;
 pub mod image;
 pub mod node;
 pub mod pki;

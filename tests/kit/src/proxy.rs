@@ -1,12 +1,13 @@
 //! A network that misbehaves on demand: a TCP proxy on loopback whose two directions can be stalled,
 //! delayed, limited and cut while connections are open, all together or one connection alone.
 //!
-//! [`connect`] is an HTTP CONNECT proxy of the same kind.
+//! [`connect`] is an HTTP CONNECT proxy of the same kind, [`gateway`] one that speaks HTTP/2 itself.
 //!
 //! It knows nothing of what it carries, so TLS and HTTP/2 pass as they are. Its own socket buffers
 //! are small (see [`BUFFER`]): what a sender believes to have sent but nobody received stays little.
 
 pub mod connect;
+pub mod gateway;
 
 use std::{
     collections::BTreeSet,

@@ -9,6 +9,7 @@ use v1::control_message::Body;
 use super::{
     Action, CloseReason, DEREGISTERED_POLL, Failure, Heart, Link, Live, Next, Note, SKEW_STEP,
     Schedule, Session, Step, StreamId, Wait, backoff::about, backoff::fraction,
+    capabilities::lacking,
 };
 
 impl Session {
@@ -82,12 +83,17 @@ impl Session {
             tuned(welcome.heartbeat_interval, limits::HEARTBEAT_BOUNDS, limits::HEARTBEAT_DEFAULT);
         let age =
             tuned(welcome.max_session_age, limits::SESSION_AGE_BOUNDS, limits::SESSION_AGE_DEFAULT);
+        let lacks = lacking(welcome.capabilities.as_ref());
+        for lack in &lacks {
+            step.note(Note::Lacks(*lack));
+        }
         let live = Live {
             stream,
             welcomed_at: now,
             heart: Heart::new(interval, now, (step.random)()),
             replace_at: now + about(age, (step.random)()),
             close_at: None,
+            lacks: lacks.clone(),
         };
         self.settle(now);
         if let Some(old) = self.live.replace(live) {
@@ -101,6 +107,7 @@ impl Session {
             since: step.now.wall,
             clock_skew_millis: welcome.server_time.map_or(0, |server| skew(server, step.now.wall)),
             identity_conflict: welcome.identity_conflict.map(conflict),
+            lacks,
         };
         self.publish(link, step);
         self.outbox.begin_session();

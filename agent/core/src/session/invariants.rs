@@ -14,6 +14,7 @@
 //! 9. When the server said when to come back, nothing is dialled before.
 //! 10. Given a server that works, the agent connects again, whatever happened before, and the server
 //!     then has the last report of every section.
+//! 11. What a control plane lacks is not used on its sessions.
 //!
 //! Chance picks the orders in `orders`; tests/fuzz builds this file once more and lets coverage pick
 //! them.
@@ -36,6 +37,7 @@ pub(super) enum Happening {
     AckHeartbeat(usize, u64),
     Report(u8, u8),
     LeaseRequest,
+    AuditCheckpoint(u64),
     NewIdentity,
     /// Something that was said earlier is said again: the network repeated or delayed it.
     Again(usize),
@@ -67,6 +69,8 @@ pub(super) fn report(section: u8, state: u8) -> (v1::Section, v1::report::Body) 
 struct Seen {
     hello: bool,
     welcomed: bool,
+    /// What its Welcome named, if it named anything.
+    capabilities: Option<v1::Capabilities>,
     heartbeats: u64,
     acknowledged: u64,
     /// Per section: last revision sent, and the heartbeat before it, while unacknowledged.
@@ -247,6 +251,10 @@ impl World {
             Happening::LeaseRequest => {
                 self.step(Event::LeaseRequest(v1::LeaseRequest::default()));
             }
+            Happening::AuditCheckpoint(sequence) => {
+                let checkpoint = v1::AuditCheckpoint { sequence, ..Default::default() };
+                self.step(Event::AuditCheckpoint(checkpoint));
+            }
             Happening::NewIdentity => self.step(Event::NewIdentity),
             Happening::Again(at) => {
                 let earlier = self.said.iter().rev().nth(at).cloned();
@@ -264,13 +272,23 @@ impl World {
         }
     }
 
+    /// What a good server can: chance decides.
+    fn capabilities(&self) -> Option<v1::Capabilities> {
+        let chance = self.random >> 40;
+        let has = |(bit, _): &(usize, _)| chance & (2 << bit) != 0;
+        let names = CAPABILITIES.iter().enumerate().filter(has);
+        let names = names.map(|(_, capability)| capability.to_string()).collect();
+        (chance & 1 == 1).then_some(v1::Capabilities { names })
+    }
+
     /// What a good server does next on a stream.
     fn serve(&mut self, stream: StreamId) {
         let Some(seen) = self.open.get(&stream) else { return };
         let body = match seen {
             Seen { hello: false, .. } => return self.step(Event::Dialled(stream)),
             Seen { welcomed: false, .. } => {
-                Down::Welcome(v1::Welcome { protocol: 1, ..Default::default() })
+                let capabilities = self.capabilities();
+                Down::Welcome(v1::Welcome { protocol: 1, capabilities, ..Default::default() })
             }
             Seen { heartbeats: sequence, .. } => {
                 Down::HeartbeatAck(v1::HeartbeatAck { sequence: *sequence, server_time: None })
@@ -312,14 +330,25 @@ impl Seen {
                     assert!(last < report.revision, "5: sent again without a change");
                 }
             }
-            Up::LeaseRequest(_) | Up::AuditCheckpoint(_) => {}
+            Up::LeaseRequest(_) => self.uses("log-snapshots"),
+            Up::AuditCheckpoint(_) => self.uses("audit-checkpoints"),
         }
         assert!(self.welcomed, "2: {body:?} before Welcome");
     }
 
+    fn uses(&self, name: &str) {
+        let named = self.capabilities.as_ref();
+        assert!(named.is_none_or(|it| it.names.iter().any(|n| n == name)), "11: {name} is lacking");
+    }
+
     fn hears(&mut self, message: &v1::ControlMessage) {
         match &message.body {
-            Some(Down::Welcome(welcome)) if welcome.protocol == 1 => self.welcomed |= self.hello,
+            Some(Down::Welcome(welcome))
+                if welcome.protocol == 1 && self.hello && !self.welcomed =>
+            {
+                self.welcomed = true;
+                self.capabilities.clone_from(&welcome.capabilities);
+            }
             Some(Down::HeartbeatAck(ack)) if ack.sequence <= self.heartbeats => {
                 self.acknowledged = self.acknowledged.max(ack.sequence);
                 self.unacknowledged.retain(|_, (_, before)| *before >= ack.sequence);

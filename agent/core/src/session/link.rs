@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::Capability;
+
 /// Skew beyond which clocks are said to be wrong: dates of certificates and tokens are judged with
 /// about this tolerance.
 pub const SKEW_BOUND: Duration = Duration::from_secs(60);
@@ -29,6 +31,8 @@ pub enum Link {
         clock_skew_millis: i64,
         /// Another process used this identity within the last day: what the server said of it.
         identity_conflict: Option<String>,
+        /// What of ours this control plane lacks: it is not used.
+        lacks: Vec<Capability>,
     },
     /// It was up, and is not now.
     Disconnected {

@@ -19,6 +19,12 @@ fn duration() -> impl Strategy<Value = Option<prost_types::Duration>> {
     ]
 }
 
+fn capabilities() -> impl Strategy<Value = Option<v1::Capabilities>> {
+    let names: Vec<String> = CAPABILITIES.iter().map(ToString::to_string).collect();
+    let some = prop::sample::subsequence(names, 0..=CAPABILITIES.len());
+    prop::option::of(some.prop_map(|names| v1::Capabilities { names }))
+}
+
 fn section() -> impl Strategy<Value = v1::DesiredSection> {
     use v1::desired_section::Body;
     let body = prop_oneof![
@@ -37,15 +43,15 @@ fn section() -> impl Strategy<Value = v1::DesiredSection> {
 fn down() -> impl Strategy<Value = Option<Down>> {
     prop_oneof![
         Just(None),
-        (duration(), duration(), 0u32..3).prop_map(
-            |(heartbeat_interval, max_session_age, late)| {
+        (duration(), duration(), 0u32..3, capabilities()).prop_map(
+            |(heartbeat_interval, max_session_age, late, capabilities)| {
                 Some(Down::Welcome(v1::Welcome {
                     session_id: "s".into(),
                     protocol: if late == 0 { 2 } else { 1 },
                     heartbeat_interval,
                     max_session_age,
-                    server_time: None,
-                    identity_conflict: None,
+                    capabilities,
+                    ..Default::default()
                 }))
             }
         ),
@@ -73,6 +79,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         3 => (0usize..3, 0u64..9).prop_map(|(at, sequence)| Happening::AckHeartbeat(at, sequence)),
         3 => (0u8..3, 0u8..4).prop_map(|(section, state)| Happening::Report(section, state)),
         1 => Just(Happening::LeaseRequest),
+        2 => (1u64..9).prop_map(Happening::AuditCheckpoint),
         1 => Just(Happening::NewIdentity),
         4 => (0usize..40).prop_map(Happening::Again),
         14 => (0usize..2).prop_map(Happening::Serve),

@@ -558,3 +558,40 @@ fn a_drain_that_is_over_says_nothing_about_the_next_outage() {
     story.lose(moved);
     assert!(story.dial().1 <= Duration::from_secs(1));
 }
+
+#[test]
+fn what_the_control_plane_lacks_is_not_used_and_said_once_a_session() {
+    let can = |names: &[&str]| {
+        let names = names.iter().map(ToString::to_string).collect();
+        let capabilities = Some(v1::Capabilities { names });
+        Down::Welcome(v1::Welcome { protocol: 1, capabilities, ..Default::default() })
+    };
+    let greet = |story: &mut Story, welcome| {
+        let (stream, _) = story.dial();
+        story.tell(Event::Dialled(stream));
+        (stream, story.say(stream, welcome).to_vec())
+    };
+    let mut story = Story::new();
+    story.tell(Event::AuditCheckpoint(v1::AuditCheckpoint { sequence: 1, ..Default::default() }));
+    let (old, actions) = greet(&mut story, can(&["patch-bundles", "recover-components", "new"]));
+    assert_eq!(sent(&actions), [] as [&Up; 0], "no checkpoint");
+    let lacks = vec![Capability::AuditCheckpoints, Capability::LogSnapshots];
+    for lack in &lacks {
+        assert!(actions.contains(&Action::Note(Note::Lacks(*lack))));
+    }
+    assert!(actions.iter().any(
+        |it| matches!(it, Action::Publish(Link::Connected { lacks: said, .. }) if *said == lacks)
+    ));
+    let request = v1::LeaseRequest { grant_sha256: vec![0; 32], nonce: vec![0; 16] };
+    let useless = [Action::Note(Note::LeaseRequestUseless)];
+    assert_eq!(story.tell(Event::LeaseRequest(request.clone())), useless);
+    let checkpoint = v1::AuditCheckpoint { sequence: 2, ..Default::default() };
+    assert_eq!(story.tell(Event::AuditCheckpoint(checkpoint.clone())), []);
+
+    // It was upgraded: the next session has all of it, and gets what the last one could not.
+    story.lose(old);
+    let (_, actions) =
+        greet(&mut story, can(&["log-snapshots", "audit-checkpoints", "patch-bundles"]));
+    assert_eq!(sent(&actions), [&Up::AuditCheckpoint(checkpoint)]);
+    assert!(matches!(sent(story.tell(Event::LeaseRequest(request)))[..], [Up::LeaseRequest(_)]));
+}

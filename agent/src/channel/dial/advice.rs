@@ -145,7 +145,7 @@ impl ProxyError {
                 "user or password are wrong, or the proxy does not accept Basic",
                 "check the pair in `proxyCredentialsFile`, and that the proxy accepts Basic",
             ),
-            Self::Refused { status } if status.is_server_error() => advice(
+            Self::Refused { status: 500..=599 } => advice(
                 "the proxy does not know the endpoint's name, or has no route to it",
                 "check the proxy's DNS for the endpoint's name and its route to the private endpoint",
             ),
@@ -153,7 +153,7 @@ impl ProxyError {
                 "the proxy's rules do not allow this destination",
                 "let the proxy allow CONNECT to the endpoint's name and port",
             ),
-            Self::Broken(_) | Self::Early(_) => advice(
+            Self::Broken(_) | Self::Nonsense(_) => advice(
                 "what answers is no HTTP CONNECT proxy",
                 "check `proxy`, scheme and port included",
             ),

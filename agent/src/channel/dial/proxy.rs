@@ -6,32 +6,31 @@
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::Empty;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::StatusCode;
+use mendix_agent_core::session::{ProxyAnswer, ProxyNonsense};
 use rustls::{
     ClientConfig,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
+use zeroize::Zeroizing;
 
 use super::{network::Wire, tls};
 use crate::config::{Proxy, ProxyCredentials};
 
 /// Longest wait for the proxy's answer, its own TLS included.
 const PROXY_DEADLINE: Duration = Duration::from_secs(10);
-/// Largest head of an answer, bytes.
-const MAX_HEAD: usize = 16 * 1024;
-/// Most headers of an answer.
-const MAX_HEADERS: usize = 64;
+/// What is read of an answer at once, bytes.
+const PIECE: usize = 1024;
+/// More than the words of a request around its destination and credentials, bytes.
+const MAX_REQUEST_WORDS: usize = 64;
 /// Largest credentials file, bytes.
 const MAX_CREDENTIALS: usize = 4 * 1024;
-/// Longest authentication scheme that is repeated to people.
-const MAX_SCHEME: usize = 32;
 
 /// Why the proxy gave no tunnel.
 #[derive(Debug, Error)]
@@ -58,25 +57,25 @@ pub enum ProxyError {
     #[error("TLS with the proxy itself failed")]
     Tls(#[source] io::Error),
     /// 407.
-    #[error("it asks for authentication (407{scheme}); {}", if *sent { "it refused the credentials that were sent" } else { "no credentials are configured" })]
+    #[error("it asks for authentication (407{}); {}", offered(schemes), if *sent { "it refused the credentials that were sent" } else { "no credentials are configured" })]
     Authentication {
         /// Whether credentials were sent.
         sent: bool,
-        /// What it asks for: `, Basic`, or empty.
-        scheme: String,
+        /// What it takes.
+        schemes: Vec<String>,
     },
     /// Any other answer than 200.
-    #[error("it answered {status} to CONNECT")]
+    #[error("it answered {status}{} to CONNECT", reason(*status))]
     Refused {
-        /// The answer.
-        status: StatusCode,
+        /// Status of the answer.
+        status: u16,
     },
-    /// It ended the connection, or what it said is no HTTP.
+    /// It ended the connection.
     #[error("it gave no answer to CONNECT that can be read")]
-    Broken(#[source] hyper::Error),
-    /// It said something before the control plane could.
-    #[error("it sent {0} bytes of its own into the tunnel")]
-    Early(usize),
+    Broken(#[source] io::Error),
+    /// What it said is no answer, or says more than one.
+    #[error("it gave no answer to CONNECT that can be read")]
+    Nonsense(#[from] ProxyNonsense),
     /// It answered 200, and the connection ended before the control plane said anything.
     #[error("it answered 200 to CONNECT and then ended the connection")]
     ClosedAfterConnect,
@@ -103,61 +102,71 @@ pub(super) async fn tunnel(
 }
 
 async fn connect(
-    wire: Wire,
+    mut wire: Wire,
     destination: &str,
-    authorization: Option<HeaderValue>,
+    authorization: Option<SecretString>,
 ) -> Result<Wire, ProxyError> {
-    let (mut sender, connection) = http1::Builder::new()
-        .max_buf_size(MAX_HEAD)
-        .max_headers(MAX_HEADERS)
-        .handshake(TokioIo::new(wire))
-        .await
-        .map_err(ProxyError::Broken)?;
-    // Ends with the upgrade; dropped with this future if there is none.
-    let mut driven = JoinSet::new();
-    driven.spawn(connection.with_upgrades());
     let sent = authorization.is_some();
-    let mut request = Request::new(Empty::<Bytes>::new());
-    *request.method_mut() = Method::CONNECT;
-    // Only text that is a host and a port comes here; a target that is none is refused by the proxy.
-    *request.uri_mut() = destination.parse().unwrap_or_default();
-    if let Ok(host) = HeaderValue::from_str(destination) {
-        request.headers_mut().insert(header::HOST, host);
-    }
-    if let Some(value) = authorization {
-        request.headers_mut().insert(header::PROXY_AUTHORIZATION, value);
-    }
-    let answer = sender.send_request(request).await.map_err(ProxyError::Broken)?;
-    match answer.status() {
-        StatusCode::OK => {}
-        StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-            return Err(ProxyError::Authentication { sent, scheme: scheme(answer.headers()) });
+    let request = request(destination, authorization.as_ref());
+    wire.write_all(request.as_bytes()).await.map_err(ProxyError::Broken)?;
+    wire.flush().await.map_err(ProxyError::Broken)?;
+    match answer(&mut wire).await? {
+        ProxyAnswer::Open => Ok(wire),
+        ProxyAnswer::Authentication { schemes } => {
+            Err(ProxyError::Authentication { sent, schemes })
         }
-        status => return Err(ProxyError::Refused { status }),
-    }
-    let upgraded = hyper::upgrade::on(answer).await.map_err(ProxyError::Broken)?;
-    match upgraded.downcast::<TokioIo<Wire>>() {
-        Ok(parts) if parts.read_buf.is_empty() => Ok(parts.io.into_inner()),
-        Ok(parts) => Err(ProxyError::Early(parts.read_buf.len())),
-        // Nothing else was put in above; it would work as it is.
-        Err(upgraded) => Ok(Box::new(TokioIo::new(upgraded))),
+        ProxyAnswer::Refused { status } => Err(ProxyError::Refused { status }),
     }
 }
 
-/// What the proxy asks for, for people: `, Basic`.
-fn scheme(headers: &HeaderMap) -> String {
-    let schemes: Vec<&str> = headers
-        .get_all(header::PROXY_AUTHENTICATE)
-        .iter()
-        .filter_map(|value| value.to_str().ok()?.split_whitespace().next())
-        .filter(|scheme| scheme.len() <= MAX_SCHEME)
-        .take(4)
-        .collect();
+/// `destination` comes out of a URL, as a host and a port: it can't end a line.
+fn request(destination: &str, authorization: Option<&SecretString>) -> Zeroizing<String> {
+    let secret = authorization.map_or("", |value| value.expose_secret());
+    // Room for all of it: a string that grew would leave what it held behind.
+    let mut text = Zeroizing::new(String::with_capacity(
+        MAX_REQUEST_WORDS + 2 * destination.len() + secret.len(),
+    ));
+    for part in ["CONNECT ", destination, " HTTP/1.1\r\nHost: ", destination, "\r\n"] {
+        text.push_str(part);
+    }
+    if !secret.is_empty() {
+        for part in ["Proxy-Authorization: ", secret, "\r\n"] {
+            text.push_str(part);
+        }
+    }
+    text.push_str("\r\n");
+    text
+}
+
+/// Reads until the answer is complete.
+async fn answer(wire: &mut Wire) -> Result<ProxyAnswer, ProxyError> {
+    let mut head = Vec::new();
+    let mut piece = [0; PIECE];
+    loop {
+        let read = wire.read(&mut piece).await.map_err(ProxyError::Broken)?;
+        if read == 0 {
+            return Err(ProxyError::Broken(io::ErrorKind::UnexpectedEof.into()));
+        }
+        head.extend_from_slice(&piece[..read]);
+        if let Some(answer) = ProxyAnswer::read(&head)? {
+            return Ok(answer);
+        }
+    }
+}
+
+/// What the proxy takes, for people: `, Basic`.
+fn offered(schemes: &[String]) -> String {
     if schemes.is_empty() { String::new() } else { format!(", {}", schemes.join(" or ")) }
 }
 
+/// What the standard calls a status: ` Forbidden`.
+fn reason(status: u16) -> String {
+    let known = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    known.map(|reason| format!(" {reason}")).unwrap_or_default()
+}
+
 /// The value of `Proxy-Authorization`, read anew for each tunnel: files may be rotated.
-async fn authorization(proxy: &Proxy) -> Result<Option<HeaderValue>, ProxyError> {
+async fn authorization(proxy: &Proxy) -> Result<Option<SecretString>, ProxyError> {
     let pair = match &proxy.credentials {
         None => return Ok(None),
         Some(ProxyCredentials::Given(pair)) => pair.clone(),
@@ -165,12 +174,8 @@ async fn authorization(proxy: &Proxy) -> Result<Option<HeaderValue>, ProxyError>
             .await
             .map_err(|source| ProxyError::Credentials { path: path.clone(), source })?,
     };
-    let text = format!("Basic {}", BASE64_STANDARD.encode(pair.expose_secret()));
-    // Base64 is always a valid value.
-    Ok(HeaderValue::from_str(&text).ok().map(|mut value| {
-        value.set_sensitive(true);
-        value
-    }))
+    let encoded = Zeroizing::new(BASE64_STANDARD.encode(pair.expose_secret()));
+    Ok(Some(SecretString::from(format!("Basic {}", *encoded))))
 }
 
 async fn read_pair(path: &std::path::Path) -> io::Result<SecretString> {

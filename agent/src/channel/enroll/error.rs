@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use mendix_agent_core::session::Schedule;
 use thiserror::Error;
 
-use super::ANSWER_DEADLINE;
+use super::requests::ANSWER_DEADLINE;
 use crate::channel::{
     dial::DialError,
     identity::{IdentityError, KeyError, mounted::MountedError, store::StoreError},

@@ -150,8 +150,8 @@ async fn a_tunnel_carries_the_session_and_the_name_is_left_to_the_proxy() {
     assert!(!proxy.network.seen().iter().any(|it| it.contains(NAME)));
     let head = &proxy.heads()[0];
     assert!(head.starts_with(&format!("CONNECT {NAME}:8443 HTTP/1.1\r\n")), "{head}");
-    assert!(head.contains("\r\nhost: plane.example:8443\r\n"), "{head}");
-    assert!(head.contains("\r\nproxy-authorization: Basic YWdlbnQ6czNjcmV0\r\n"), "{head}");
+    assert!(head.contains("\r\nHost: plane.example:8443\r\n"), "{head}");
+    assert!(head.contains("\r\nProxy-Authorization: Basic YWdlbnQ6czNjcmV0\r\n\r\n"), "{head}");
     // Tickets are kept: the second dial resumed, and its pin was checked all the same.
     assert_eq!(*plane.resumed.lock().unwrap(), [false, true]);
 }
@@ -258,7 +258,7 @@ async fn a_proxy_that_closes_after_200_is_named() {
 async fn a_proxy_that_talks_into_the_tunnel_is_refused() {
     let early = "HTTP/1.1 200 OK\r\n\r\nhello";
     let error = refused(Manners::Hang(early)).await;
-    assert!(describe(&error).contains("5 bytes of its own"), "{}", describe(&error));
+    assert!(describe(&error).contains("5 bytes came with it"), "{}", describe(&error));
 }
 
 #[tokio::test]

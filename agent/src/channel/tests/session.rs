@@ -51,7 +51,6 @@ impl Agent {
                 boot_id: "boot".into(),
                 lease_epoch: 7,
                 kubernetes_version: "v1.34.2".into(),
-                capabilities: Vec::new(),
             },
             dialer: Dialer::new(target, standing_rx.clone()),
             standing: standing_rx,

@@ -10,6 +10,7 @@ use mendix_agent_core::{
         lease::{LEASE_PAYLOAD_TYPE, Lease},
     },
     envelope::{self, KeyRing},
+    session::CAPABILITIES,
 };
 use mendix_agent_proto::{
     limits,
@@ -70,6 +71,8 @@ async fn a_new_session_is_told_everything_it_does_not_hold() {
     let welcome = session.welcome().await;
     assert_eq!(welcome.protocol, 1);
     assert_eq!(welcome.heartbeat_interval.expect("an interval").seconds, 60);
+    let can = welcome.capabilities.expect("what it can").names;
+    assert!(CAPABILITIES.iter().all(|wanted| can.iter().any(|it| it == wanted.as_str())));
     let state = session.desired().await;
     assert_eq!(state.sections.len(), 3);
     assert!(state.sections.iter().all(|section| section.revision == 1));

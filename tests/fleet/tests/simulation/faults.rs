@@ -1,9 +1,10 @@
 //! The network fails; the agents find back.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use mendix_agent_core::session::Link;
 use mendix_agent_proto::v1;
+use mendix_test_kit::proxy::gateway::Backend;
 
 use crate::{
     plane::{Answer, welcome},
@@ -11,6 +12,7 @@ use crate::{
 };
 
 const TICK: Duration = Duration::from_millis(50);
+const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 /// Longest backoff after an outage, with room for a dial.
 const BACKOFF: Duration = Duration::from_secs(125);
@@ -60,6 +62,34 @@ fn a_server_that_answers_pings_and_no_heartbeats_is_left() {
 }
 
 #[test]
+fn a_gateway_that_answers_ping_for_a_dead_backend_is_left_by_heartbeats() {
+    let mut world = World::new(7, TICK);
+    let gateway = world.gateway("gateway");
+    world.point("gateway");
+    world.agents("agents", 1);
+    world.until(MINUTE, "the first connection", World::all_connected);
+    world.pass(10 * MINUTE);
+    assert!(world.all_connected(), "{}", world.agents[0].failure());
+    let answered = gateway.answered();
+    assert!(answered >= 10, "PINGs end at the gateway: {answered}");
+
+    gateway.set(Backend::Dead);
+    let left = world.until(6 * MINUTE, "heartbeats are missed", |world| !world.all_connected());
+    assert!(world.agents[0].failure().contains("heartbeats"), "{}", world.agents[0].failure());
+    // The one that was answered last, and three that were not, each 60 s ±10 %.
+    assert!(left >= 3 * 54 * SECOND && left <= 4 * 66 * SECOND, "{left:?}");
+    assert!(gateway.answered() >= answered + 3, "PINGs were answered all the while");
+    assert!(gateway.lost() > 0);
+    world.pass(5 * MINUTE);
+    assert!(!world.all_connected());
+    assert!(world.agents[0].failure().contains("Welcome"), "{}", world.agents[0].failure());
+
+    gateway.set(Backend::Alive);
+    // A dial that began before gets no Welcome.
+    world.until(BACKOFF + MINUTE, "it is back", World::all_connected);
+}
+
+#[test]
 fn after_a_partition_of_twenty_minutes_agents_are_back_within_one_backoff() {
     let mut world = connected(3, 20);
     world.sim.partition("agents", PLANE);
@@ -95,6 +125,36 @@ fn hundreds_of_agents_are_back_after_a_crash_of_the_server() {
     assert_eq!(world.connected(), 0, "a dead server is noticed");
     world.sim.bounce(PLANE);
     world.until(BACKOFF, "none is starved", World::all_connected);
+}
+
+/// Nobody tells the agents anything: each finds out and dials by its backoff alone.
+#[test]
+fn after_a_short_outage_99_of_100_agents_are_back_within_two_seconds() {
+    const AGENTS: u32 = 300;
+    for (seed, away) in [(41, 300), (42, 1000), (43, 1900)] {
+        let away = Duration::from_millis(away);
+        let mut world = World::new(seed, TICK / 10);
+        for host in ["agents-a", "agents-b", "agents-c"] {
+            world.agents(host, AGENTS / 3);
+        }
+        world.until(MINUTE, "the first connection", World::all_connected);
+        world.plane.away(true);
+        world.pass(away);
+        world.plane.book().hellos.clear();
+        let back = world.sim.elapsed();
+        world.plane.away(false);
+        world.until(MINUTE, "none is starved", World::all_connected);
+        let mut first = BTreeMap::new();
+        for (at, hello) in &world.plane.book().hellos {
+            first.entry(hello.cluster_uid.clone()).or_insert(*at - back);
+        }
+        let mut times: Vec<Duration> = first.into_values().collect();
+        assert_eq!(times.len(), AGENTS as usize, "all of them had to come back");
+        times.sort_unstable();
+        let (half, p99) = (times[AGENTS as usize / 2], times[AGENTS as usize * 99 / 100]);
+        eprintln!("away {away:?}: p50 {half:?}, p99 {p99:?}, last {:?}", times[times.len() - 1]);
+        assert!(p99 <= 2 * SECOND, "away {away:?}: {p99:?}");
+    }
 }
 
 /// Hours of a network that breaks with every hundredth message, until it is mended by another. A

@@ -57,6 +57,8 @@ pub(crate) struct Book {
     pub(crate) open: BTreeMap<String, usize>,
     /// The most that were open at once for one cluster.
     pub(crate) most_open: usize,
+    /// What takes an ability of the control plane, in the order it came.
+    pub(crate) asked: Vec<&'static str>,
     /// Last report by cluster and section.
     pub(crate) reports: BTreeMap<(String, i32), v1::Report>,
 }
@@ -67,6 +69,7 @@ pub(crate) struct Plane {
     book: Arc<Mutex<Book>>,
     tls: Arc<rustls::ServerConfig>,
     orders: Arc<watch::Sender<Option<Down>>>,
+    away: Arc<watch::Sender<bool>>,
 }
 
 impl Plane {
@@ -80,10 +83,12 @@ impl Plane {
             accepted: Vec::new(),
             open: BTreeMap::new(),
             most_open: 0,
+            asked: Vec::new(),
             reports: BTreeMap::new(),
         };
         let orders = Arc::new(watch::channel(None).0);
-        Self { book: Arc::new(Mutex::new(book)), tls, orders }
+        let away = Arc::new(watch::channel(false).0);
+        Self { book: Arc::new(Mutex::new(book)), tls, orders, away }
     }
 
     pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
@@ -93,6 +98,12 @@ impl Plane {
     /// Says something on every open session.
     pub(crate) fn say(&self, body: Down) {
         self.orders.send_replace(Some(body));
+    }
+
+    /// Ends all sessions and every connection that comes, as the kernel does for a process that was
+    /// killed; or serves again.
+    pub(crate) fn away(&self, away: bool) {
+        self.away.send_replace(away);
     }
 
     pub(crate) fn sessions(&self) -> usize {
@@ -107,8 +118,12 @@ impl Plane {
         let listener = turmoil::net::TcpListener::bind((unspecified, PORT)).await?;
         let (sender, incoming) = mpsc::channel(64);
         let (book, tls) = (self.book.clone(), TlsAcceptor::from(self.tls.clone()));
+        let away = self.away.subscribe();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                if *away.borrow() {
+                    continue;
+                }
                 let at = now();
                 book.lock().unwrap_or_else(PoisonError::into_inner).accepted.push(at);
                 let (tls, sender) = (tls.clone(), sender.clone());
@@ -257,7 +272,7 @@ async fn converse(
     mut inbound: Streaming<v1::AgentMessage>,
     out: &Out,
 ) -> Option<()> {
-    let mut orders = plane.orders.subscribe();
+    let (mut orders, mut away) = (plane.orders.subscribe(), plane.away.subscribe());
     say(out, Down::Welcome(welcome)).await?;
     for message in then {
         out.send(Ok(message)).await.ok()?;
@@ -265,6 +280,7 @@ async fn converse(
     loop {
         let message = tokio::select! {
             message = inbound.message() => message.ok()??,
+            () = gone(&mut away) => return None,
             changed = orders.changed() => {
                 changed.ok()?;
                 let order = orders.borrow_and_update().clone();
@@ -291,9 +307,15 @@ async fn converse(
                     say(out, Down::ReportAck(ack)).await?;
                 }
             }
+            Some(Up::AuditCheckpoint(_)) => plane.book().asked.push("AuditCheckpoint"),
+            Some(Up::LeaseRequest(_)) => plane.book().asked.push("LeaseRequest"),
             _ => {}
         }
     }
+}
+
+async fn gone(away: &mut watch::Receiver<bool>) {
+    let _ = away.wait_for(|away| *away).await;
 }
 
 async fn say(out: &Out, body: Down) -> Option<()> {

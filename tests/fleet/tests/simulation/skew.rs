@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use mendix_agent_core::session::{CAPABILITIES, Capability, Link};
 use mendix_agent_proto::v1::{self, Section, report::Body};
 use tonic::Code;
 
@@ -82,4 +83,40 @@ fn a_control_plane_that_speaks_only_newer_versions_is_asked_seldom_and_named() {
     assert!(world.agents[0].failure().contains("no common version"));
     world.plane.book().answer = Answer::Welcome(welcome());
     world.until(16 * MINUTE, "once both are upgraded", World::all_connected);
+}
+
+/// What the agent asked of a control plane that says this of itself, and what it misses there.
+fn asked(capabilities: Option<&[&str]>) -> (Vec<&'static str>, Vec<Capability>) {
+    let mut world = World::new(24, TICK);
+    let capabilities = capabilities
+        .map(|names| v1::Capabilities { names: names.iter().map(ToString::to_string).collect() });
+    world.plane.book().answer = Answer::Welcome(v1::Welcome { capabilities, ..welcome() });
+    world.agents("agents", 1);
+    world.until(MINUTE, "the connection", World::all_connected);
+    let agent = &world.agents[0];
+    agent.checkpoints.send_replace(Some(v1::AuditCheckpoint { sequence: 1, ..Default::default() }));
+    let request = v1::LeaseRequest { grant_sha256: vec![1; 32], nonce: vec![2; 16] };
+    agent.leases.requests.try_send(request).expect("room");
+    world.pass(10 * MINUTE);
+    assert!(world.all_connected(), "and the session goes on");
+    assert_eq!(world.plane.book().hellos.len(), 1);
+    let Link::Connected { lacks, .. } = world.agents[0].link.borrow().clone() else {
+        unreachable!()
+    };
+    let mut asked = std::mem::take(&mut world.plane.book().asked);
+    asked.sort_unstable();
+    (asked, lacks)
+}
+
+#[test]
+fn a_control_plane_from_before_capabilities_were_named_is_used_as_ever() {
+    assert_eq!(asked(None), (vec!["AuditCheckpoint", "LeaseRequest"], vec![]));
+}
+
+#[test]
+fn what_a_control_plane_lacks_is_not_asked_of_it_and_is_told() {
+    let (used, lacks) = asked(Some(&[]));
+    assert_eq!((used, &lacks[..]), (vec![], CAPABILITIES));
+    let newer = ["log-snapshots", "patch-bundles", "recover-components", "of-the-year-2030"];
+    assert_eq!(asked(Some(&newer)), (vec!["LeaseRequest"], vec![Capability::AuditCheckpoints]));
 }

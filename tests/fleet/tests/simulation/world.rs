@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -14,23 +14,29 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use mendix_agent::channel::{
-    Link, Reports, Target,
+    Leases, Link, Reports, Target,
     dial::network::{Network, Purpose, Wire},
     identity::{Credentials, Identity, Key, Parts},
     session,
 };
 use mendix_agent_core::session::AddressPolicy;
+use mendix_agent_proto::v1;
 use mendix_fleet::agents::{Light, wire};
+use mendix_test_kit::proxy::gateway::Gateway;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, IsCa, Issuer,
     KeyPair,
 };
 use rustls::{
-    RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+    ClientConfig, RootCertStore, ServerConfig,
+    crypto::CryptoProvider,
+    pki_types::{
+        CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName,
+    },
     server::WebPkiClientVerifier,
 };
 use tokio::sync::watch;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -52,6 +58,8 @@ type Names = Arc<Mutex<BTreeMap<String, Vec<IpAddr>>>>;
 pub(crate) struct Agent {
     pub(crate) link: watch::Receiver<Link>,
     pub(crate) reports: Reports,
+    pub(crate) leases: Leases,
+    pub(crate) checkpoints: watch::Sender<Option<v1::AuditCheckpoint>>,
 }
 
 impl Agent {
@@ -112,6 +120,17 @@ impl World {
         serve(&mut self.sim, host, &self.plane);
     }
 
+    /// Lets a host be a gateway in front of the one that plays the control plane: it ends TLS, and
+    /// speaks HTTP/2 on either side.
+    pub(crate) fn gateway(&mut self, host: &str) -> Gateway {
+        let gateway = Gateway::default();
+        let (carrying, tls) = (gateway.clone(), TlsAcceptor::from(self.ca.server()));
+        let behind = TlsConnector::from(self.ca.client());
+        self.sim
+            .host(host.to_owned(), move || relay(carrying.clone(), tls.clone(), behind.clone()));
+        gateway
+    }
+
     /// Lets the control plane's name resolve to this host.
     pub(crate) fn point(&mut self, host: &str) {
         let address = self.sim.lookup(host);
@@ -136,7 +155,12 @@ impl World {
             let credentials = Arc::new(self.ca.credentials(&uid));
             let seed = number.wrapping_add(self.seed as u32);
             let (wiring, light) = wire(&uid, seed, target, credentials);
-            self.agents.push(Agent { link: light.link.clone(), reports: light.reports.clone() });
+            self.agents.push(Agent {
+                link: light.link.clone(),
+                reports: light.reports.clone(),
+                leases: light.leases.clone(),
+                checkpoints: light.checkpoints.clone(),
+            });
             wired.push((wiring, light));
         }
         let wired = Arc::new(Mutex::new(Some(wired)));
@@ -194,6 +218,26 @@ impl World {
     /// Tasks of all hosts with agents.
     pub(crate) fn task_count(&self) -> usize {
         self.tasks.iter().map(|tasks| tasks.load(Relaxed)).sum()
+    }
+}
+
+async fn relay(
+    gateway: Gateway,
+    tls: TlsAcceptor,
+    behind: TlsConnector,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let unspecified = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let listener = turmoil::net::TcpListener::bind((unspecified, PORT)).await?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let (gateway, tls, behind) = (gateway.clone(), tls.clone(), behind.clone());
+        tokio::spawn(async move {
+            let client = tls.accept(stream).await?;
+            let backend = turmoil::net::TcpStream::connect((PLANE, PORT)).await?;
+            let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
+            let backend = behind.connect(name, backend).await?;
+            gateway.carry(client, backend).await
+        });
     }
 }
 
@@ -255,24 +299,44 @@ impl Ca {
     }
 
     fn server(&self) -> Arc<ServerConfig> {
-        let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new([NAME.to_owned()]).expect("a name");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut roots = RootCertStore::empty();
-        roots.add(self.der.clone()).expect("a trust anchor");
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
+        let (certificate, key) = self.leaf();
+        let verifier = WebPkiClientVerifier::builder_with_provider(self.roots(), provider())
             .build()
             .expect("a verifier");
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("TLS 1.3")
             .with_client_cert_verifier(verifier)
-            .with_single_cert(vec![certificate.der().clone()], key)
+            .with_single_cert(vec![certificate], key)
             .expect("an identity");
         config.alpn_protocols = vec![b"h2".to_vec()];
         Arc::new(config)
+    }
+
+    /// How a gateway connects to what is behind it.
+    fn client(&self) -> Arc<ClientConfig> {
+        let (certificate, key) = self.leaf();
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("TLS 1.3")
+            .with_root_certificates(self.roots())
+            .with_client_auth_cert(vec![certificate], key)
+            .expect("an identity");
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Arc::new(config)
+    }
+
+    fn roots(&self) -> Arc<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).expect("a trust anchor");
+        Arc::new(roots)
+    }
+
+    fn leaf(&self) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new([NAME.to_owned()]).expect("a name");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        (certificate.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into())
     }
 
     fn credentials(&self, uid: &str) -> Credentials {
@@ -288,4 +352,8 @@ impl Ca {
         let identity = Identity::assemble(parts, uid).expect("an identity");
         identity.verify(Timestamp::now()).expect("it is valid")
     }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }

@@ -13,6 +13,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use mendix_agent::crd::agent_status::AgentStatus;
 use mendix_agent_core::leadership::{LEASE_DURATION, WRITE_DEADLINE};
+use mendix_control_plane::Options;
 use mendix_test_kit::{proxy::Rule, wait::eventually};
 
 use self::replica::{Replica, Town};
@@ -162,4 +163,34 @@ async fn a_leader_that_was_paused_writes_nothing_when_it_resumes_late() {
     let agent = town.plane.agent(&town.uid).unwrap();
     assert_eq!((agent.lease_epoch, agent.conflict), (second, None));
     assert_eq!(town.writes_by(paused.name()), before);
+}
+
+/// What a suspend does to the agent, as far as a process can be made to feel it: it stands still while
+/// certificates and the Lease run out. (A suspend stops the monotonic clock as well; what is decided by
+/// dates reads the wall clock at least every minute of that one.)
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_was_frozen_past_its_certificates_expiry_recovers_when_it_resumes() {
+    let life = Duration::from_secs(8);
+    let town = Town::with(Options { certificate_lifetime: life, ..Options::default() }).await;
+    let frozen = Replica::start(&town, "replica-frozen").await;
+    led_after(&town, 0, PATIENCE).await;
+    let known = || town.plane.store().cluster(&town.uid).unwrap();
+
+    frozen.signal("STOP");
+    let before = known().recoveries;
+    eventually(PATIENCE, "all of its certificates have expired", async || {
+        let now = Timestamp::now();
+        known().issued.iter().all(|issued| issued.not_after < now).then_some(())
+    })
+    .await
+    .unwrap();
+    let resumed = Timestamp::now();
+    frozen.signal("CONT");
+    eventually(PATIENCE, "it has recovered and holds a new session", async || {
+        let since = town.plane.agent(&town.uid)?.connected_since?;
+        (known().recoveries > before && since > resumed).then_some(())
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error}\n{}", town.logs()));
+    assert_eq!(town.plane.agent(&town.uid).unwrap().conflict, None, "it is no clone of itself");
 }

@@ -44,6 +44,10 @@ pub(super) struct Town {
 
 impl Town {
     pub(super) async fn new() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    pub(super) async fn with(options: Options) -> Self {
         let server = ApiServer::shared().await.unwrap();
         let admin = server.client().await.unwrap();
         manifests::apply(&admin, &["10-namespaces.yaml", "00-crds.yaml"]).await;
@@ -61,7 +65,7 @@ impl Town {
         let dir = tempfile::tempdir().unwrap();
         let names = ServerNames { dns: vec![], ips: vec![[127, 0, 0, 1].into()] };
         let store = init(&dir.path().join("plane"), &names, Expiry::default()).await.unwrap();
-        let plane = ControlPlane::start(store, Options::default()).await.unwrap();
+        let plane = ControlPlane::start(store, options).await.unwrap();
         let uid = Cluster::connect(admin.clone(), namespace.clone()).await.unwrap().uid;
         let token = plane.store().register_cluster(&uid, "stable").unwrap();
         fs::write(dir.path().join("token"), token.0).unwrap();
