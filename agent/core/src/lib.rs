@@ -10,6 +10,7 @@
 //! | channel | [`session`] |
 //! | health | [`health`] |
 //! | patch bundles | [`bundle`] |
+//! | the agent's own upgrade | [`upgrade`] |
 //! | all | [`audit`] |
 //! | log snapshots | [`envelope`] → [`consent`] → [`masked`], [`redact`] → [`archive`] → [`seal`] → [`transfer`] |
 
@@ -25,3 +26,4 @@ pub mod redact;
 pub mod seal;
 pub mod session;
 pub mod transfer;
+pub mod upgrade;
