@@ -275,7 +275,10 @@ fn release_run(status: &mut AgentStatusStatus, run: &v1::ReleaseRunReport) -> Op
         status.release = Some(run.committed_release.clone());
     }
     let late = if run.overdue { " (OVERDUE)" } else { "" };
-    let bad = matches!(run.state.as_str(), "RollingBack" | "RolledBack" | "Held" | "Refused");
+    let bad = matches!(
+        run.state.as_str(),
+        "RollingBack" | "RolledBack" | "Postponed" | "Held" | "Refused"
+    );
     let why = if run.message.is_empty() { String::new() } else { format!(": {}", run.message) };
     (bad || run.overdue).then(|| format!("release {} {}{late}{why}", run.release_id, run.state))
 }

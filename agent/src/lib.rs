@@ -31,3 +31,4 @@ pub mod run;
 pub mod service;
 pub mod status;
 pub mod supervise;
+pub mod upgrade;

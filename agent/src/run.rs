@@ -25,11 +25,11 @@ use crate::{
     audit::Audit,
     channel::{self, identity::Standing},
     cluster::{Cluster, ClusterError, Site},
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, GuardConfig},
     console::{self, Exit, Output, Reader, ShowError},
     errors::describe,
     health,
-    http::{self, Pages},
+    http::{self, Of, Pages},
     initialization, kubeconfig,
     leadership::{self, Post, Term},
     logging::Level,
@@ -40,6 +40,7 @@ use crate::{
     service::{self, Service},
     status::{Overview, StatusError},
     supervise::Supervisor,
+    upgrade::{Own, TRIAL_VARIABLE, guard},
 };
 
 /// Pauses between attempts to reach the Kubernetes API at start-up: a service mesh or the API
@@ -127,6 +128,36 @@ pub async fn run(config: Config, level: Level) -> Result<Exit, RunError> {
     Ok(Exit::Success)
 }
 
+/// Runs the guard until SIGTERM or SIGINT.
+///
+/// # Errors
+/// As [`run`].
+pub async fn guard(config: GuardConfig, level: Level) -> Result<Exit, RunError> {
+    let mut signals = Signals::new()?;
+    tokio::spawn(level.follow(signal(SignalKind::hangup()).map_err(RunError::Signals)?));
+    let client = client().await?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "guarding");
+    let shutdown = CancellationToken::new();
+    let mut supervisor = Supervisor::new(shutdown.clone());
+    let (shown, seen) = watch::channel(guard::Shown::default());
+    let metrics = Metrics::of_guard(seen.clone(), supervisor.tasks());
+    let of = Of::Guard { tasks: supervisor.tasks(), shown: seen };
+    let pages = Pages { of, metrics: Arc::new(metrics) };
+    let listen = config.listen;
+    supervisor.spawn("http", move |token| http::serve(listen, pages.clone(), token));
+    supervisor.spawn("guard", move |token| {
+        guard::run(client.clone(), config.namespace.clone(), shown.clone(), token)
+    });
+    let signal = signals.next().await;
+    tracing::info!(signal, "stopping");
+    shutdown.cancel();
+    tokio::select! {
+        left = supervisor.join() => tracing::info!(left, "stopped"),
+        signal = signals.next() => tracing::warn!(signal, "stopped at once by a second signal"),
+    }
+    Ok(Exit::Success)
+}
+
 /// How the agent ended.
 enum Stopped {
     /// With so many tasks that had to be dropped.
@@ -153,14 +184,10 @@ impl Replica {
         let (post_tx, posts) = watch::channel(blind);
         let (work, seen) = watch::channel(None);
         let metrics = Metrics::new(seen.clone(), supervisor.tasks(), env!("CARGO_PKG_VERSION"));
-        let pages = Pages {
-            tasks: supervisor.tasks(),
-            post: posts.clone(),
-            work: seen,
-            metrics: Arc::new(metrics),
-        };
+        let of = Of::Replica { tasks: supervisor.tasks(), post: posts.clone(), work: seen.clone() };
+        let pages = Pages { of, metrics: Arc::new(metrics) };
         if service::is_listened_to() {
-            let told = (supervisor.tasks(), posts.clone(), pages.work.clone());
+            let told = (supervisor.tasks(), posts.clone(), seen);
             supervisor.spawn("service", move |token| {
                 let (tasks, posts, work) = told.clone();
                 service::follow(tasks, posts, work, token)
@@ -306,6 +333,13 @@ fn start(
         ring: Arc::new(move || match &*standing.borrow() {
             Standing::Enrolled(credentials) => credentials.identity().ring().to_owned(),
             Standing::NotEnrolled { .. } => String::new(),
+        }),
+        own: std::env::var(TRIAL_VARIABLE).ok().map(|trial| Own {
+            trial,
+            link: handles.link.clone(),
+            stable_for: config.upgrade_after,
+            has_trust: Arc::default(),
+            tasks: supervisor.tasks(),
         }),
     };
     let kept = (audit.clone(), handles.clone());

@@ -11,6 +11,7 @@
 //! | installing | [`initialization`] |
 //! | health | [`health`] |
 //! | patch bundles | [`bundle`] |
+//! | the agent's own upgrade | [`upgrade`] |
 //! | all | [`audit`] |
 //! | log snapshots | [`envelope`] → [`consent`] → [`masked`], [`redact`] → [`archive`] → [`seal`] → [`transfer`] |
 
@@ -27,3 +28,4 @@ pub mod redact;
 pub mod seal;
 pub mod session;
 pub mod transfer;
+pub mod upgrade;
