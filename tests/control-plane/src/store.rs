@@ -32,19 +32,20 @@ use crate::pki::ServerNames;
 
 mod audit;
 mod clusters;
+mod desired;
 pub(crate) mod files;
 mod observed;
 mod releases;
+mod requests;
 mod tickets;
 
 pub use audit::{AuditAlarm, AuditRecord, HeldCheckpoint};
-pub(crate) use clusters::Desired;
-pub use clusters::{
-    BootstrapToken, ClusterRecord, DoneRequest, Issued, MAX_RECOVERIES, ReleaseWish, RequestKind,
-    RequestRecord, Revised,
-};
+pub use clusters::{BootstrapToken, ClusterRecord, Issued, MAX_RECOVERIES};
+pub(crate) use desired::Desired;
+pub use desired::{ReleaseWish, Revised};
 pub use observed::{AgentRecord, IdentityConflict, ReportRecord};
 pub use releases::{ReleaseComponent, ReleaseRecord};
+pub use requests::{DoneRequest, RequestKind, RequestRecord};
 pub use tickets::{
     MAX_TITLE, TicketGrant, TicketOrigin, TicketRecord, TicketSeverity, TicketStatus,
 };

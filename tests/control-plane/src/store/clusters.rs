@@ -1,40 +1,19 @@
-//! Clusters: registration, identities, what each of them should run, and one-off requests.
+//! Clusters: registration and identities. What each of them should run is in `desired`, what it was
+//! asked for once in `requests`.
 
 use jiff::Timestamp;
-use mendix_agent_proto::{limits, v1};
-use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, StoreError, TicketRecord, check_id, files, tickets};
+use super::{
+    DoneRequest, ReleaseWish, RequestRecord, Revised, Store, StoreError, TicketRecord, check_id,
+    files,
+};
 use crate::{attestation::TokenIssuer, crypto, pki::rotation};
 
 /// Certificates an expired identity may get through Recover before a new bootstrap token is needed.
 pub const MAX_RECOVERIES: u32 = 5;
 /// Expired certificates that are remembered, for Recover.
 const EXPIRED_KEPT: usize = 16;
-/// Finished requests that are remembered, for people.
-const DONE_KEPT: usize = 64;
-
-/// A value with the revision of its section.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Revised<T> {
-    /// Starts at 1, steps with each change.
-    pub revision: u64,
-    /// The value.
-    pub value: T,
-}
-
-impl<T> Revised<T> {
-    fn first(value: T) -> Self {
-        Self { revision: 1, value }
-    }
-
-    /// The value, to be changed: a new revision.
-    pub(super) fn revise(&mut self) -> &mut T {
-        self.revision += 1;
-        &mut self.value
-    }
-}
 
 /// A cluster as the control plane knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,65 +79,6 @@ fn first_ca() -> String {
     rotation::FIRST.to_owned()
 }
 
-/// Which release a cluster should run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ReleaseWish {
-    /// Name of the release.
-    pub release_id: String,
-    /// TUF target of its index.
-    pub index_target: String,
-    /// Its sequence.
-    pub sequence: u64,
-}
-
-/// A one-off request that waits for its outcome.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RequestRecord {
-    /// Its id.
-    pub request_id: String,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// What is asked for.
-    pub kind: RequestKind,
-}
-
-/// What a request asks for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub enum RequestKind {
-    /// One log snapshot under a ticket's grant.
-    Snapshot {
-        /// The ticket.
-        ticket_id: String,
-        /// Components by name; empty: all of the grant's scope.
-        components: Vec<String>,
-    },
-    /// The last committed release once more.
-    Recover,
-    /// Another attempt at an initialization that failed.
-    RerunInitialization,
-}
-
-/// A request that ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DoneRequest {
-    /// The request.
-    pub request: RequestRecord,
-    /// `Succeeded`, `Refused`, `Failed`, `Revoked` or `Unsupported`.
-    pub outcome: String,
-    /// Reason code; empty on success.
-    pub reason: String,
-    /// One sentence for a person.
-    pub message: String,
-    /// The snapshot it led to; empty otherwise.
-    pub snapshot_id: String,
-    /// When the outcome arrived.
-    pub received_at: Timestamp,
-}
-
 /// A bootstrap token, shown once.
 #[derive(Clone)]
 pub struct BootstrapToken(pub String);
@@ -196,62 +116,10 @@ impl ClusterRecord {
             !drop
         });
     }
-
-    fn sections(&self) -> Vec<v1::DesiredSection> {
-        let tickets = tickets::section(&self.tickets, self.consent_keys_sequence);
-        vec![self.release_section(), tickets, self.requests_section()]
-    }
-
-    fn release_section(&self) -> v1::DesiredSection {
-        let release = match &self.release.value {
-            Some(wish) => v1::ReleaseSection {
-                index_target: wish.index_target.clone(),
-                sequence: wish.sequence,
-            },
-            None => v1::ReleaseSection::default(),
-        };
-        v1::DesiredSection {
-            section: v1::Section::Release.into(),
-            revision: self.release.revision,
-            body: Some(v1::desired_section::Body::Release(release)),
-        }
-    }
-
-    fn requests_section(&self) -> v1::DesiredSection {
-        let requests = self.requests.value.iter().map(RequestRecord::to_proto).collect();
-        v1::DesiredSection {
-            section: v1::Section::Requests.into(),
-            revision: self.requests.revision,
-            body: Some(v1::desired_section::Body::Requests(v1::RequestsSection { requests })),
-        }
-    }
-}
-
-impl RequestRecord {
-    pub(super) fn new(kind: RequestKind) -> Result<Self, StoreError> {
-        let request_id = format!("req-{}", hex::encode(crypto::random::<8>()?));
-        Ok(Self { request_id, created_at: Timestamp::now(), kind })
-    }
-
-    fn to_proto(&self) -> v1::Request {
-        let kind = match &self.kind {
-            RequestKind::Snapshot { ticket_id, components } => {
-                v1::request::Kind::Snapshot(v1::SnapshotRequest {
-                    ticket_id: ticket_id.clone(),
-                    components: components.clone(),
-                })
-            }
-            RequestKind::Recover => v1::request::Kind::Recover(v1::RecoverComponentsRequest {}),
-            RequestKind::RerunInitialization => {
-                v1::request::Kind::RerunInitialization(v1::RerunInitializationRequest {})
-            }
-        };
-        v1::Request { request_id: self.request_id.clone(), kind: Some(kind) }
-    }
 }
 
 impl Store {
-    fn cluster_path(&self, uid: &str) -> std::path::PathBuf {
+    pub(super) fn cluster_path(&self, uid: &str) -> std::path::PathBuf {
         self.dir.join("clusters").join(format!("{uid}.json"))
     }
 
@@ -393,38 +261,6 @@ impl Store {
         })
     }
 
-    /// Changes what a live session has to hear of. Refuses what an agent would have to refuse: a
-    /// desired state over the protocol's limit.
-    pub(super) fn change_desired<T>(
-        &self,
-        uid: &str,
-        change: impl FnOnce(&mut ClusterRecord) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        self.change_desired_under(&self.lock()?, uid, change)
-    }
-
-    /// [`Store::change_desired`] for a caller that has the lock.
-    pub(super) fn change_desired_under<T>(
-        &self,
-        lock: &files::Lock,
-        uid: &str,
-        change: impl FnOnce(&mut ClusterRecord) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let mut cluster = self.cluster(uid)?;
-        let result = change(&mut cluster)?;
-        let size = v1::DesiredState { sections: cluster.sections() }.encoded_len();
-        if size > limits::MAX_DESIRED_STATE {
-            return Err(StoreError::Refused(format!(
-                "the desired state of cluster {uid} would be {size} bytes, more than the {} an agent \
-                 takes; solve old tickets first",
-                limits::MAX_DESIRED_STATE
-            )));
-        }
-        files::write_json(&self.cluster_path(uid), &cluster)?;
-        self.step_change(lock)?;
-        Ok(result)
-    }
-
     /// Changes what is kept about identities and leases; not for what a session is told.
     /// Nothing is written when `change` refuses.
     pub(crate) fn update_cluster<T, E: From<StoreError>>(
@@ -438,131 +274,6 @@ impl Store {
         files::write_json(&self.cluster_path(uid), &cluster)?;
         Ok(result)
     }
-
-    /// Asks clusters to run a release: one by UID, or all of its audience.
-    /// Returns the UIDs whose wish changed.
-    ///
-    /// # Errors
-    /// When release or cluster do not exist, or the cluster was deleted.
-    pub fn push_release(
-        &self,
-        release_id: &str,
-        cluster: Option<&str>,
-    ) -> Result<Vec<String>, StoreError> {
-        let release = self.release(release_id)?;
-        let wish = ReleaseWish {
-            release_id: release.release_id.clone(),
-            index_target: release.index_target.clone(),
-            sequence: release.sequence,
-        };
-        let lock = self.lock()?;
-        let targets = match cluster {
-            Some(uid) => vec![self.cluster(uid)?],
-            None => self
-                .clusters()?
-                .into_iter()
-                .filter(|cluster| cluster.deleted_at.is_none())
-                .filter(|cluster| {
-                    release.audience.is_empty() || release.audience.contains(&cluster.ring)
-                })
-                .collect(),
-        };
-        let mut changed = Vec::new();
-        for mut cluster in targets {
-            refuse_deleted(&cluster)?;
-            if cluster.release.value.as_ref() == Some(&wish) {
-                continue;
-            }
-            *cluster.release.revise() = Some(wish.clone());
-            files::write_json(&self.cluster_path(&cluster.uid), &cluster)?;
-            changed.push(cluster.uid);
-        }
-        self.step_change(&lock)?;
-        Ok(changed)
-    }
-
-    /// Tells all clusters to look for the portal's keys of this sequence.
-    pub(crate) fn hint_consent_keys(&self, sequence: u64) -> Result<(), StoreError> {
-        for cluster in self.clusters()?.into_iter().filter(|cluster| cluster.deleted_at.is_none()) {
-            self.change_desired(&cluster.uid, |cluster| {
-                cluster.tickets.revise();
-                cluster.consent_keys_sequence = sequence;
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Places a request; it stays until the agent reports its outcome.
-    ///
-    /// # Errors
-    /// When the cluster does not exist or was deleted, or its desired state would grow over the
-    /// limit of the protocol.
-    pub fn place_request(&self, uid: &str, kind: RequestKind) -> Result<RequestRecord, StoreError> {
-        let request = RequestRecord::new(kind)?;
-        self.change_desired(uid, |cluster| {
-            refuse_deleted(cluster)?;
-            cluster.requests.revise().push(request.clone());
-            Ok(())
-        })?;
-        Ok(request)
-    }
-
-    /// Takes the requests that have a terminal outcome out of the desired state.
-    pub(crate) fn complete_requests(
-        &self,
-        uid: &str,
-        outcomes: &[v1::RequestOutcome],
-    ) -> Result<(), StoreError> {
-        let waiting = |cluster: &ClusterRecord, outcome: &v1::RequestOutcome| {
-            let waits = |request: &RequestRecord| request.request_id == outcome.request_id;
-            outcome_word(outcome.outcome()).zip(cluster.requests.value.iter().position(waits))
-        };
-        // Agents repeat outcomes until the request is gone: only a new one is worth the lock.
-        let known = self.cluster(uid)?;
-        if !outcomes.iter().any(|outcome| waiting(&known, outcome).is_some()) {
-            return Ok(());
-        }
-        self.change_desired(uid, |cluster| {
-            for outcome in outcomes {
-                let Some((word, at)) = waiting(cluster, outcome) else { continue };
-                let request = cluster.requests.revise().remove(at);
-                cluster.done.push(DoneRequest {
-                    request,
-                    outcome: word.to_owned(),
-                    reason: outcome.reason.clone(),
-                    message: outcome.message.clone(),
-                    snapshot_id: outcome.snapshot_id.clone(),
-                    received_at: Timestamp::now(),
-                });
-            }
-            let surplus = cluster.done.len().saturating_sub(DONE_KEPT);
-            cluster.done.drain(..surplus);
-            Ok(())
-        })
-    }
-
-    /// What the cluster is to be told, section by section.
-    pub(crate) fn desired(&self, uid: &str) -> Result<Desired, StoreError> {
-        let cluster = self.cluster(uid)?;
-        let revoked = cluster.issued.iter().filter(|issued| issued.revoked);
-        Ok(Desired {
-            deleted: cluster.deleted_at.is_some(),
-            revoked: revoked.map(|issued| issued.leaf_sha256.clone()).collect(),
-            sections: cluster.sections(),
-        })
-    }
-}
-
-/// What a session needs to know about its cluster.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Desired {
-    /// The cluster was deleted.
-    pub(crate) deleted: bool,
-    /// Leaves (SHA-256, hex) that must not be used any more.
-    pub(crate) revoked: Vec<String>,
-    /// All sections, each with its revision.
-    pub(crate) sections: Vec<v1::DesiredSection>,
 }
 
 pub(super) fn refuse_deleted(cluster: &ClusterRecord) -> Result<(), StoreError> {
@@ -576,15 +287,4 @@ pub(super) fn refuse_deleted(cluster: &ClusterRecord) -> Result<(), StoreError> 
 
 fn no_cluster(uid: &str) -> StoreError {
     StoreError::NotFound { what: "cluster", name: uid.to_owned(), list: "cluster list" }
-}
-
-fn outcome_word(outcome: v1::Outcome) -> Option<&'static str> {
-    match outcome {
-        v1::Outcome::Unspecified => None,
-        v1::Outcome::Succeeded => Some("Succeeded"),
-        v1::Outcome::Refused => Some("Refused"),
-        v1::Outcome::Failed => Some("Failed"),
-        v1::Outcome::Revoked => Some("Revoked"),
-        v1::Outcome::Unsupported => Some("Unsupported"),
-    }
 }
