@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use mendix_control_plane::{Options, snapshots::open};
+use mendix_agent_proto::limits::MAX_SNAPSHOT_UNACKED;
+use mendix_control_plane::{Options, snapshots::open, store::TicketStatus};
 use mendix_test_kit::{
     proxy::{Direction, Rule},
     wait::eventually,
 };
+use serde_json::json;
 
 use super::{
+    assert_ended,
     kubelet::Log,
     midway, noise, noisy,
     world::{PATIENCE, World, consent},
@@ -76,4 +79,45 @@ async fn an_upload_outlives_the_age_of_its_connection() {
     .await
     .unwrap();
     world.stop_agent().await;
+}
+
+/// The upload's own connection is held while consent ends, so that what the agent had sent by then waits
+/// in it and what it sends afterwards would follow: everything that still arrives was sent before, and
+/// that is no more than the control plane had not acknowledged.
+async fn revoked_while_held(end: impl AsyncFnOnce(&World, &str), reason: &str) {
+    let mut world = noisy(Box::pin(World::new()).await).await;
+    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", Log::Whole(noise(LINES)));
+    world.start_agent().await;
+    world.proxy.set(Direction::Up, SLOWLY);
+    let (ticket, request) = world.open_ticket_with_request(Some(consent()));
+    let snapshot = midway(&world).await;
+    let upload = world.proxy.seen().connections;
+    world.proxy.hold(upload);
+    world.proxy.set(Direction::Up, Rule::Pass);
+    // Acknowledgements are held as well: from here on the agent sends no more than its window.
+    let before = world.plane.counters().snapshot_bytes;
+    end(&world, &ticket.ticket_id).await;
+    let done = world.outcome(&request.unwrap()).await;
+    assert_eq!((done.outcome.as_str(), done.reason.as_str()), ("Revoked", reason));
+    world.proxy.release(upload);
+    assert_ended(&world, &snapshot, "Revoked", reason).await;
+    world.stop_agent().await;
+    let after = world.plane.counters().snapshot_bytes - before;
+    assert!(after <= MAX_SNAPSHOT_UNACKED as u64, "{after} bytes came after consent had ended");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_ticket_ended_no_more_bytes_come_than_were_under_way() {
+    let end = async |world: &World, ticket: &str| {
+        world.plane.store().set_ticket_status(ticket, TicketStatus::Solved).unwrap();
+    };
+    revoked_while_held(end, "TicketInactive").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_veto_no_more_bytes_come_than_were_under_way() {
+    let end = async |world: &World, _: &str| {
+        world.set_policy(json!({ "mode": "WithConsent", "suspend": true })).await;
+    };
+    revoked_while_held(end, "PolicySuspended").await;
 }

@@ -1,5 +1,5 @@
 //! What was planted in a log is looked for in all that the agent writes about its work: its own log,
-//! its objects, what it reported.
+//! its objects with their statuses, its Events, its audit log, its metrics, what it reported.
 
 use std::{
     io,
@@ -14,7 +14,11 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::{consent, kubelet::Log, lines, minutes_ago, noisy_world};
+use mendix_agent::audit::show::Stored;
+use mendix_agent_core::audit::Record;
+use mendix_test_kit::wait::eventually;
+
+use super::{consent, kubelet::Log, lines, minutes_ago, noisy_world, world::PATIENCE};
 
 /// Everything that this process has logged, the agents of all tests included.
 static LOGGED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
@@ -80,6 +84,19 @@ fn secret_values(object: &DynamicObject) -> Vec<Vec<u8>> {
     values.map(|value| STANDARD.decode(value).unwrap()).collect()
 }
 
+/// A text as it stands, and as it reads in base64 (at each of three places of a group) and hexadecimal
+/// digits.
+fn forms(text: &str) -> Vec<String> {
+    let hex = text.bytes().map(|b| format!("{b:02x}")).collect();
+    let encoded = (0..3).map(|skip| {
+        let whole = text.get(skip..).unwrap();
+        // The last letters depend on what follows.
+        let letters = STANDARD.encode(whole);
+        letters[..whole.len() / 3 * 4].to_owned()
+    });
+    [text.to_owned(), hex].into_iter().chain(encoded).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn planted_secrets_are_in_no_log_and_no_object_of_the_agent() {
     let mut world = noisy_world().await;
@@ -102,8 +119,24 @@ async fn planted_secrets_are_in_no_log_and_no_object_of_the_agent() {
     let done = world.outcome(&request.unwrap()).await;
     assert_eq!(done.outcome, "Succeeded", "{}: {}", done.reason, done.message);
     world.ticket_object(&ticket, "Active").await;
+    let page = eventually(PATIENCE, "the metrics tell of the snapshot", async || {
+        let page = world.metrics_page();
+        let told =
+            page.lines().any(|line| line.contains(&ticket.ticket_id) && line.ends_with(" 1"));
+        told.then_some(page)
+    })
+    .await
+    .unwrap();
     let reported = format!("{:?}", world.plane.store().cluster(&world.uid).unwrap());
     world.stop_agent().await;
+    let audit = Stored::in_cluster(&world.admin, &world.agent_namespace).await.unwrap();
+    let audit: String = audit.newest(usize::MAX).iter().map(Record::line).collect();
+    assert!(audit.contains(&done.snapshot_id), "the audit log tells of the snapshot: {audit}");
+    let forms = forms(&canary);
+    let holds = |text: &str| forms.iter().any(|form| text.contains(form.as_str()));
+    assert!(!holds(&page), "the metrics hold what was in a log: {page}");
+    assert!(!holds(&audit), "the audit log holds what was in a log: {audit}");
+    assert!(!page.contains(token.trim()) && !audit.contains(token.trim()));
 
     let objects = objects(&world.admin, &world.agent_namespace).await;
     let kinds: Vec<&str> = objects.iter().map(|(name, _)| name.as_str()).collect();
@@ -113,7 +146,7 @@ async fn planted_secrets_are_in_no_log_and_no_object_of_the_agent() {
     let mut own = vec![token.trim().as_bytes().to_vec()];
     for (name, object) in &objects {
         let text = serde_json::to_string(object).unwrap();
-        assert!(!text.contains(&canary), "{name} holds what was in a log: {text}");
+        assert!(!holds(&text), "{name} holds what was in a log: {text}");
         assert!(!text.contains(token.trim()), "{name} holds the bootstrap token: {text}");
         if name.starts_with("Secret ") {
             let values = secret_values(object);
@@ -126,11 +159,15 @@ async fn planted_secrets_are_in_no_log_and_no_object_of_the_agent() {
             }
         }
     }
-    assert!(!reported.contains(&canary), "{reported}");
+    assert!(!holds(&reported), "{reported}");
 
     let log = logged();
+    for secret in own.iter().filter(|secret| secret.len() >= 24) {
+        let plain = String::from_utf8_lossy(secret);
+        assert!(!page.contains(plain.trim()), "the metrics hold a credential of the agent");
+    }
     assert!(log.contains("mendix_agent::"), "the agent logs something: {} bytes", log.len());
-    assert!(!log.contains(&canary), "the agent's log holds what was in a log");
+    assert!(!holds(&log), "the agent's log holds what was in a log");
     // Neither as it stands nor in base64. Short values are words and numbers.
     for secret in own.iter().filter(|secret| secret.len() >= 24) {
         let encoded = STANDARD.encode(secret);

@@ -23,8 +23,10 @@ use mendix_agent::{
         managed_component::ManagedComponent, support_ticket::SupportTicket,
     },
     logs,
+    metrics::{Metrics, Work},
     patch::{portal_keys, trust::ReleaseTrust},
     requests::RequestOutcomes,
+    supervise::Tasks,
 };
 use mendix_control_plane::{
     ControlPlane, Options, Running,
@@ -74,6 +76,8 @@ pub(crate) struct World {
     agent: Option<Agent>,
     /// The running agent's, or the last one's.
     pub(crate) audit: Option<Audit>,
+    /// What `/metrics` is made of.
+    metrics: Option<Metrics>,
 }
 
 struct Agent {
@@ -193,6 +197,7 @@ impl World {
             replica_set,
             agent: None,
             audit: None,
+            metrics: None,
         };
         world.set_policy(json!({ "mode": "WithConsent" })).await;
         world
@@ -244,10 +249,24 @@ impl World {
             }
         });
         self.audit = Some(audit.clone());
+        let work = Work {
+            epoch: 1,
+            link: handles.link.clone(),
+            reports: handles.reports.clone(),
+            audit: audit.clone(),
+            tasks: Tasks::default(),
+        };
+        let (_, work) = watch::channel(Some(work));
+        self.metrics = Some(Metrics::new(work, Tasks::default(), "0.0.0"));
         tasks.spawn(async move {
             logs::run(cluster, handles, portal, outcomes, audit, token).await.unwrap();
         });
         self.agent = Some(Agent { shutdown, tasks });
+    }
+
+    /// What a scraper gets from the agent, as it leads.
+    pub(crate) fn metrics_page(&self) -> String {
+        self.metrics.as_ref().unwrap().encode().unwrap()
     }
 
     /// Ends the agent as a SIGTERM does.
