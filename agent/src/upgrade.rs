@@ -24,7 +24,7 @@ use mendix_agent_core::{
     upgrade::Standing,
 };
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{channel::Link, crd::patch_bundle::PatchBundle, supervise::Tasks};
 
@@ -67,12 +67,12 @@ impl Own {
         }
     }
 
-    /// What this process can say of itself in a trial.
-    pub fn standing(&self, trial: &str) -> Standing {
-        let all_run = self.tasks.states().values().all(|state| state.down.is_none());
+    /// What this process can say of itself in a trial. Its tasks have to run for as long as a session
+    /// has to be held: one that can't read its part of the state ends, and is started again.
+    pub fn standing(&self, trial: &str, steady: Duration, hold: Duration) -> Standing {
         Standing {
             is_new: self.trial == trial,
-            has_state: all_run && self.has_trust.load(SeqCst),
+            has_state: steady >= hold && self.has_trust.load(SeqCst),
             session: self.session(),
         }
     }
@@ -138,6 +138,35 @@ pub fn image_of(deployment: &Value) -> Option<&str> {
     let containers = deployment.pointer("/spec/template/spec/containers")?.as_array()?;
     let agent = containers.iter().find(|container| container["name"] == AGENT_CONTAINER)?;
     agent["image"].as_str()
+}
+
+/// Since when all tasks of the leader have run without a break.
+#[derive(Debug)]
+pub struct Steady {
+    restarts: u64,
+    since: Instant,
+}
+
+impl Steady {
+    /// From now on.
+    pub fn begin(own: &Own) -> Self {
+        Self { restarts: restarts(&own.tasks), since: Instant::now() }
+    }
+
+    /// For how long they have run, looked at again and again.
+    pub fn look(&mut self, own: &Own) -> Duration {
+        let down = own.tasks.states().values().any(|state| state.down.is_some());
+        let restarts = restarts(&own.tasks);
+        if down || restarts != self.restarts {
+            *self = Self { restarts, since: Instant::now() };
+            return Duration::ZERO;
+        }
+        self.since.elapsed()
+    }
+}
+
+fn restarts(tasks: &Tasks) -> u64 {
+    tasks.states().values().map(|state| state.restarts).sum()
 }
 
 #[cfg(test)]

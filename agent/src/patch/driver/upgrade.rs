@@ -44,8 +44,8 @@ use crate::{
         upgrade_trial::{UpgradeTrial, UpgradeTrialSpec, UpgradeTrialStatus},
     },
     upgrade::{
-        GUARD_CONTAINER, Own, dressed, dressed_like, guard_deployment, image_of, trial_name,
-        trial_of, trials::Trials,
+        GUARD_CONTAINER, Own, Steady, dressed, dressed_like, guard_deployment, image_of,
+        trial_name, trial_of, trials::Trials,
     },
 };
 
@@ -275,13 +275,15 @@ impl Driver {
         let name = trial_name(bundle);
         let trials = self.trials();
         let began = Instant::now();
+        let mut steady = Steady::begin(own);
         loop {
+            let runs = steady.look(own);
             let trial = patiently(steps.cancel, steps.paused, || trials.get(&name)).await?;
             let Some(trial) = trial else {
                 return self.judge_without(bundle, component, steps).await;
             };
             let Some(phase) = trial.phase() else { return Ok(unknown_phase(&trial)) };
-            let standing = own.standing(&name);
+            let standing = own.standing(&name, runs, trial.hold());
             match agent(phase, &standing, trial.hold()) {
                 Verdict::Wait(what) => {
                     let what = waits(&trial, what);
@@ -340,7 +342,9 @@ impl Driver {
         let live = patiently(steps.cancel, steps.paused, || self.live.get(&id)).await?;
         if live.as_ref().and_then(trial_of) == Some(&name) {
             let hold = Duration::from_secs(component.entry().gates.soak_seconds.into());
-            let standing = self.own()?.standing(&name);
+            let own = self.own()?;
+            let runs = Steady::begin(own).look(own);
+            let standing = own.standing(&name, runs, Duration::ZERO);
             return Ok(match agent(Phase::Trial, &standing, hold) {
                 Verdict::Commit => Done::on(Event::Ready),
                 _ => Done::because(

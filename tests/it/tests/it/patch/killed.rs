@@ -15,7 +15,7 @@ use kube::{
     client::ClientBuilder,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use mendix_agent::{cluster::Cluster, patch};
+use mendix_agent::{cluster::Cluster, patch, upgrade::Own};
 use mendix_agent_core::bundle::Authentic;
 use mendix_test_kit::apiserver::ApiServer;
 use serde_json::json;
@@ -105,6 +105,17 @@ where
 /// Carries a release on with a process that dies at a call; says whether it lived long enough to
 /// finish.
 pub(super) async fn die_at(world: &World, index: Authentic, at: usize, moment: Moment) -> bool {
+    die_as(world, None, index, at, moment).await
+}
+
+/// The same with a process that knows this of its own upgrade.
+pub(super) async fn die_as(
+    world: &World,
+    own: Option<Own>,
+    index: Authentic,
+    at: usize,
+    moment: Moment,
+) -> bool {
     let server = ApiServer::shared().await.unwrap();
     let kubeconfig = Kubeconfig::read_from(server.kubeconfig_path()).unwrap();
     let options = KubeConfigOptions::default();
@@ -114,7 +125,7 @@ pub(super) async fn die_at(world: &World, index: Authentic, at: usize, moment: M
     let client: Client = builder.with_layer(&killer).build();
     // Connecting takes two calls, which are not counted.
     let cluster = Cluster::connect(client, world.cluster.namespace.clone()).await.unwrap();
-    let driver = world.driver_on(cluster);
+    let driver = world.driver_of(cluster, own);
     let token = CancellationToken::new();
     let work = patch::take(&driver, index, &world.supply, &token, &token);
     tokio::select! {

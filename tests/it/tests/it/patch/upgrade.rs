@@ -2,6 +2,8 @@
 //! trial and the guard as three parties, each with a client of its own. No pod runs here; what pods
 //! would be is what the test starts. Pods run in `tests/e2e/tests/scenarios/upgrade.rs`.
 
+mod faults;
+
 use std::{
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
@@ -15,6 +17,7 @@ use kube::{
 };
 use mendix_agent::{
     channel::Link,
+    cluster::Cluster,
     crd::{
         managed_component::ManagedComponent, patch_bundle::PatchBundle, upgrade_trial::UpgradeTrial,
     },
@@ -128,16 +131,25 @@ impl Site {
         }
     }
 
-    fn process(&self, trial: &str, link: Link) -> Process {
-        let (sender, receiver) = watch::channel(link);
-        let own = Own {
-            trial: trial.into(),
-            link: receiver,
+    /// What a process knows of itself that was installed and has its state.
+    fn own(&self, link: Link) -> Own {
+        Own {
+            trial: String::new(),
+            link: watch::channel(link).1,
             stable_for: Duration::from_secs(600),
             has_trust: Arc::new(AtomicBool::new(true)),
             tasks: Default::default(),
-        };
-        let driver = self.world.driver_of(self.world.cluster.clone(), Some(own));
+        }
+    }
+
+    fn process(&self, trial: &str, link: Link) -> Process {
+        self.process_on(self.world.cluster.clone(), trial, link)
+    }
+
+    fn process_on(&self, cluster: Cluster, trial: &str, link: Link) -> Process {
+        let (sender, receiver) = watch::channel(link.clone());
+        let own = Own { trial: trial.into(), link: receiver, ..self.own(link) };
+        let driver = self.world.driver_of(cluster, Some(own));
         Process { driver, link: sender, cancel: CancellationToken::new() }
     }
 
@@ -411,13 +423,8 @@ async fn an_agent_that_cannot_read_its_state_does_not_commit() {
     drop(old);
     ended(work).await;
     let new = site.process(&trial.name_any(), connected());
-    let own = Own {
-        trial: trial.name_any(),
-        link: new.link.subscribe(),
-        stable_for: Duration::ZERO,
-        has_trust: Arc::new(AtomicBool::new(false)),
-        tasks: Default::default(),
-    };
+    let has_trust = Arc::new(AtomicBool::new(false));
+    let own = Own { trial: trial.name_any(), has_trust, ..site.own(connected()) };
     let blind = site.world.driver_of(site.world.cluster.clone(), Some(own));
     let cancel = new.cancel.clone();
     let hanging = tokio::spawn(async move {
