@@ -23,7 +23,7 @@ use mendix_agent::{
         managed_component::ManagedComponent, support_ticket::SupportTicket,
     },
     logs,
-    patch::{portal_keys, trust::ReleaseTrust},
+    patch::{portal_keys, trust::Keeper},
     requests::RequestOutcomes,
 };
 use mendix_control_plane::{
@@ -236,8 +236,7 @@ impl World {
         // What the patch path does beside its releases.
         let (dialled, until, own) = (handles.clone(), shutdown.clone(), cluster.clone());
         tasks.spawn(async move {
-            let trust = ReleaseTrust::load(&own, &config.trust_dir).await.unwrap();
-            let trust = tokio::sync::Mutex::new(trust);
+            let trust = Keeper::new(own.clone(), config.trust_dir.clone());
             tokio::select! {
                 () = until.cancelled() => {}
                 () = portal_keys::follow(&own, &dialled, &trust, &found) => {}
