@@ -35,10 +35,7 @@ use std::{path::PathBuf, sync::atomic::Ordering::SeqCst, time::Duration};
 use jiff::Timestamp;
 use mendix_agent_core::bundle::{Authentic, run::State};
 use mendix_agent_proto::v1;
-use tokio::{
-    sync::{Mutex, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -53,7 +50,10 @@ use failure::{CallError, StepError, pauses};
 pub use offer::{TakeError, resume, take};
 use report::{Reporter, cut};
 use supply::{Repository, SupplyError};
-use trust::{ReleaseTrust, TrustError};
+use trust::{Keeper, TrustError};
+
+/// How often trust state that only a person can repair is looked at again.
+const TRUST_LOOK: Duration = Duration::from_secs(30);
 
 /// When a release that was postponed is tried again, while it is wanted.
 const AGAIN_AFTER: Duration = Duration::from_secs(600);
@@ -124,12 +124,8 @@ struct Controller {
 
 impl Controller {
     async fn run(&self, cancel: &CancellationToken) -> Result<(), PatchError> {
-        // The trust state is loaded before any record is written: a record without it means that it
-        // was lost. Without it no release is accepted; what was accepted goes on.
-        let trust = self.load_trust(cancel).await?;
-        if let Some(own) = &self.driver.identity.own {
-            own.has_trust.store(trust.is_ok(), SeqCst);
-        }
+        // Without trust state no release is accepted; what was accepted goes on.
+        let trust = Keeper::new(self.cluster.clone(), self.roots.trust_dir.clone());
         let work = async {
             resume(&self.driver, cancel).await?;
             tokio::select! {
@@ -140,60 +136,25 @@ impl Controller {
         };
         tokio::select! {
             result = Box::pin(work) => result,
-            () = self.look_for_portal_keys(&trust) => Ok(()),
+            () = portal_keys::follow(&self.cluster, &self.handles, &trust, &self.roots.portal_keys) => Ok(()),
+            () = self.vouch_for_trust(&trust) => Ok(()),
         }
     }
 
-    async fn look_for_portal_keys(&self, trust: &Result<Mutex<ReleaseTrust>, TrustError>) {
-        match trust {
-            Ok(trust) => {
-                let found = &self.roots.portal_keys;
-                portal_keys::follow(&self.cluster, &self.handles, trust, found).await;
+    /// Says, for the trial of this version, that it could read the trust state. Never ends.
+    async fn vouch_for_trust(&self, trust: &Keeper) {
+        if let Some(own) = &self.driver.identity.own {
+            let mut pauses = pauses();
+            while trust.lock().await.is_err() {
+                tokio::time::sleep(pauses.next().unwrap_or(TRUST_LOOK)).await;
             }
-            // Without trust state nobody can say what the keys are; those that are pinned stay.
-            Err(_) => std::future::pending().await,
+            own.has_trust.store(true, SeqCst);
         }
-    }
-
-    async fn load_trust(
-        &self,
-        cancel: &CancellationToken,
-    ) -> Result<Result<Mutex<ReleaseTrust>, TrustError>, PatchError> {
-        let mut pauses = pauses();
-        loop {
-            let loaded = tokio::select! {
-                () = cancel.cancelled() => return Err(DriveError::Stopped.into()),
-                loaded = ReleaseTrust::load(&self.cluster, &self.roots.trust_dir) => loaded,
-            };
-            match loaded {
-                Ok(trust) => return Ok(Ok(Mutex::new(trust))),
-                Err(error) if !error.is_transient() => {
-                    tracing::error!(
-                        error = SupplyError::of_trust(&error).message,
-                        "no release is accepted"
-                    );
-                    return Ok(Err(error));
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        error = SupplyError::of_trust(&error).message,
-                        "the trust state is waited for"
-                    );
-                }
-            }
-            tokio::select! {
-                () = cancel.cancelled() => return Err(DriveError::Stopped.into()),
-                () = tokio::time::sleep(pauses.next().unwrap_or(Duration::from_secs(30))) => {}
-            }
-        }
+        std::future::pending().await
     }
 
     /// Follows what is wanted.
-    async fn follow(
-        &self,
-        trust: &Result<Mutex<ReleaseTrust>, TrustError>,
-        cancel: &CancellationToken,
-    ) -> Result<(), PatchError> {
+    async fn follow(&self, trust: &Keeper, cancel: &CancellationToken) -> Result<(), PatchError> {
         let mut releases = self.handles.desired.release.clone();
         let mut requests = self.handles.desired.requests.clone();
         releases.mark_changed();
@@ -240,17 +201,13 @@ impl Controller {
     async fn fulfil(
         &self,
         wanted: &v1::ReleaseSection,
-        trust: &Result<Mutex<ReleaseTrust>, TrustError>,
+        trust: &Keeper,
         given_up: &CancellationToken,
         cancel: &CancellationToken,
     ) -> Result<Option<State>, PatchError> {
-        let trust = match trust {
-            Ok(trust) => trust,
-            Err(error) => {
-                let why = SupplyError::of_trust(error).message;
-                return self.refuse(wanted, why, cancel).await.map(|()| None);
-            }
-        };
+        if !self.await_trust(wanted, trust, given_up, cancel).await? {
+            return Ok(None);
+        }
         let (releases, authentic) = match self.look_up(wanted, trust, given_up).await {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(None),
@@ -268,11 +225,47 @@ impl Controller {
         }
     }
 
+    /// Waits until the trust state can be used; a failure that only a person can end is recorded once, and
+    /// looked at again all the same. False when the wish was given up meanwhile.
+    async fn await_trust(
+        &self,
+        wanted: &v1::ReleaseSection,
+        trust: &Keeper,
+        given_up: &CancellationToken,
+        cancel: &CancellationToken,
+    ) -> Result<bool, PatchError> {
+        let mut pauses = pauses();
+        let mut refused = false;
+        loop {
+            let pause = match trust.lock().await {
+                Ok(_) => return Ok(true),
+                Err(error) if error.is_transient() => {
+                    let error = SupplyError::of_trust(&error).message;
+                    tracing::warn!(error, "the trust state is waited for");
+                    pauses.next().unwrap_or(TRUST_LOOK)
+                }
+                Err(error) => {
+                    if !refused {
+                        let why = SupplyError::of_trust(&error).message;
+                        self.refuse(wanted, why, cancel).await?;
+                        refused = true;
+                    }
+                    TRUST_LOOK
+                }
+            };
+            tokio::select! {
+                () = given_up.cancelled() => return Ok(false),
+                () = cancel.cancelled() => return Ok(false),
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
     /// The wanted index as the release repository has it; none when the wish was given up meanwhile.
     async fn look_up(
         &self,
         wanted: &v1::ReleaseSection,
-        trust: &Mutex<ReleaseTrust>,
+        trust: &Keeper,
         given_up: &CancellationToken,
     ) -> Result<Option<(trust::Releases, Authentic)>, SupplyError> {
         let mut pauses = pauses();
@@ -283,8 +276,9 @@ impl Controller {
                     message: error.to_string(),
                 })?;
                 let of_trust = |error: TrustError| SupplyError::of_trust(&error);
-                let releases = trust.lock().await.refresh(&self.cluster, channel).await;
-                let releases = releases.map_err(of_trust)?;
+                let mut trust = trust.lock().await.map_err(of_trust)?;
+                let releases = trust.refresh(&self.cluster, channel).await.map_err(of_trust)?;
+                drop(trust);
                 let index = releases.fetch_target(&wanted.index_target).await.map_err(of_trust)?;
                 Ok((releases, index))
             };

@@ -7,14 +7,11 @@
 use std::time::Duration;
 
 use mendix_agent_core::{bundle::Authentic, consent::keys::FILE};
-use tokio::{
-    sync::{Mutex, watch},
-    time::sleep,
-};
+use tokio::{sync::watch, time::sleep};
 
 use super::{
     failure::pauses,
-    trust::{ReleaseTrust, TrustError},
+    trust::{Keeper, TrustError},
 };
 use crate::{
     channel::{Handles, Link},
@@ -29,12 +26,7 @@ const LOOK: Duration = Duration::from_secs(3600);
 pub type Found = watch::Sender<Option<Authentic>>;
 
 /// Looks on each new session, at each hint and every hour; never ends.
-pub async fn follow(
-    cluster: &Cluster,
-    handles: &Handles,
-    trust: &Mutex<ReleaseTrust>,
-    found: &Found,
-) {
+pub async fn follow(cluster: &Cluster, handles: &Handles, trust: &Keeper, found: &Found) {
     let mut link = handles.link.clone();
     let mut tickets = handles.desired.tickets.clone();
     let mut hint = 0;
@@ -65,7 +57,7 @@ pub async fn follow(
 }
 
 /// Looks once; what fails for a reason that passes is tried again while the session lasts.
-async fn look(cluster: &Cluster, handles: &Handles, trust: &Mutex<ReleaseTrust>, found: &Found) {
+async fn look(cluster: &Cluster, handles: &Handles, trust: &Keeper, found: &Found) {
     let mut link = handles.link.clone();
     let mut pauses = pauses();
     loop {
@@ -73,7 +65,9 @@ async fn look(cluster: &Cluster, handles: &Handles, trust: &Mutex<ReleaseTrust>,
             let channel =
                 handles.dialer.connect().await.map_err(|error| (true, describe(&error)))?;
             let of = |error: TrustError| (error.is_transient(), describe(&error));
-            let releases = trust.lock().await.refresh(cluster, channel).await.map_err(of)?;
+            let mut trust = trust.lock().await.map_err(of)?;
+            let releases = trust.refresh(cluster, channel).await.map_err(of)?;
+            drop(trust);
             match releases.fetch_target(FILE).await {
                 Ok(file) => Ok(Some(file)),
                 // The portal still signs with the keys that agents are installed with.

@@ -17,6 +17,7 @@ use mendix_agent_core::bundle::{
     object::{Object, ObjectId},
     plan::{Plan, PlannedComponent},
     readiness::{Readiness, judge},
+    way_back,
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -78,6 +79,21 @@ impl Steps<'_> {
         let answers = in_parallel(asked.map(|(entry, object)| self.ask(entry, object).boxed()));
         let refusals: Vec<Option<String>> = answers.try_collect().await?;
         Ok(refusals.into_iter().flatten().collect())
+    }
+
+    /// What the plan does that a rollback could not undo, one line each.
+    ///
+    /// # Errors
+    /// When the agent stops or an object can't be read.
+    pub async fn no_way_back(&self, plan: &Plan) -> Result<Vec<String>, StepError> {
+        let mut obstacles = vec![];
+        let objects = plan.components().iter().flat_map(PlannedComponent::objects);
+        for object in objects.filter(|object| way_back::concerns(object)) {
+            let live = patiently(self.cancel, self.paused, || self.live.get(&object.id)).await?;
+            let obstacle = live.and_then(|live| way_back::obstacle(object, &live));
+            obstacles.extend(obstacle.map(|why| format!("{}: {why}", object.id)));
+        }
+        Ok(obstacles)
     }
 
     async fn ask(

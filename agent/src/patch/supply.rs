@@ -2,10 +2,9 @@
 //! or, for a run that was interrupted after everything was stored, from nowhere.
 
 use async_trait::async_trait;
-use mendix_agent_core::bundle::{Authentic, admission::HighWater};
-use tokio::sync::Mutex;
+use mendix_agent_core::bundle::{Authentic, admission::HighWater, floor::Marks};
 
-use super::trust::{ReleaseTrust, Releases, TrustError};
+use super::trust::{Keeper, Releases, TrustError};
 use crate::cluster::Cluster;
 
 /// Why something can't be had.
@@ -37,8 +36,8 @@ pub trait Supply: Send + Sync {
     /// The bytes of a TUF target, vouched for by the release root.
     async fn fetch(&self, target: &str) -> Result<Authentic, SupplyError>;
 
-    /// The highest release that was ever accepted here; none if that is not known.
-    async fn high_water(&self) -> Option<HighWater>;
+    /// What is held against an older release; nothing where everything was accepted before.
+    async fn marks(&self) -> Result<Marks, SupplyError>;
 
     /// Records that a release is accepted, before anything of it is applied.
     async fn accept(&self, release: HighWater) -> Result<(), SupplyError>;
@@ -49,7 +48,7 @@ pub struct Repository<'a> {
     /// The cluster that keeps the trust state.
     pub cluster: &'a Cluster,
     /// The trust state.
-    pub trust: &'a Mutex<ReleaseTrust>,
+    pub trust: &'a Keeper,
     /// What the repository holds.
     pub releases: &'a Releases,
 }
@@ -60,12 +59,14 @@ impl Supply for Repository<'_> {
         self.releases.fetch_target(target).await.map_err(|error| SupplyError::of_trust(&error))
     }
 
-    async fn high_water(&self) -> Option<HighWater> {
-        self.trust.lock().await.high_water()
+    async fn marks(&self) -> Result<Marks, SupplyError> {
+        let trust = self.trust.lock().await.map_err(|error| SupplyError::of_trust(&error))?;
+        Ok(trust.marks())
     }
 
     async fn accept(&self, release: HighWater) -> Result<(), SupplyError> {
-        let mut trust = self.trust.lock().await;
+        let trust = self.trust.lock().await;
+        let mut trust = trust.map_err(|error| SupplyError::of_trust(&error))?;
         trust.accept(self.cluster, release).await.map_err(|error| SupplyError::of_trust(&error))
     }
 }
@@ -83,8 +84,8 @@ impl Supply for StoredOnly {
         })
     }
 
-    async fn high_water(&self) -> Option<HighWater> {
-        None
+    async fn marks(&self) -> Result<Marks, SupplyError> {
+        Ok(Marks::default())
     }
 
     async fn accept(&self, _: HighWater) -> Result<(), SupplyError> {

@@ -18,14 +18,16 @@
 //! in flight and after it was rolled back. The vendor goes back by publishing the older content under
 //! a higher sequence.
 //!
-//! The Secret is made once, from the root in the trust folder. When it is gone and the cluster holds
-//! a `PatchBundle`, it was lost or deleted, and with it the protection against rollback: the agent
-//! then refuses every release until a person restores the Secret. Somebody who may delete both the
-//! Secret and all PatchBundles can still start over; that is the cluster's administrator, against
-//! whom this state is no defence.
+//! The Secret is made from the root in the trust folder. What the agent remembers outlives it: a Secret
+//! that is gone or altered while the agent runs is put back; one that is gone when the agent starts is
+//! made again with the mark that the agent's records show. And below all of that lies the signed floor
+//! ([`mendix_agent_core::bundle::floor`]): it is read with the metadata, and a repository without one is
+//! not accepted, so that nobody who deletes what is stored in the cluster makes it begin at zero (ADR
+//! 0013).
 
 mod client;
 mod guard;
+mod keeper;
 mod state;
 mod store;
 mod transport;
@@ -33,13 +35,17 @@ mod transport;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use mendix_agent_core::bundle::admission::HighWater;
+use mendix_agent_core::bundle::{
+    admission::HighWater,
+    floor::{self, FILE as FLOOR, FloorError, Marks},
+};
 use thiserror::Error;
 use tonic::transport::Channel;
 use tough::{Transport, TransportErrorKind, schema::RoleType};
 
 pub use client::Releases;
 pub(super) use guard::{MAX_METADATA, file_name, is_repository_file};
+pub use keeper::Keeper;
 pub use state::StateError;
 pub use store::SECRET;
 pub use transport::{FetchError, Interruption};
@@ -73,20 +79,11 @@ pub enum TrustError {
         #[source]
         source: StateError,
     },
-    /// The Secret is gone although releases were received.
-    #[error(
-        "Secret {namespace}/{SECRET} is gone, and PatchBundles show that it existed; without it an \
-         older release could be replayed, so no release is accepted. Restore the Secret from a \
-         backup of the cluster"
-    )]
-    Lost {
-        /// The agent's namespace.
-        namespace: String,
-    },
     /// The Secret holds something else than it should.
     #[error(
         "Secret {SECRET} does not hold sound trust state, so no release is accepted. Restore it \
-         from a backup of the cluster"
+         from a backup of the cluster, or delete it: the agent then begins again at the newest release \
+         that its records show, and not below the signed floor"
     )]
     Stored(#[source] StateError),
     /// A later leader wrote the Secret.
@@ -150,6 +147,15 @@ pub enum TrustError {
         /// Root that the agent was installed with.
         shipped: u64,
     },
+    /// The repository has no floor.
+    #[error(
+        "the release repository has no {FLOOR}; without it no release is accepted, since nobody vouches \
+         for how old one may be. Release engineering has to publish it"
+    )]
+    NoFloor,
+    /// The floor is signed and can't be used.
+    #[error("the signed floor of releases is not usable")]
+    Floor(#[source] FloorError),
     /// The repository doesn't name this target.
     #[error("the release repository has no target {0:?}")]
     NoSuchTarget(String),
@@ -215,13 +221,11 @@ pub struct ReleaseTrust {
 }
 
 impl ReleaseTrust {
-    /// Loads the state, or makes it from `trust_dir/root.json` in a cluster that never had one. To
-    /// be called at every start, before the first `PatchBundle` is written: the presence of one
-    /// without the Secret means that the Secret was lost.
+    /// Loads the state, or makes it from `trust_dir/root.json` in a cluster that has none: one that
+    /// never had one, or one that lost it, whose records then show how far it had come.
     ///
     /// # Errors
-    /// [`TrustError::Lost`] and [`TrustError::Stored`] stay until a person acts; the rest as
-    /// [`TrustError::is_transient`] says.
+    /// [`TrustError::Stored`] stays until a person acts; the rest as [`TrustError::is_transient`] says.
     pub async fn load(cluster: &Cluster, trust_dir: &Path) -> Result<Self, TrustError> {
         let path = trust_dir.join(ROOT_FILE);
         if let Some(stored) = store::read(cluster).await? {
@@ -236,20 +240,38 @@ impl ReleaseTrust {
             };
             return Ok(Self { stored, shipped_root });
         }
-        if store::has_history(cluster).await? {
-            return Err(TrustError::Lost { namespace: cluster.namespace.clone() });
-        }
         let root = tokio::fs::read(&path)
             .await
             .map_err(|source| TrustError::NoRoot { path: path.clone(), source })?;
-        let state = state::TrustState::initial(root)
+        let mut state = state::TrustState::initial(root)
             .map_err(|source| TrustError::BadRoot { path, source })?;
         let shipped_root = Some(state.root_version());
+        if let Some(mark) = store::recorded_mark(cluster).await? {
+            tracing::error!(
+                sequence = mark.sequence,
+                "Secret {SECRET} is gone although releases were received; it is made again with the \
+                 newest release that the records show, and the signed floor is read before any other \
+                 is accepted"
+            );
+            state = state.raise(mark).map_err(TrustError::Sequence)?;
+        }
         tracing::info!(
             root_version = shipped_root,
             "trusting the installed release root from now on"
         );
         Ok(Self { stored: store::create(cluster, state).await?, shipped_root })
+    }
+
+    /// Puts the Secret back if it is not as this process left it.
+    ///
+    /// # Errors
+    /// Failures of the API server, and a later leader.
+    async fn keep(&mut self, cluster: &Cluster) -> Result<(), TrustError> {
+        if let Some(stored) = store::put_back(cluster, &self.stored).await? {
+            tracing::error!("Secret {SECRET} was deleted or altered; it is put back as it was");
+            self.stored = stored;
+        }
+        Ok(())
     }
 
     /// Reads the repository's metadata over `channel` (of [`crate::channel::Dialer::connect`]), and
@@ -266,14 +288,24 @@ impl ReleaseTrust {
         let now = Timestamp::now();
         let update =
             Box::pin(client::update(&self.stored.state, transport, now, self.shipped_root));
-        let client::Update { state, outcome } = update.await;
+        let client::Update { mut state, mut outcome } = update.await;
+        if let Ok(releases) = &outcome {
+            match releases.floor(&state).await {
+                Ok(with_floor) => state = with_floor,
+                Err(error) => outcome = Err(error),
+            }
+        }
         self.store(cluster, state).await?;
         outcome
     }
 
-    /// The highest release that was ever accepted here.
-    pub fn high_water(&self) -> Option<HighWater> {
-        self.stored.state.high_water()
+    /// What is held against an older release.
+    pub fn marks(&self) -> Marks {
+        let state = &self.stored.state;
+        Marks {
+            high_water: state.high_water(),
+            floor: state.floor().map_or(0, |floor| floor.sequence),
+        }
     }
 
     /// Records that a release is accepted, before anything of it is applied. The release at the mark
@@ -317,6 +349,18 @@ pub(super) async fn offline<T: Transport + Clone + 'static>(
     let state = state::TrustState::initial(root)
         .map_err(|source| TrustError::BadRoot { path: path.to_owned(), source })?;
     Box::pin(client::update(&state, repository, now, None)).await.outcome
+}
+
+impl Releases {
+    /// The state with the floor that the repository holds.
+    async fn floor(&self, state: &state::TrustState) -> Result<state::TrustState, TrustError> {
+        let authentic = match self.fetch_target(FLOOR).await {
+            Err(TrustError::NoSuchTarget(_)) => return Err(TrustError::NoFloor),
+            result => result?,
+        };
+        let floor = floor::verify(&authentic).map_err(TrustError::Floor)?;
+        state.with_floor(&floor).map_err(TrustError::Fetched)
+    }
 }
 
 #[cfg(test)]

@@ -88,6 +88,7 @@ pub fn draft(spec: &ReleaseSpec) -> Result<Draft, Problems> {
             scope: scope(&objects),
             gates: component.gates.clone().unwrap_or_else(|| spec.gates.clone()),
             adopt: component.adopt,
+            goes_back: component.goes_back,
             exceptions: component.exceptions.clone(),
         });
         components.push(DraftComponent { objects, blob: encoded.bytes, notes });

@@ -4,6 +4,8 @@
 //! Publishing writes target files first, then versioned metadata, and `timestamp.json` last, each by
 //! rename: an agent that reads meanwhile sees the old repository or the new one.
 
+pub mod floor;
+
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
@@ -16,6 +18,7 @@ use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 use mendix_agent_core::bundle::{
     blob,
+    floor::FILE as FLOOR,
     index::{self, ReleaseIndex},
     object::Object,
 };
@@ -112,6 +115,14 @@ pub enum RepositoryError {
     NoTarget {
         /// The target.
         name: String,
+    },
+    /// The floor does not sink.
+    #[error("the floor is at sequence {floor} and never sinks; {sequence} is below it")]
+    Floor {
+        /// The one asked for.
+        sequence: u64,
+        /// The floor.
+        floor: u64,
     },
     /// The sequence does not grow.
     #[error(
@@ -232,9 +243,11 @@ pub(crate) async fn create(store: &Store, expiry: Expiry) -> Result<(), Reposito
     let metadata = store.repository_dir().join("metadata");
     files::create_dir(&store.repository_dir().join("targets"))?;
     files::write(&metadata.join("1.root.json"), signed.buffer(), files::Access::Everyone)?;
-    let editor = RepositoryEditor::new(metadata.join("1.root.json"))
+    let mut editor = RepositoryEditor::new(metadata.join("1.root.json"))
         .await
         .map_err(tuf("open the repository"))?;
+    let first = floor::renewed(None).canonical_bytes();
+    add_target(store, &mut editor, FLOOR, &first)?;
     sign(store, editor, NonZeroU64::MIN, expiry).await?;
     // Last: its presence says that the folder is complete.
     files::write(&store.trust_dir().join("root.json"), signed.buffer(), files::Access::Everyone)?;
@@ -275,6 +288,7 @@ pub async fn publish(
     draft.index.sequence = sequence;
 
     let loaded = load(store).await?;
+    let floor = floor::renewed(floor::of(&loaded).await?).canonical_bytes();
     let version = loaded.targets().signed.version.checked_add(1).unwrap_or(NonZeroU64::MAX);
     let mut editor = RepositoryEditor::from_repo(newest_root(store)?, loaded)
         .await
@@ -284,7 +298,8 @@ pub async fn publish(
     index::read(&index).map_err(schema("check the index with its sequence"))?;
     let blobs = draft.index.components.iter().map(|entry| entry.blob.target.clone());
     let blobs = blobs.zip(draft.components.iter().map(|component| component.blob.as_slice()));
-    for (name, bytes) in blobs.chain([(index_target.clone(), index.as_slice())]) {
+    let others = [(index_target.clone(), index.as_slice()), (FLOOR.to_owned(), floor.as_slice())];
+    for (name, bytes) in blobs.chain(others) {
         add_target(store, &mut editor, &name, bytes)?;
     }
     sign(store, editor, version, expiry).await?;

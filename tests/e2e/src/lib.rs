@@ -4,6 +4,7 @@
 //! the steps use. Nothing here is a stand-in: the agent runs as a pod from its own image, the
 //! control plane is the reference one with its own command line, logs come from real containers.
 
+pub mod bench;
 pub mod binaries;
 pub mod demo;
 pub mod install;

@@ -8,6 +8,7 @@ use mendix_agent_core::{
         Authentic,
         admission::{self, AGENT_COMPONENT, ClusterFacts, DENIED_NAMESPACES, HighWater},
         blob, canonical,
+        floor::Marks,
         index::{self, BlobRef, ComponentEntry, Gates, ReleaseIndex, Scope},
         kind,
         limits::Limits,
@@ -110,6 +111,7 @@ fn entry(blob: BlobRef) -> ComponentEntry {
         scope: Scope::default(),
         gates: Gates::default(),
         adopt: false,
+        goes_back: false,
         exceptions: Vec::new(),
     }
 }
@@ -217,7 +219,8 @@ fn allowed(index: &ReleaseIndex, objects: &[&Object], plan: &Plan, facts: &Clust
             assert!(owned.is_some_and(|owned| owned.contains(id)), "{id} was never owned");
         }
     }
-    assert!(facts.high_water.is_none_or(|high| index.sequence >= high.sequence));
+    assert!(facts.marks.high_water.is_none_or(|high| index.sequence >= high.sequence));
+    assert!(index.sequence >= facts.marks.floor);
 }
 
 fn facts(value: &Value) -> ClusterFacts {
@@ -236,13 +239,17 @@ fn facts(value: &Value) -> ClusterFacts {
         kubernetes_version: text("kubernetes_version"),
         agent_namespace: AGENT_NAMESPACE.into(),
         ring: text("ring"),
-        high_water: value["high_water"]
-            .as_u64()
-            .map(|sequence| HighWater { sequence, index_sha256: [0; 32] }),
+        marks: Marks {
+            high_water: value["high_water"]
+                .as_u64()
+                .map(|sequence| HighWater { sequence, index_sha256: [0; 32] }),
+            floor: value["floor"].as_u64().unwrap_or_default(),
+        },
         committed_sequence: value["committed"].as_u64(),
         quarantined: BTreeSet::new(),
         inventory,
         custom_kinds: BTreeMap::new(),
+        versions: BTreeMap::new(),
         state_bytes: value["state_bytes"].as_u64().unwrap_or_default(),
         has_begun: false,
         agent_is_deployment: true,

@@ -13,10 +13,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Verified,
+    floor::Marks,
     index::{ComponentEntry, ReleaseIndex},
     kind,
     limits::Limits,
     object::{Inventory, Object, ObjectId},
+    schema::{self, Served},
+    version::Version,
 };
 pub use agent::own_deployment;
 pub use refusal::{Reason, Refusal};
@@ -45,8 +48,8 @@ pub struct ClusterFacts {
     pub agent_namespace: String,
     /// Release ring that was set at enrolment; empty: none, and only releases for all rings fit.
     pub ring: String,
-    /// The highest release that was ever accepted here.
-    pub high_water: Option<HighWater>,
+    /// What is held against going back.
+    pub marks: Marks,
     /// Sequence of the last committed release.
     pub committed_sequence: Option<u64>,
     /// Digests of indexes that were rolled back here; refused until a higher sequence comes.
@@ -56,6 +59,8 @@ pub struct ClusterFacts {
     /// Scope of custom kinds by `group/Kind`, as discovery tells; a kind that is in neither here nor
     /// in a CRD of the release is left to the dry run.
     pub custom_kinds: BTreeMap<String, KindScope>,
+    /// Version of each component that is committed here.
+    pub versions: BTreeMap<String, String>,
     /// Bytes of release state that stay in Secrets while this release is applied.
     pub state_bytes: u64,
     /// Whether the run has begun to change objects. Then the agent's version is no longer asked for: it
@@ -150,7 +155,9 @@ pub fn admit(
         }
         image::check(entry, of_component, &mut refusals);
         exceptions(entry, of_component, &mut refusals);
+        going_back(entry, facts, &mut refusals);
     }
+    definitions(&index, &objects, &mut refusals);
     ownership(&index, &objects, facts, &mut refusals);
     autoscalers(&index, &objects, &mut refusals);
     deletes(&index, &objects, facts, &mut refusals);
@@ -167,7 +174,15 @@ fn release(index: &ReleaseIndex, sha256: &[u8; 32], facts: &ClusterFacts) -> Vec
         refusals.push(Refusal::release(reason, field, found));
     };
     let sequence = index.sequence;
-    match facts.high_water {
+    let Marks { high_water, floor } = facts.marks;
+    if sequence < floor {
+        refuse(
+            Reason::BelowFloor,
+            "sequence",
+            format!("{sequence} is below {floor}, the lowest that release engineering allows"),
+        );
+    }
+    match high_water {
         Some(high) if sequence < high.sequence => refuse(
             Reason::SequenceTooLow,
             "sequence",
@@ -253,12 +268,63 @@ fn release(index: &ReleaseIndex, sha256: &[u8; 32], facts: &ClusterFacts) -> Vec
     refusals
 }
 
+/// A component goes to an older version only if the signed index says so: a mistake in publishing is no
+/// permission. Versions that are no numbers can't be compared and are not judged.
+fn going_back(entry: &ComponentEntry, facts: &ClusterFacts, refusals: &mut Vec<Refusal>) {
+    let Some(now) = facts.versions.get(&entry.name).filter(|_| !entry.goes_back) else { return };
+    if let (Ok(offered), Ok(committed)) = (entry.version.parse::<Version>(), now.parse())
+        && offered < committed
+    {
+        let found = format!("{} is older than {now}, which runs here", entry.version);
+        refusals.push(Refusal::component(entry, Reason::OlderVersion, "version", found));
+    }
+}
+
 fn exceptions(entry: &ComponentEntry, objects: &[Object], refusals: &mut Vec<Refusal>) {
     for (n, exception) in entry.exceptions.iter().enumerate() {
         if !objects.iter().any(|object| object.id == exception.object) {
             let field = format!("exceptions[{n}].object");
             let found = format!("{} is not an object of the component", exception.object);
             refusals.push(Refusal::component(entry, Reason::ExceptionUnused, &field, found));
+        }
+    }
+}
+
+/// Objects whose definition comes with the release fit it: the server can't be asked about them yet.
+fn definitions(
+    index: &ReleaseIndex,
+    objects: &BTreeMap<String, Vec<Object>>,
+    refusals: &mut Vec<Refusal>,
+) {
+    let all = objects.values().flatten();
+    let definitions: BTreeMap<(&str, &str), &Object> = all
+        .filter(|object| object.id.group_kind() == "apiextensions.k8s.io/CustomResourceDefinition")
+        .filter_map(|object| {
+            let text = |pointer| object.body.pointer(pointer)?.as_str();
+            Some(((text("/spec/group")?, text("/spec/names/kind")?), object))
+        })
+        .collect();
+    for entry in &index.components {
+        for object in objects.get(&entry.name).into_iter().flatten() {
+            let Object { id, body } = object;
+            let Some(definition) = definitions.get(&(id.group.as_str(), id.kind.as_str())) else {
+                continue;
+            };
+            let mut refuse = |reason, field: &str, found: String| {
+                refusals.push(Refusal::object(entry, id, reason, field, found));
+            };
+            match schema::served(&definition.body, &id.version) {
+                Served::As(schema) => {
+                    for (field, found) in schema::findings(schema, body) {
+                        refuse(Reason::DefinitionMismatch, &field, found);
+                    }
+                }
+                Served::Unjudged => {}
+                Served::No => {
+                    let found = format!("{} does not serve {}", definition.id, id.version);
+                    refuse(Reason::VersionNotServed, "apiVersion", found);
+                }
+            }
         }
     }
 }

@@ -110,9 +110,17 @@ pub struct ComponentEntry {
     /// Whether objects that exist and have no owner may be taken over.
     #[serde(default)]
     pub adopt: bool,
+    /// Whether it may take the place of a newer version of itself.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub goes_back: bool,
     /// Fields that others may own without it being drift.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<FieldException>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// A TUF target that holds one component's objects: gzip of newline-delimited canonical JSON, one

@@ -94,6 +94,15 @@ const HOLDS_DATA: &[(&str, &str)] = &[
     ("apiextensions.k8s.io", "CustomResourceDefinition"),
 ];
 
+/// Kinds of which the agent may read single objects by name and not the whole list: their neighbours
+/// are none of its business, or could hold secrets.
+const READ_BY_NAME: &[(&str, &str)] = &[
+    ("", "Secret"),
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"),
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"),
+    ("networking.k8s.io", "IngressClass"),
+];
+
 fn group_kind(id: &ObjectId) -> (&str, &str) {
     (&id.group, &id.kind)
 }
@@ -111,6 +120,11 @@ pub fn is_namespaced(id: &ObjectId) -> Option<bool> {
 /// Whether deleting it loses data: only a signed `deletes` entry may do that.
 pub fn holds_data(id: &ObjectId) -> bool {
     HOLDS_DATA.contains(&group_kind(id))
+}
+
+/// Whether the agent's rights name the objects of this kind: each is watched by itself.
+pub fn is_read_by_name(id: &ObjectId) -> bool {
+    READ_BY_NAME.contains(&group_kind(id))
 }
 
 /// The stage an object is applied in.

@@ -1,4 +1,5 @@
-//! Metadata watches over the inventory: one per kind and namespace.
+//! Metadata watches over the inventory: one per kind and namespace, or one per object where the agent's
+//! rights name the objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,7 @@ use kube::{
         watcher::{Config, Event, watcher},
     },
 };
-use mendix_agent_core::bundle::object::ObjectId;
+use mendix_agent_core::bundle::{kind, object::ObjectId};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -21,7 +22,7 @@ use super::{
     Notice,
 };
 
-/// The objects of one kind in one namespace.
+/// The objects of one kind in one namespace, or one of them.
 pub(super) struct Group {
     /// Any of them: for the kind and the namespace.
     sample: ObjectId,
@@ -31,9 +32,17 @@ pub(super) struct Group {
 
 /// The groups that a set of objects falls into.
 pub(super) fn groups<'a>(objects: impl Iterator<Item = &'a ObjectId>) -> Vec<Group> {
-    let mut groups: BTreeMap<(String, String, String, Option<String>), Group> = BTreeMap::new();
+    type Key<'a> = (&'a str, &'a str, &'a str, Option<&'a str>, Option<&'a str>);
+    let mut groups: BTreeMap<Key<'_>, Group> = BTreeMap::new();
     for id in objects {
-        let key = (id.group.clone(), id.version.clone(), id.kind.clone(), id.namespace.clone());
+        let alone = kind::is_read_by_name(id).then_some(id.name.as_str());
+        let key = (
+            id.group.as_str(),
+            id.version.as_str(),
+            id.kind.as_str(),
+            id.namespace.as_deref(),
+            alone,
+        );
         groups
             .entry(key)
             .or_insert_with(|| Group { sample: id.clone(), objects: BTreeMap::new() })
@@ -181,14 +190,17 @@ mod tests {
             namespace: Some(namespace.into()),
             name: name.into(),
         };
+        let sizes = |ids: &[ObjectId]| -> Vec<usize> {
+            groups(ids.iter()).iter().map(|group| group.objects.len()).collect()
+        };
         let ids = [
-            id("Secret", "a", "1"),
-            id("Secret", "a", "2"),
-            id("Secret", "b", "1"),
+            id("ConfigMap", "a", "1"),
+            id("ConfigMap", "a", "2"),
+            id("ConfigMap", "b", "1"),
             id("Pod", "a", "1"),
         ];
-        let sizes: Vec<usize> =
-            groups(ids.iter()).iter().map(|group| group.objects.len()).collect();
-        assert_eq!(sizes, [1, 2, 1]);
+        assert_eq!(sizes(&ids), [2, 1, 1]);
+        // The agent can't list Secrets, only read those that it may by their names.
+        assert_eq!(sizes(&[id("Secret", "a", "1"), id("Secret", "a", "2")]), [1, 1]);
     }
 }

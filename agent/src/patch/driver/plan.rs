@@ -1,11 +1,12 @@
 //! What the steps of a run work from: the stored index and pre-images, what the components own, and
 //! the plan that admission allows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
 use mendix_agent_core::bundle::{
     admission::{ClusterFacts, KindScope, admit},
+    floor::Marks,
     index::ReleaseIndex,
     kind,
     plan::{Inventory, Plan},
@@ -24,7 +25,7 @@ use super::{
     },
     Driver,
 };
-use crate::crd::patch_bundle::PatchBundle;
+use crate::crd::{managed_component::ManagedComponent, patch_bundle::PatchBundle};
 
 /// Why there is no plan.
 pub(super) enum NoPlan {
@@ -117,7 +118,11 @@ impl Driver {
         let mut facts = patiently(cancel, paused, || async { self.facts(bundle, inventory).await })
             .await
             .map_err(of_step)?;
-        facts.high_water = supply.high_water().await;
+        let marks = self.supplied(bundle, cancel, || async { supply.marks().await });
+        facts.marks = match marks.await.map_err(of_step)? {
+            Ok(marks) => marks,
+            Err(error) => return Err(refused(format!("NotAccepted: {error}"))),
+        };
         for object in blobs.iter().flat_map(|blob| blob.iter()) {
             if kind::is_built_in_group(&object.id.group) {
                 continue;
@@ -166,11 +171,16 @@ impl Driver {
             kubernetes_version: self.cluster.server_version.clone(),
             agent_namespace: self.cluster.namespace.clone(),
             ring: (self.identity.ring)(),
-            high_water: None,
+            marks: Marks::default(),
             committed_sequence: committed.chain(of_components).max().filter(|s| *s > 0),
             quarantined,
             inventory: inventory.clone(),
             custom_kinds: Default::default(),
+            // A run that has begun is not judged by what it has changed itself.
+            versions: match state_of(bundle).is_some_and(|state| state.untouched()) {
+                true => committed_versions(&components),
+                false => Default::default(),
+            },
             state_bytes: self.state_bytes(bundle).await?,
             has_begun: state_of(bundle).is_some_and(|state| !state.untouched()),
             agent_is_deployment: self.identity.own.is_some(),
@@ -182,4 +192,13 @@ impl Driver {
         let mine = bundle.status.as_ref().map(|status| status.blobs.clone()).unwrap_or_default();
         self.contents.stored_bytes(&mine).await
     }
+}
+
+/// Version of each component that a release committed.
+fn committed_versions(components: &[ManagedComponent]) -> BTreeMap<String, String> {
+    let versions = components.iter().filter_map(|component| {
+        let version = component.status.as_ref()?.version.clone()?;
+        Some((component.name_any(), version))
+    });
+    versions.collect()
 }

@@ -57,6 +57,7 @@ impl Driver {
                 if !refusals.is_empty() {
                     return Ok(Done::refused(refusals));
                 }
+                let no_way_back = steps.no_way_back(&plan).await?;
                 let mark = HighWater {
                     sequence: plan.release().sequence,
                     index_sha256: *plan.index_sha256(),
@@ -64,7 +65,14 @@ impl Driver {
                 let accepted =
                     self.supplied(bundle, cancel, || async { supply.accept(mark).await });
                 match accepted.await? {
-                    Ok(()) => Ok(Done::on(Event::PreflightPassed)),
+                    Ok(()) => {
+                        let mut done = Done::on(Event::PreflightPassed);
+                        if !no_way_back.is_empty() {
+                            let why = summary(&no_way_back);
+                            done.note.message = Some(format!("can't be undone: {why}"));
+                        }
+                        Ok(done)
+                    }
                     Err(error) => Ok(Done::refused(vec![format!("NotAccepted: {error}")])),
                 }
             }
@@ -85,6 +93,8 @@ impl Driver {
                     // Before anything is touched it may wait for as long as it takes.
                     Box::pin(self.wait_for_trial(bundle, None, cancel)).await?;
                 }
+                let index = self.index(bundle, paused, cancel).await?;
+                Box::pin(self.wait_for_budgets(bundle, &index, &steps)).await?;
                 let plan = match self.plan(bundle, &inventory, supply, paused, cancel).await {
                     Ok(plan) => plan,
                     Err(NoPlan::Stopped) => return Err(StepError::Stopped),

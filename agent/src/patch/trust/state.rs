@@ -7,7 +7,11 @@
 use std::{collections::BTreeMap, fmt};
 
 use jiff::{SignedDuration, Timestamp};
-use mendix_agent_core::bundle::{admission::HighWater, canonical};
+use mendix_agent_core::bundle::{
+    admission::HighWater,
+    canonical,
+    floor::{FloorError, KnownFloor, ReleaseFloor},
+};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tough::schema::{Role, Root, Signed, Snapshot, Timestamp as TimestampRole};
@@ -93,6 +97,9 @@ pub enum StateError {
          repositories with consistent snapshots are accepted"
     )]
     Inconsistent,
+    /// A floor that goes back.
+    #[error("the signed floor of releases")]
+    Floor(#[source] FloorError),
     /// A release that is below the mark.
     #[error("sequence {to} is not above {from}, which was accepted before")]
     Sequence {
@@ -149,6 +156,16 @@ struct Record {
     clock_floor: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     high_water: Option<HighWaterRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    floor: Option<KnownFloor>,
+}
+
+/// What is remembered besides the metadata.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Memory {
+    clock_floor: Option<Timestamp>,
+    high_water: Option<HighWater>,
+    floor: Option<KnownFloor>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,7 +186,7 @@ impl HighWaterRecord {
 impl TrustState {
     /// The state of a cluster that never read the repository, from the root it was installed with.
     pub(super) fn initial(root: Vec<u8>) -> Result<Self, StateError> {
-        Self::from_files(Files { root, timestamp: None, snapshot: None }, None, None)
+        Self::from_files(Files { root, timestamp: None, snapshot: None }, Memory::default())
     }
 
     /// Reads stored state. Fails closed: whatever is missing, cut off, unsigned or at odds with the
@@ -193,7 +210,8 @@ impl TrustState {
             snapshot: optional(SNAPSHOT, record.snapshot_version)?,
         };
         let high_water = record.high_water.as_ref().map(HighWaterRecord::read).transpose()?;
-        let state = Self::from_files(files, record.clock_floor, high_water)?;
+        let memory = Memory { clock_floor: record.clock_floor, high_water, floor: record.floor };
+        let state = Self::from_files(files, memory)?;
         for (entry, found, recorded) in [
             (ROOT, Some(state.record.root_version), Some(record.root_version)),
             (TIMESTAMP, state.record.timestamp_version, record.timestamp_version),
@@ -225,11 +243,7 @@ impl TrustState {
         entries
     }
 
-    fn from_files(
-        files: Files,
-        clock_floor: Option<Timestamp>,
-        high_water: Option<HighWater>,
-    ) -> Result<Self, StateError> {
+    fn from_files(files: Files, memory: Memory) -> Result<Self, StateError> {
         let root: Signed<Root> = strict(ROOT, &files.root)?;
         signed(ROOT, &root.signed, &root)?;
         if !root.signed.consistent_snapshot {
@@ -243,13 +257,19 @@ impl TrustState {
             root_version: root.signed.version.get(),
             timestamp_version,
             snapshot_version,
-            clock_floor,
-            high_water: high_water.map(|high| HighWaterRecord {
+            clock_floor: memory.clock_floor,
+            high_water: memory.high_water.map(|high| HighWaterRecord {
                 sequence: high.sequence,
                 index_sha256: hex::encode(high.index_sha256),
             }),
+            floor: memory.floor,
         };
         Ok(Self { files, record })
+    }
+
+    fn memory(&self) -> Memory {
+        let Record { clock_floor, floor, .. } = self.record;
+        Memory { clock_floor, high_water: self.high_water(), floor }
     }
 
     /// The metadata files.
@@ -280,7 +300,7 @@ impl TrustState {
     /// The state with newer metadata. A version may go down only together with a newer root: that
     /// is how TUF recovers from a stolen online key that was used to raise versions.
     pub(super) fn advance(&self, files: Files) -> Result<Self, StateError> {
-        let mut next = Self::from_files(files, self.record.clock_floor, self.high_water())?;
+        let mut next = Self::from_files(files, self.memory())?;
         let (old, new) = (&self.record, &next.record);
         let backwards = |entry, from, to| Err(StateError::Backwards { entry, from, to });
         if new.root_version < old.root_version {
@@ -325,8 +345,28 @@ impl TrustState {
             Some(from) if to.sequence <= from.sequence => {
                 Err(StateError::Sequence { from: from.sequence, to: to.sequence })
             }
-            _ => Self::from_files(self.files.clone(), self.record.clock_floor, Some(to)),
+            _ => {
+                let memory = Memory { high_water: Some(to), ..self.memory() };
+                Self::from_files(self.files.clone(), memory)
+            }
         }
+    }
+
+    /// The newest floor that release engineering signed, as far as it is known here.
+    pub(super) fn floor(&self) -> Option<KnownFloor> {
+        self.record.floor
+    }
+
+    /// The state after a floor was read. Its date is a time that has passed, whatever the clock says.
+    pub(super) fn with_floor(&self, floor: &ReleaseFloor) -> Result<Self, StateError> {
+        let known = floor.follow(self.record.floor).map_err(StateError::Floor)?;
+        if Some(known) == self.record.floor {
+            return Ok(self.clone());
+        }
+        let mut next = self.clone();
+        next.record.floor = Some(known);
+        next.record.clock_floor = next.record.clock_floor.max(Some(floor.signed_at));
+        Ok(next)
     }
 }
 

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api,
-    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, ObjectMeta, PostParams},
+    api::{ListParams, ObjectList, ObjectMeta, PostParams},
 };
+use mendix_agent_core::bundle::admission::HighWater;
 
 use super::{TrustError, state::TrustState};
 use crate::{
     cluster::{CALL_DEADLINE, Cluster},
-    crd,
+    crd::{managed_component::ManagedComponent, patch_bundle::PatchBundle},
 };
 
 /// Name of the Secret in the agent's namespace.
@@ -57,17 +58,60 @@ pub(super) async fn replace(
     stored(state, replaced)
 }
 
-/// Whether this cluster ever received a release: then the state must have existed.
-pub(super) async fn has_history(cluster: &Cluster) -> Result<bool, TrustError> {
-    let kind = GroupVersionKind::gvk(crd::GROUP, "v1alpha1", "PatchBundle");
-    let resource = ApiResource::from_gvk_with_plural(&kind, "patchbundles");
-    let bundles: Api<DynamicObject> =
-        Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource);
-    match call("list PatchBundles", bundles.list(&ListParams::default().limit(1))).await {
-        Ok(bundles) => Ok(!bundles.items.is_empty()),
-        // The kind is not installed, so nothing of it exists.
+/// Puts the state back where the Secret is gone or another one than was written last; none when it is
+/// as it was left. Only a leader writes it, so whatever else stands there, somebody else wrote, and what
+/// this process remembers is newer.
+pub(super) async fn put_back(
+    cluster: &Cluster,
+    last: &Stored,
+) -> Result<Option<Stored>, TrustError> {
+    let found = call("get Secret mendix-agent-tuf", secrets(cluster).get_opt(SECRET)).await?;
+    let Some(found) = found else {
+        return create(cluster, last.state.clone()).await.map(Some);
+    };
+    cluster.term().check(&found.metadata)?;
+    let resource_version = found.metadata.resource_version.unwrap_or_default();
+    if resource_version == last.resource_version {
+        return Ok(None);
+    }
+    let found = Stored { state: last.state.clone(), resource_version };
+    replace(cluster, &found, last.state.clone()).await.map(Some)
+}
+
+/// The highest release that the agent's records show as accepted; none when they show none. Whoever can
+/// write them can raise it and, by deleting them, lower it: not below the signed floor.
+pub(super) async fn recorded_mark(cluster: &Cluster) -> Result<Option<HighWater>, TrustError> {
+    let bundles: Api<PatchBundle> = cluster.own();
+    let components: Api<ManagedComponent> = cluster.own();
+    let all = ListParams::default();
+    let bundles = or_none(call("list PatchBundles", bundles.list(&all)).await)?;
+    let components = or_none(call("list ManagedComponents", components.list(&all)).await)?;
+    let of_bundles = bundles.into_iter().filter_map(|bundle| {
+        // Before it was preflighted it was not accepted, and what was refused need not be authentic.
+        let status = bundle.status?;
+        let early = ["Offered", "Receiving", "Verified", "Refused"];
+        let accepted = !early.contains(&status.state.as_str());
+        mark(bundle.spec.sequence, bundle.spec.index_sha256.filter(|_| accepted))
+    });
+    let of_components = components.into_iter().filter_map(|component| {
+        let status = component.status?;
+        mark(status.sequence, status.index_sha256)
+    });
+    Ok(of_bundles.chain(of_components).max_by_key(|mark| mark.sequence))
+}
+
+fn mark(sequence: u64, index_sha256: Option<String>) -> Option<HighWater> {
+    let mut digest = [0; 32];
+    hex::decode_to_slice(index_sha256?, &mut digest).ok()?;
+    Some(HighWater { sequence, index_sha256: digest })
+}
+
+/// None of a kind that is not installed.
+fn or_none<T: Clone>(listed: Result<ObjectList<T>, TrustError>) -> Result<Vec<T>, TrustError> {
+    match listed {
+        Ok(list) => Ok(list.items),
         Err(TrustError::Api { source: kube::Error::Api(status), .. }) if status.code == 404 => {
-            Ok(false)
+            Ok(vec![])
         }
         Err(error) => Err(error),
     }

@@ -1,6 +1,7 @@
 //! Attacks on the release repository, each against real TUF metadata signed in the test.
 
 mod fetch;
+mod floor;
 mod repository;
 mod secret;
 

@@ -79,7 +79,7 @@ fn repository_exit(error: &RepositoryError) -> Exit {
     match error {
         RepositoryError::Store(error) => store_exit(error),
         RepositoryError::Published { .. } => Exit::Conflict,
-        RepositoryError::Sequence { .. } => Exit::Refused,
+        RepositoryError::Sequence { .. } | RepositoryError::Floor { .. } => Exit::Refused,
         RepositoryError::Tuf { .. }
         | RepositoryError::Schema { .. }
         | RepositoryError::NoTarget { .. }

@@ -42,6 +42,12 @@ pub(super) enum Command {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Show the floor: the lowest sequence that any cluster accepts, whatever it remembers.
+    Floor {
+        /// Raise it to this release; it never sinks again.
+        #[arg(long, value_name = "ID")]
+        raise: Option<String>,
+    },
     /// List releases.
     List,
 }
@@ -225,6 +231,20 @@ impl Command {
                 output.print(&json!({ "release": id, "file": file }), || {
                     format!(
                         "Release {id} is in {file}. `mendix-agent bundle verify {file} --root root.json` checks it."
+                    )
+                });
+                Ok(())
+            }
+            Self::Floor { raise } => {
+                let floor = match raise {
+                    Some(id) => repository::floor::raise(store, &id, Expiry::default()).await?,
+                    None => repository::floor::published(store).await?,
+                };
+                output.print(&floor, || {
+                    format!(
+                        "No cluster accepts a release below sequence {}. Signed {}.",
+                        floor.sequence,
+                        ago(floor.signed_at)
                     )
                 });
                 Ok(())

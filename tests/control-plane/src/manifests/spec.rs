@@ -74,6 +74,8 @@ pub struct ComponentSpec {
     pub phase: Option<u32>,
     /// Whether objects that exist and have no owner may be taken over.
     pub adopt: bool,
+    /// Whether it may take the place of a newer version of itself.
+    pub goes_back: bool,
     /// When it counts as healthy; [`ReleaseSpec::gates`] unless given.
     pub gates: Option<Gates>,
     /// Fields that others may own without it being drift.
@@ -131,6 +133,7 @@ impl ComponentSpec {
             namespace: None,
             phase: None,
             adopt: false,
+            goes_back: false,
             gates: None,
             exceptions: Vec::new(),
         }
@@ -171,6 +174,8 @@ struct ComponentFile {
     phase: Option<u32>,
     #[serde(default)]
     adopt: bool,
+    #[serde(default)]
+    goes_back: bool,
     gates: Option<GatesFile>,
     #[serde(default)]
     exceptions: Vec<FieldException>,
@@ -201,6 +206,7 @@ impl ReleaseFile {
             namespace: component.namespace,
             phase: component.phase,
             adopt: component.adopt,
+            goes_back: component.goes_back,
             gates: component.gates.map(|own| own.or(&gates)),
             exceptions: component.exceptions,
             name: component.name,

@@ -3,11 +3,14 @@
 use std::{fs, path::Path, pin::Pin};
 
 use futures::StreamExt;
-use mendix_agent_core::bundle::index::{ReleaseClass, ReleaseIndex};
+use mendix_agent_core::bundle::{
+    floor::FILE,
+    index::{ReleaseClass, ReleaseIndex},
+};
 use mendix_agent_proto::{limits::MAX_FETCH_CHUNK, v1};
 use mendix_control_plane::{
     manifests::{ComponentSpec, Problems, ReleaseSpec, draft},
-    repository::{Expiry, RepositoryError, changes, changes_of, publish},
+    repository::{Expiry, RepositoryError, changes, changes_of, floor, publish},
     store::ReleaseRecord,
 };
 use tonic::{Code, Status, transport::Channel};
@@ -115,7 +118,9 @@ async fn target(repository: &tough::Repository, name: &str) -> Vec<u8> {
 async fn a_published_release_is_verified_by_toughs_own_client_through_fetch() {
     let plane = Plane::start().await;
     let agent = plane.enrolled().await;
-    assert_eq!(load(&plane, &agent).await.expect("empty").targets().signed.targets.len(), 0);
+    let empty = load(&plane, &agent).await.expect("no release yet");
+    let targets: Vec<&str> = empty.targets().signed.targets.keys().map(TargetName::raw).collect();
+    assert_eq!(targets, ["release-floor.json"]);
     let published = publish_one(&plane, "r1").await;
     let repository = load(&plane, &agent).await.expect("verified");
     assert!(repository.root().signed.consistent_snapshot);
@@ -129,6 +134,28 @@ async fn a_published_release_is_verified_by_toughs_own_client_through_fetch() {
     let blob = target(&repository, &component.blob.target).await;
     assert_eq!(blob.len() as u64, component.blob.size);
     assert!(plane.running().counters().bundle_bytes > 0);
+}
+
+#[tokio::test]
+async fn the_floor_is_signed_anew_with_every_release_and_only_rises() {
+    let plane = Plane::start().await;
+    let agent = plane.enrolled().await;
+    let first = floor::published(plane.store()).await.expect("a floor from the start");
+    assert_eq!((first.serial, first.sequence), (1, 1));
+    publish_one(&plane, "r1").await;
+    publish_one(&plane, "r2").await;
+    let renewed = floor::published(plane.store()).await.expect("a floor");
+    assert_eq!((renewed.serial, renewed.sequence), (3, 1));
+    assert!(renewed.signed_at >= first.signed_at);
+
+    let raised = floor::raise(plane.store(), "r2", Expiry::default()).await.expect("raised");
+    assert_eq!((raised.serial, raised.sequence), (4, 2));
+    let sinks = floor::raise(plane.store(), "r1", Expiry::default()).await;
+    assert!(matches!(sinks, Err(RepositoryError::Floor { sequence: 1, floor: 2 })), "{sinks:?}");
+    // What agents read is what was signed.
+    let repository = load(&plane, &agent).await.expect("verified");
+    let bytes = target(&repository, FILE).await;
+    assert_eq!(mendix_agent_core::bundle::floor::read(&bytes), Ok(raised));
 }
 
 #[tokio::test]

@@ -4,20 +4,15 @@
 //!
 //! `cargo build --release -p mendix-agent -p mendix-e2e && target/release/idle [--seconds 60]`
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::{ExitCode, Stdio},
-    time::Duration,
-};
+use std::{net::SocketAddr, path::Path, process::ExitCode, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::Parser;
 use comfy_table::{Table, presets};
 use mendix_agent_proto::v1::{EnrollRequest, enrollment_service_client::EnrollmentServiceClient};
-use mendix_control_plane::{ControlPlane, Options, Running, pki::ServerNames, repository::Expiry};
-use mendix_e2e::install;
+use mendix_control_plane::Running;
+use mendix_e2e::bench::{self, Launcher, sibling, spawn};
 use mendix_test_kit::{
     apiserver::{ApiServer, ApiServerOptions},
     progress::Progress,
@@ -52,8 +47,8 @@ async fn main() -> Result<ExitCode> {
         ..ApiServerOptions::default()
     })
     .await?;
-    let plane = control_plane(folder.path()).await?;
-    let mut agent = agent(&server, &plane, folder.path()).await?;
+    let plane = bench::control_plane(folder.path()).await?;
+    let mut agent = Launcher::install(&server, &plane, folder.path()).await?.start()?;
     let mut minimal = minimal(&plane, folder.path()).await?;
     eventually(CONNECTED, "both sessions are up", async || {
         (plane.counters().sessions_open == 2).then_some(())
@@ -72,37 +67,6 @@ async fn main() -> Result<ExitCode> {
         eprintln!("missed: {goal}");
     }
     Ok(if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-async fn control_plane(folder: &Path) -> Result<Running> {
-    let names = ServerNames { dns: vec![], ips: vec![[127, 0, 0, 1].into()] };
-    let store =
-        mendix_control_plane::init(&folder.join("plane"), &names, Expiry::default()).await?;
-    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    Ok(ControlPlane::start(store, Options { listen, ..Options::default() }).await?)
-}
-
-/// The agent as a process of this machine, with its own service account's rights.
-async fn agent(server: &ApiServer, plane: &Running, folder: &Path) -> Result<Child> {
-    let client = server.client().await?;
-    let uid = install::cluster_uid(&client).await?;
-    let token = plane.store().register_cluster(&uid, "default")?;
-    install::foundation(&client).await?;
-    let kubeconfig = server.kubeconfig_for("mendix-agent", "mendix-agent").await?;
-    let token_file = folder.join("token");
-    std::fs::write(&token_file, token.0).context("write the token")?;
-    spawn(
-        Command::new(sibling("mendix-agent")?)
-            .arg("run")
-            .arg("--endpoint")
-            .arg(format!("https://{}", plane.address()))
-            .args(["--allow-loopback-endpoint", "true", "--listen", "127.0.0.1:0"])
-            .arg("--trust-dir")
-            .arg(plane.store().trust_dir())
-            .arg("--bootstrap-token-file")
-            .arg(&token_file)
-            .env("KUBECONFIG", kubeconfig),
-    )
 }
 
 async fn minimal(plane: &Running, folder: &Path) -> Result<Child> {
@@ -156,25 +120,6 @@ async fn enroll(
             format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
         })
         .collect())
-}
-
-/// A program of the same build as this one.
-fn sibling(name: &str) -> Result<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name(name);
-    if !path.exists() {
-        bail!("{} is missing: run `cargo build --workspace --bins` first", path.display());
-    }
-    Ok(path)
-}
-
-fn spawn(command: &mut Command) -> Result<Child> {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .context("start a program")
 }
 
 /// What the kernel says of a process.

@@ -1,5 +1,6 @@
 //! Carrying out releases against a real API server.
 
+mod charts;
 mod drift;
 mod fencing;
 mod killed;

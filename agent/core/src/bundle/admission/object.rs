@@ -132,6 +132,10 @@ pub(super) fn check(
         refuse(Reason::AgentState, "spec.group", format!("{AGENT_GROUP} is defined by the agent"));
     }
 
+    for (field, found) in stray_webhooks(entry, object) {
+        refuse(Reason::WebhookOutside, &field, found);
+    }
+
     if object.body.get("status").is_some() {
         refuse(Reason::FieldForbidden, "status", "is set".into());
     }
@@ -145,4 +149,43 @@ pub(super) fn check(
     if is_namespace && object.body.pointer("/spec/finalizers").is_some() {
         refuse(Reason::FieldForbidden, "spec.finalizers", "is set".into());
     }
+}
+
+/// Webhooks of admission and conversion that the API server would call anywhere else than in the
+/// component's own namespaces: field and what was found. Objects of the whole cluster go there.
+fn stray_webhooks(entry: &ComponentEntry, object: &Object) -> Vec<(String, String)> {
+    let id = &object.id;
+    let clients: Vec<(String, Option<&Value>)> = match (id.group.as_str(), id.kind.as_str()) {
+        (
+            "admissionregistration.k8s.io",
+            "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration",
+        ) => {
+            let webhooks = object.body.get("webhooks").and_then(Value::as_array);
+            let webhooks = webhooks.into_iter().flatten().enumerate();
+            webhooks
+                .map(|(n, webhook)| {
+                    (format!("webhooks[{n}].clientConfig"), webhook.get("clientConfig"))
+                })
+                .collect()
+        }
+        _ if is_crd(id) => {
+            let client = object.body.pointer("/spec/conversion/webhook/clientConfig");
+            vec![("spec.conversion.webhook.clientConfig".to_owned(), client)]
+        }
+        _ => return vec![],
+    };
+    let clients = clients.into_iter().filter_map(|(field, client)| Some((field, client?)));
+    clients
+        .filter_map(|(field, client)| {
+            if client.get("url").is_some_and(|url| !url.is_null()) {
+                return Some((format!("{field}.url"), "leads out of the cluster".to_owned()));
+            }
+            let namespace = client.pointer("/service/namespace").and_then(Value::as_str);
+            let namespace = namespace.unwrap_or_default();
+            let own = entry.scope.namespaces.iter().any(|scope| scope == namespace);
+            (!own).then(|| {
+                (format!("{field}.service.namespace"), format!("{namespace:?} is not in scope"))
+            })
+        })
+        .collect()
 }

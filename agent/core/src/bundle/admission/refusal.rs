@@ -98,6 +98,8 @@ macro_rules! reasons {
 reasons! {
     /// The sequence is below the high-water mark.
     SequenceTooLow => "Publish the content again under a higher sequence.",
+    /// The sequence is below the floor that release engineering signed.
+    BelowFloor => "Publish the content again under a higher sequence.",
     /// Another release with the sequence of the high-water mark.
     SequenceReused => "Publish it under a sequence that was never used.",
     /// This very release was rolled back here.
@@ -110,6 +112,8 @@ reasons! {
     NotReachable => "Go through one of the releases that `from` names.",
     /// The committed sequence is in `blocked_from`.
     BlockedFrom => "Go through a release that is not in `blocked_from`.",
+    /// An older version of a component than runs here, and the index doesn't say that it goes back.
+    OlderVersion => "Publish the newer version, or say `goesBack: true` for the component if going back is meant.",
     /// The cluster's ring is not in `audience`.
     Audience => "Wait for the release of this cluster's ring.",
     /// Release state would not fit into its budget.
@@ -136,8 +140,14 @@ reasons! {
     NamespaceUnexpected => "Remove metadata.namespace.",
     /// A field that servers and controllers set.
     FieldForbidden => "Remove the field from the manifest.",
+    /// A webhook that is served elsewhere than in the component's namespaces.
+    WebhookOutside => "Serve the webhook by a Service in a namespace of the component.",
     /// A list instead of objects.
     ListForbidden => "Put each item on a line of its own.",
+    /// A custom resource that does not fit the definition that comes with it.
+    DefinitionMismatch => "Mend the object, or the schema of the definition.",
+    /// A custom resource in a version that the definition with it does not serve.
+    VersionNotServed => "Name a version that the definition serves.",
     /// An image without digest.
     ImageNotPinned => "Name the image as registry/name@sha256:<digest>, without a tag.",
     /// An image that the index doesn't list.

@@ -61,6 +61,7 @@ impl Draft {
             },
             gates: Gates::default(),
             adopt: false,
+            goes_back: false,
             exceptions: vec![],
         });
         self.objects.push(objects);
@@ -173,7 +174,10 @@ fn an_ordinary_release_is_admitted() {
 #[test]
 fn a_replayed_older_release_is_refused() {
     let mark = |sequence, digest| ClusterFacts {
-        high_water: Some(HighWater { sequence, index_sha256: [digest; 32] }),
+        marks: Marks {
+            high_water: Some(HighWater { sequence, index_sha256: [digest; 32] }),
+            floor: 0,
+        },
         ..facts()
     };
     let draft = one(vec![config_map("a")]);
@@ -184,9 +188,47 @@ fn a_replayed_older_release_is_refused() {
 }
 
 #[test]
+fn a_release_below_the_signed_floor_is_refused_whatever_is_remembered() {
+    let floor = |floor| ClusterFacts { marks: Marks { high_water: None, floor }, ..facts() };
+    let draft = one(vec![config_map("a")]);
+    assert_eq!(refusals(draft.clone(), &floor(6)), only(Reason::BelowFloor, "sequence"));
+    draft.admit(&floor(5)).unwrap();
+}
+
+#[test]
+fn an_older_version_of_a_component_needs_the_signed_word_of_the_index() {
+    let facts = |version: &str| ClusterFacts {
+        versions: BTreeMap::from([("mendix-operator".into(), version.into())]),
+        ..facts()
+    };
+    let offered = |version: &str, goes_back| {
+        one(vec![config_map("a")]).change(|index| {
+            index.components[0].version = version.into();
+            index.components[0].goes_back = goes_back;
+        })
+    };
+    assert_eq!(
+        refusals(offered("2.9.0", false), &facts("2.10.0")),
+        only(Reason::OlderVersion, "version")
+    );
+    for (version, goes_back, now) in [
+        ("2.9.0", true, "2.10.0"),
+        ("2.10.0", false, "2.10.0"),
+        ("2.10.1", false, "2.10.0"),
+        // What is no number can't be compared.
+        ("nightly", false, "2.10.0"),
+    ] {
+        offered(version, goes_back).admit(&facts(now)).unwrap();
+    }
+}
+
+#[test]
 fn a_release_that_was_rolled_back_here_stays_refused() {
     let facts = ClusterFacts {
-        high_water: Some(HighWater { sequence: 5, index_sha256: [1; 32] }),
+        marks: Marks {
+            high_water: Some(HighWater { sequence: 5, index_sha256: [1; 32] }),
+            floor: 0,
+        },
         quarantined: BTreeSet::from([[1; 32]]),
         ..facts()
     };

@@ -24,6 +24,7 @@ fn entry(reference: BlobRef) -> ComponentEntry {
         scope: Scope::default(),
         gates: Gates::default(),
         adopt: false,
+        goes_back: false,
         exceptions: vec![],
     }
 }

@@ -14,7 +14,7 @@ use tower::service_fn;
 use super::{now, repository::Repo};
 use crate::{
     cluster::Cluster,
-    patch::trust::{ReleaseTrust, TrustError},
+    patch::trust::{Keeper, ReleaseTrust, TrustError},
 };
 
 const MARK: HighWater = HighWater { sequence: 7, index_sha256: [7; 32] };
@@ -32,8 +32,15 @@ enum Bundles {
     /// The CRD is not installed.
     #[default]
     NoKind,
-    None,
-    Some,
+    Some(Vec<Value>),
+}
+
+/// A record of a run in this state.
+fn bundle(sequence: u64, state: &str) -> Value {
+    json!({"apiVersion": "agent.mendix.com/v1alpha1", "kind": "PatchBundle",
+        "metadata": {"name": format!("r{sequence}")},
+        "spec": {"releaseId": format!("r{sequence}"), "sequence": sequence, "indexSha256": hex::encode([7; 32])},
+        "status": {"state": state}})
 }
 
 impl World {
@@ -54,12 +61,14 @@ impl World {
                 }),
             ),
             (_, "/apis/agent.mendix.com/v1alpha1/namespaces/own/patchbundles") => {
-                let items = match self.bundles {
+                let items = match &self.bundles {
                     Bundles::NoKind => return status(404, "NotFound"),
-                    Bundles::None => json!([]),
-                    Bundles::Some => json!([{"metadata": {"name": "2026.11.1"}}]),
+                    Bundles::Some(bundles) => bundles.clone(),
                 };
                 (200, json!({"metadata": {}, "items": items}))
+            }
+            (_, "/apis/agent.mendix.com/v1alpha1/namespaces/own/managedcomponents") => {
+                (200, json!({"metadata": {}, "items": []}))
             }
             (&Method::GET, "/api/v1/namespaces/own/secrets/mendix-agent-tuf") => {
                 self.secret.clone().map_or_else(|| status(404, "NotFound"), |secret| (200, secret))
@@ -122,32 +131,70 @@ async fn the_installed_root_is_trusted_once_and_the_secret_from_then_on() {
     // Another root in the trust folder changes nothing, and neither does its absence.
     for directory in [trust_dir(), tempfile::tempdir().unwrap()] {
         let trust = ReleaseTrust::load(&cluster, directory.path()).await.unwrap();
-        assert_eq!(trust.high_water(), Some(MARK));
+        assert_eq!(trust.marks().high_water, Some(MARK));
     }
 }
 
 #[tokio::test]
-async fn a_lost_secret_is_not_made_again_in_a_cluster_that_received_releases() {
-    let world = Arc::new(Mutex::new(World { bundles: Bundles::Some, ..World::default() }));
+async fn a_lost_secret_comes_back_with_the_mark_that_the_records_show() {
+    let records = vec![
+        bundle(3, "Committed"),
+        bundle(7, "RolledBack"),
+        // What was not accepted says nothing, and need not even be authentic.
+        bundle(8, "Verified"),
+        bundle(u64::MAX, "Refused"),
+    ];
+    let world = World { bundles: Bundles::Some(records), ..World::default() };
+    let world = Arc::new(Mutex::new(world));
     let cluster = cluster(&world).await;
-    let error = ReleaseTrust::load(&cluster, trust_dir().path()).await.unwrap_err();
-    assert!(matches!(error, TrustError::Lost { .. }), "{error:?}");
-    assert!(!error.is_transient());
-    assert!(world.lock().unwrap().secret.is_none());
-    // Without any release it is a new cluster.
-    world.lock().unwrap().bundles = Bundles::None;
-    ReleaseTrust::load(&cluster, trust_dir().path()).await.unwrap();
+    let mut trust = ReleaseTrust::load(&cluster, trust_dir().path()).await.unwrap();
+    assert_eq!(trust.marks().high_water, Some(MARK));
+    let lower = HighWater { sequence: 6, ..MARK };
+    assert!(matches!(trust.accept(&cluster, lower).await, Err(TrustError::Sequence(_))));
+    // Without any record it is a new cluster: what it accepts is bounded by the signed floor.
+    let world = Arc::new(Mutex::new(World::default()));
+    let cluster = super::secret::cluster(&world).await;
+    let trust = ReleaseTrust::load(&cluster, trust_dir().path()).await.unwrap();
+    assert_eq!(trust.marks().high_water, None);
 }
 
 #[tokio::test]
-async fn a_secret_that_was_deleted_while_the_agent_runs_is_not_made_again() {
+async fn a_secret_that_is_deleted_or_altered_while_the_agent_runs_is_put_back() {
     let world = Arc::new(Mutex::new(World::default()));
     let cluster = cluster(&world).await;
-    let mut trust = ReleaseTrust::load(&cluster, trust_dir().path()).await.unwrap();
-    world.lock().unwrap().secret = None;
-    trust.accept(&cluster, MARK).await.unwrap_err();
-    assert!(world.lock().unwrap().secret.is_none());
-    assert_eq!(trust.high_water(), None, "what was not stored does not count");
+    let directory = trust_dir();
+    let keeper = Keeper::new(cluster.clone(), directory.path().to_owned());
+    keeper.lock().await.unwrap().accept(&cluster, MARK).await.unwrap();
+    let whole = world.lock().unwrap().secret.clone().unwrap()["data"].clone();
+    for tamper in [(|world: &mut World| world.secret = None) as fn(&mut World), |world| {
+        world.version += 1;
+        let version = world.version.to_string();
+        let secret = world.secret.as_mut().unwrap();
+        secret["metadata"]["resourceVersion"] = json!(version);
+        secret["data"] = json!({});
+    }] {
+        tamper(&mut world.lock().unwrap());
+        let trust = keeper.lock().await.unwrap();
+        assert_eq!(trust.marks().high_water, Some(MARK));
+        let secret = world.lock().unwrap().secret.clone().unwrap();
+        assert_eq!(secret["data"], whole);
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_secret_is_used_as_soon_as_it_is_repaired() {
+    let world = Arc::new(Mutex::new(World::default()));
+    let cluster = cluster(&world).await;
+    let directory = trust_dir();
+    let mut trust = ReleaseTrust::load(&cluster, directory.path()).await.unwrap();
+    trust.accept(&cluster, MARK).await.unwrap();
+    let whole = world.lock().unwrap().secret.clone();
+    world.lock().unwrap().secret.as_mut().unwrap()["data"] = json!({});
+    let keeper = Keeper::new(cluster, directory.path().to_owned());
+    let error = keeper.lock().await.expect_err("damaged");
+    assert!(matches!(error, TrustError::Stored(_)) && !error.is_transient(), "{error:?}");
+    world.lock().unwrap().secret = whole;
+    assert_eq!(keeper.lock().await.unwrap().marks().high_water, Some(MARK));
 }
 
 #[tokio::test]

@@ -50,7 +50,9 @@ pub(crate) fn release(release_id: &str, content: Content, folder: &Path) -> Resu
             fs::write(file, object.to_string()).context("write a manifest")?;
         }
         let version = format!("{}.0.0", content.number());
-        components.push(ComponentSpec::new(name, version, dir));
+        // From B to A is a way back, which the signed index has to allow.
+        let goes_back = true;
+        components.push(ComponentSpec { goes_back, ..ComponentSpec::new(name, version, dir) });
     }
     Ok(ReleaseSpec {
         gates: Gates { timeout_seconds: 10, soak_seconds: 0 },

@@ -24,7 +24,7 @@ use mendix_agent::{
     },
     logs,
     metrics::{Metrics, Work},
-    patch::{portal_keys, trust::ReleaseTrust},
+    patch::{portal_keys, trust::Keeper},
     requests::RequestOutcomes,
     supervise::Tasks,
 };
@@ -241,8 +241,7 @@ impl World {
         // What the patch path does beside its releases.
         let (dialled, until, own) = (handles.clone(), shutdown.clone(), cluster.clone());
         tasks.spawn(async move {
-            let trust = ReleaseTrust::load(&own, &config.trust_dir).await.unwrap();
-            let trust = tokio::sync::Mutex::new(trust);
+            let trust = Keeper::new(own.clone(), config.trust_dir.clone());
             tokio::select! {
                 () = until.cancelled() => {}
                 () = portal_keys::follow(&own, &dialled, &trust, &found) => {}

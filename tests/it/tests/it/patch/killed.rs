@@ -1,7 +1,14 @@
 //! A process that is killed at any of its calls to the API server: before the call reaches it, or
 //! after it was carried out and before the answer arrives.
+//!
+//! Twice: a driver in this process that takes no further step, at every third or fourth call of a small
+//! release, which takes a minute; and, in the nightly run, a process of its own that gets SIGKILL, at
+//! every single call of a larger one. That process is this test program, started again for one test.
+
+mod process;
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -25,18 +32,10 @@ use tower::{Layer, Service};
 
 use super::world::{LONG, Parts, World, state};
 
-/// Set to `full`, the process is killed at every single call, before and after it; otherwise at every
-/// third or fourth, in turns before and after.
-const SWEEP: &str = "MENDIX_SWEEP";
-
 /// At which call the process dies in each round, and when. Odd steps meet all kinds of calls.
 fn points() -> impl Iterator<Item = (usize, Moment)> {
     let moments = [Moment::BeforeCall, Moment::AfterCall];
-    let full = std::env::var(SWEEP).is_ok_and(|value| value == "full");
-    (1..).map(move |round: usize| match full {
-        true => ((round - 1) / 2, moments[round % 2]),
-        false => (round * 7 / 2, moments[round % 2]),
-    })
+    (1..).map(move |round: usize| (round * 7 / 2, moments[round % 2]))
 }
 
 /// When the process dies.
@@ -102,6 +101,17 @@ where
     }
 }
 
+/// A client whose process dies at this call. Connecting takes two calls, which are not counted.
+async fn mortal(kubeconfig: &Path, at: usize, moment: Moment) -> (Client, Killer) {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
+    let at = at.saturating_add(2);
+    let killer = Killer { calls: Arc::default(), at, moment, died: Arc::default() };
+    let client = ClientBuilder::try_from(config).unwrap().with_layer(&killer).build();
+    (client, killer)
+}
+
 /// Carries a release on with a process that dies at a call; says whether it lived long enough to
 /// finish.
 pub(super) async fn die_at(world: &World, index: Authentic, at: usize, moment: Moment) -> bool {
@@ -117,13 +127,7 @@ pub(super) async fn die_as(
     moment: Moment,
 ) -> bool {
     let server = ApiServer::shared().await.unwrap();
-    let kubeconfig = Kubeconfig::read_from(server.kubeconfig_path()).unwrap();
-    let options = KubeConfigOptions::default();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &options);
-    let killer = Killer { calls: Arc::default(), at: at + 2, moment, died: Arc::default() };
-    let builder = ClientBuilder::try_from(config.await.unwrap()).unwrap();
-    let client: Client = builder.with_layer(&killer).build();
-    // Connecting takes two calls, which are not counted.
+    let (client, killer) = mortal(server.kubeconfig_path(), at, moment).await;
     let cluster = Cluster::connect(client, world.cluster.namespace.clone()).await.unwrap();
     let driver = world.driver_of(cluster, own);
     let token = CancellationToken::new();

@@ -171,11 +171,11 @@ impl Model {
         for _ in 0..self.dice.below(3) {
             let call = usize::try_from(self.dice.below(60)).unwrap();
             let moment = if self.dice.coin() { Moment::BeforeCall } else { Moment::AfterCall };
-            if die_at(&self.world, index.clone(), call, moment).await {
+            if Box::pin(die_at(&self.world, index.clone(), call, moment)).await {
                 break;
             }
         }
-        let _state = come_back(&self.world, index.clone()).await;
+        let _state = Box::pin(come_back(&self.world, index.clone())).await;
         let bundle = self.world.take(index).await;
         (state(&bundle).to_owned(), message(&bundle).to_owned())
     }

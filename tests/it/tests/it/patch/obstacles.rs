@@ -2,6 +2,8 @@
 //! finalizers, rights that were taken away, records that were rewound. Nothing here is played: the API
 //! server gives the answers.
 
+mod contested;
+
 use std::time::Duration;
 
 use kube::{
@@ -195,6 +197,11 @@ async fn a_rollback_over_a_new_storage_version_is_held_and_says_what_is_in_the_w
         said.contains("CustomResourceDefinition things.") && said.contains("storedVersions"),
         "{said}"
     );
+    // It was said before anything was touched.
+    let history = bundle.status.as_ref().unwrap().history.iter();
+    let preflighted = history.clone().find(|entry| entry.state == "Preflighted").unwrap();
+    let warned = preflighted.message.clone().unwrap_or_default();
+    assert!(warned.contains("can't be undone") && warned.contains("stored as v1 "), "{warned}");
     // What could be put back was.
     assert!(world.get("Deployment", "operator").await.is_none());
 

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -37,6 +38,7 @@ use mendix_agent_core::bundle::{
     Authentic,
     admission::HighWater,
     blob,
+    floor::Marks,
     index::{ComponentEntry, Gates, ReleaseClass, ReleaseIndex, Scope},
     object::Object,
 };
@@ -70,12 +72,78 @@ impl Drop for World {
     }
 }
 
+/// A driver with this access to the cluster, of a process that reports there and knows this of its own
+/// upgrade.
+pub(super) fn driver(cluster: Cluster, reports: &Reports, own: Option<Own>) -> Driver {
+    let audit = Audit::new(&cluster, watch::channel(None).0);
+    let reporter = Reporter::new(cluster.clone(), reports.clone(), audit);
+    let identity = Identity { agent_version: "1.0.0".into(), ring: Arc::new(String::new), own };
+    Driver::new(cluster, reporter, identity)
+}
+
 /// A release repository in memory.
 #[derive(Clone, Default)]
 pub(super) struct Shelf {
     targets: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
     accepted: Arc<Mutex<Option<HighWater>>>,
 }
+
+impl Shelf {
+    /// Takes over what the control plane published, by its folder of targets; gives the index `wanted`.
+    pub(super) fn stock(&self, targets: &Path, wanted: &str) -> Authentic {
+        let mut shelf = self.targets.lock().unwrap();
+        for file in std::fs::read_dir(targets).unwrap() {
+            let path = file.unwrap().path();
+            // `<sha256>.<target>`
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let (_, target) = name.split_once('.').unwrap();
+            shelf.insert(target.to_owned(), std::fs::read(&path).unwrap());
+        }
+        vouched(wanted, shelf[wanted].clone())
+    }
+
+    /// Writes everything into a folder, for a process of its own.
+    pub(super) fn write(&self, folder: &Path) {
+        for (name, bytes) in &*self.targets.lock().unwrap() {
+            std::fs::write(folder.join(name), bytes).unwrap();
+        }
+        self.write_mark(folder);
+    }
+
+    /// What another process wrote, and the index `wanted`.
+    pub(super) fn read(folder: &Path, wanted: &str) -> (Self, Authentic) {
+        let shelf = Self::default();
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            shelf.targets.lock().unwrap().insert(name, std::fs::read(&path).unwrap());
+        }
+        shelf.read_mark(folder);
+        let index = shelf.targets.lock().unwrap()[wanted].clone();
+        (shelf, vouched(wanted, index))
+    }
+
+    /// Writes the high-water mark.
+    pub(super) fn write_mark(&self, folder: &Path) {
+        if let Some(mark) = *self.accepted.lock().unwrap() {
+            let text = format!("{} {}", mark.sequence, hex::encode(mark.index_sha256));
+            std::fs::write(folder.join(MARK), text).unwrap();
+        }
+    }
+
+    /// Reads the high-water mark.
+    pub(super) fn read_mark(&self, folder: &Path) {
+        let Ok(text) = std::fs::read_to_string(folder.join(MARK)) else { return };
+        let (sequence, digest) = text.split_once(' ').unwrap();
+        let mut index_sha256 = [0; 32];
+        hex::decode_to_slice(digest, &mut index_sha256).unwrap();
+        let mark = HighWater { sequence: sequence.parse().unwrap(), index_sha256 };
+        *self.accepted.lock().unwrap() = Some(mark);
+    }
+}
+
+/// File of the high-water mark in a written shelf.
+const MARK: &str = "high-water";
 
 #[async_trait]
 impl Supply for Shelf {
@@ -87,8 +155,8 @@ impl Supply for Shelf {
         })
     }
 
-    async fn high_water(&self) -> Option<HighWater> {
-        *self.accepted.lock().unwrap()
+    async fn marks(&self) -> Result<Marks, SupplyError> {
+        Ok(Marks { high_water: *self.accepted.lock().unwrap(), floor: 0 })
     }
 
     async fn accept(&self, release: HighWater) -> Result<(), SupplyError> {
@@ -135,13 +203,7 @@ impl World {
 
     /// A driver of a process that knows this of its own upgrade.
     pub(super) fn driver_of(&self, cluster: Cluster, own: Option<Own>) -> Driver {
-        let reporter = Reporter::new(
-            cluster.clone(),
-            self.reports.clone(),
-            Audit::new(&cluster, watch::channel(None).0),
-        );
-        let identity = Identity { agent_version: "1.0.0".into(), ring: Arc::new(String::new), own };
-        Driver::new(cluster, reporter, identity)
+        driver(cluster, &self.reports, own)
     }
 
     /// Puts a release into the repository.
@@ -172,6 +234,8 @@ impl World {
         };
         change(&mut index);
         let target = ReleaseIndex::target_name(&index.release_id);
+        let mut targets = self.supply.targets.lock().unwrap();
+        targets.insert(target.clone(), index.canonical_bytes());
         vouched(&target, index.canonical_bytes())
     }
 
@@ -204,6 +268,7 @@ impl World {
             scope: Scope { namespaces: vec![namespace.into()], kinds },
             gates: Gates { timeout_seconds: 30, soak_seconds: 0 },
             adopt: false,
+            goes_back: false,
             exceptions: vec![],
         }
     }
@@ -317,7 +382,7 @@ pub(super) fn message(bundle: &PatchBundle) -> &str {
     bundle.status.as_ref().and_then(|status| status.message.as_deref()).unwrap_or_default()
 }
 
-fn comparable(object: &Value) -> Value {
+pub(super) fn comparable(object: &Value) -> Value {
     let mut object = object.clone();
     object.as_object_mut().unwrap().remove("status");
     let metadata = object["metadata"].as_object_mut().unwrap();

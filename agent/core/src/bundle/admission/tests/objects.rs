@@ -281,3 +281,70 @@ fn the_images_are_exactly_those_that_the_index_lists() {
         one(vec![config_map("a")]).change(|index| index.components[0].images.push(IMAGE.into()));
     assert_eq!(refusals(unused, &facts()), only(Reason::ImageNotUsed, "images[0]"));
 }
+
+#[test]
+fn webhooks_are_served_in_the_components_namespaces() {
+    let api = "admissionregistration.k8s.io/v1";
+    for kind in ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"] {
+        let configuration = |client: Value| {
+            let mut body = object(api, kind, None, "policy");
+            body["webhooks"] = json!([{"name": "a.example.com", "clientConfig": client}]);
+            body
+        };
+        let inside = json!({"service": {"namespace": "mendix", "name": "policy"}});
+        one(vec![configuration(inside)]).admit(&facts()).unwrap();
+        let outside = json!({"url": "https://elsewhere.example.com/"});
+        assert_eq!(
+            refusals(one(vec![configuration(outside)]), &facts()),
+            only(Reason::WebhookOutside, "webhooks[0].clientConfig.url")
+        );
+        for client in [json!({"service": {"namespace": "apps", "name": "policy"}}), json!({})] {
+            assert_eq!(
+                refusals(one(vec![configuration(client)]), &facts()),
+                only(Reason::WebhookOutside, "webhooks[0].clientConfig.service.namespace")
+            );
+        }
+    }
+    let mut definition = crd("example.com", "Thing", "Namespaced");
+    definition["spec"]["conversion"] =
+        json!({"strategy": "Webhook", "webhook": {"clientConfig": {"url": "https://elsewhere/"}}});
+    assert_eq!(
+        refusals(one(vec![definition]), &facts()),
+        only(Reason::WebhookOutside, "spec.conversion.webhook.clientConfig.url")
+    );
+}
+
+#[test]
+fn custom_resources_fit_the_definition_that_comes_with_them() {
+    let mut definition = crd("example.com", "Thing", "Namespaced");
+    definition["spec"]["versions"] = json!([
+        {"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+            "type": "object", "properties": {"spec": {"type": "object", "required": ["size"],
+                "properties": {"size": {"type": "integer"}}}}}}},
+        {"name": "v1beta1", "served": false, "storage": false}]);
+    let thing = |version: &str, spec: Value| {
+        let mut thing = object(&format!("example.com/{version}"), "Thing", Some("mendix"), "a");
+        thing["spec"] = spec;
+        thing
+    };
+    let release = |thing: Value| one(vec![definition.clone(), thing]);
+    release(thing("v1", json!({"size": 1}))).admit(&facts()).unwrap();
+    for (spec, field) in [
+        (json!({"size": "large"}), "spec.size"),
+        (json!({}), "spec.size"),
+        (json!({"size": 1, "sice": 1}), "spec.sice"),
+    ] {
+        assert_eq!(
+            refusals(release(thing("v1", spec)), &facts()),
+            only(Reason::DefinitionMismatch, field)
+        );
+    }
+    for version in ["v1beta1", "v2"] {
+        assert_eq!(
+            refusals(release(thing(version, json!({"size": 1}))), &facts()),
+            only(Reason::VersionNotServed, "apiVersion")
+        );
+    }
+    // Without its definition in the release the server is asked.
+    one(vec![thing("v2", json!({}))]).admit(&facts()).unwrap();
+}
