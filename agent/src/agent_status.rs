@@ -228,6 +228,12 @@ fn describe_sections(status: &mut AgentStatusStatus, sections: &[Body]) {
                 describe_inventory(status, report);
                 None
             }
+            Body::Initialization(report) => (report.state == "Failed").then(|| {
+                format!(
+                    "attempt {} to initialize failed at {}: {}",
+                    report.attempt, report.phase, report.message
+                )
+            }),
             Body::TicketStates(_) | Body::RequestOutcomes(_) => None,
             Body::Unsupported(report) => (!report.sections.is_empty()).then(|| {
                 format!(
@@ -269,7 +275,10 @@ fn release_run(status: &mut AgentStatusStatus, run: &v1::ReleaseRunReport) -> Op
         status.release = Some(run.committed_release.clone());
     }
     let late = if run.overdue { " (OVERDUE)" } else { "" };
-    let bad = matches!(run.state.as_str(), "RollingBack" | "RolledBack" | "Held" | "Refused");
+    let bad = matches!(
+        run.state.as_str(),
+        "RollingBack" | "RolledBack" | "Postponed" | "Held" | "Refused"
+    );
     let why = if run.message.is_empty() { String::new() } else { format!(": {}", run.message) };
     (bad || run.overdue).then(|| format!("release {} {}{late}{why}", run.release_id, run.state))
 }

@@ -120,6 +120,7 @@ pub fn section_of(body: &v1::report::Body) -> v1::Section {
         Body::RequestOutcomes(_) => Section::RequestOutcomes,
         Body::Preflight(_) => Section::Preflight,
         Body::Unsupported(_) => Section::Unsupported,
+        Body::Initialization(_) => Section::Initialization,
     }
 }
 

@@ -40,6 +40,8 @@ struct Cli {
 enum Command {
     /// Run the agent until it is told to stop.
     Run,
+    /// Watch new versions of the agent on trial, and put the former one back when one fails.
+    Guard,
     /// Check everything the agent needs, and say what to do about what is missing.
     Preflight {
         /// How to print the result.
@@ -154,9 +156,15 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
         Command::Run => {
             let config = sources()?.resolve()?;
             hardening::keep_memory_private().map_err(|error| Failure::new(Exit::Failed, &error))?;
-            let level = Level::start(&config, cli.layer, cli.config);
+            let level = Level::start(&config.log, cli.layer, cli.config);
             tell_panics_by_place();
             block_on(run::run(config, level))
+        }
+        Command::Guard => {
+            let config = sources()?.guard()?;
+            let level = Level::start(&config.log, cli.layer, cli.config);
+            tell_panics_by_place();
+            block_on(run::guard(config, level))
         }
         Command::Preflight { output, accept_warnings } => {
             let config = sources().and_then(|sources| sources.resolve());

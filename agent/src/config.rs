@@ -13,6 +13,7 @@ use std::{
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::Deserialize;
@@ -28,6 +29,8 @@ pub const DEFAULT_NAMESPACE: &str = "mendix-agent";
 /// kube-rs reports every answer that is not a success as an error, also the 404 that says that an object
 /// is to be created; the callers tell those that matter.
 const DEFAULT_LOG_FILTER: &str = "info,kube_client=off";
+/// Longest time, in seconds, that a session may have to last before an upgrade: a day.
+const MAX_UPGRADE_AFTER: u64 = 86_400;
 /// Largest configuration file that is read.
 const MAX_FILE: u64 = 64 * 1024;
 
@@ -55,10 +58,30 @@ pub struct Config {
     pub namespace: String,
     /// Where `/livez`, `/readyz` and `/metrics` are served.
     pub listen: SocketAddr,
+    /// How long a session has to last before a new version of the agent is tried.
+    pub upgrade_after: Duration,
+    /// The agent's own log.
+    pub log: LogConfig,
+}
+
+/// What the guard was told, complete and checked: nothing of the control plane.
+#[derive(Clone, Debug)]
+pub struct GuardConfig {
+    /// The agent's own namespace.
+    pub namespace: String,
+    /// Where `/livez`, `/readyz` and `/metrics` are served.
+    pub listen: SocketAddr,
+    /// The guard's own log.
+    pub log: LogConfig,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
     /// Which log lines are written, in the syntax of tracing's `EnvFilter`.
-    pub log_filter: String,
+    pub filter: String,
     /// How they are written.
-    pub log_format: LogFormat,
+    pub format: LogFormat,
 }
 
 /// How log lines are written.
@@ -119,6 +142,9 @@ pub struct Layer {
     /// Address for /livez, /readyz and /metrics.
     #[arg(long, global = true, value_name = "ADDR:PORT", hide_short_help = true)]
     pub listen: Option<String>,
+    /// How long a session has to last before a new version of the agent is tried, in seconds.
+    #[arg(long, global = true, value_name = "SECONDS", hide_short_help = true)]
+    pub upgrade_after_seconds: Option<String>,
     /// Which log lines to write, such as "info" or "info,mendix_agent::patch=debug".
     #[arg(long, global = true, value_name = "FILTER", hide_short_help = true)]
     pub log_filter: Option<String>,
@@ -240,6 +266,7 @@ keys! {
     IDENTITY_DIR: identity_dir, "identityDir", "identity-dir";
     NAMESPACE: namespace, "namespace", "namespace";
     LISTEN: listen, "listen", "listen";
+    UPGRADE_AFTER: upgrade_after_seconds, "upgradeAfterSeconds", "upgrade-after-seconds";
     LOG_FILTER: log_filter, "logFilter", "log-filter";
     LOG_FORMAT: log_format, "logFormat", "log-format";
 }
@@ -365,16 +392,37 @@ impl<'a> Sources<'a> {
                 Some(_) => Some(self.parsed(&IDENTITY_DIR, None, absolute)?),
             },
             namespace: self.namespace()?,
-            listen: self.parsed(&LISTEN, Some("0.0.0.0:9090"), |text| {
-                text.parse().map_err(|_| "expected ADDRESS:PORT, such as 0.0.0.0:9090".to_owned())
+            listen: self.listen()?,
+            upgrade_after: self.parsed(&UPGRADE_AFTER, Some("600"), |text| {
+                let seconds = text.parse().ok().filter(|seconds| *seconds <= MAX_UPGRADE_AFTER);
+                let expected = || format!("expected seconds, at most {MAX_UPGRADE_AFTER}");
+                seconds.map(Duration::from_secs).ok_or_else(expected)
             })?,
-            log_filter: self.log_filter()?,
-            log_format: self.parsed(&LOG_FORMAT, Some("json"), |text| match text {
-                "json" => Ok(LogFormat::Json),
-                "text" => Ok(LogFormat::Text),
-                _ => Err("expected json or text".to_owned()),
-            })?,
+            log: self.log()?,
         })
+    }
+
+    /// What the guard needs of it.
+    ///
+    /// # Errors
+    /// As [`Sources::resolve`].
+    pub fn guard(&self) -> Result<GuardConfig, ConfigError> {
+        Ok(GuardConfig { namespace: self.namespace()?, listen: self.listen()?, log: self.log()? })
+    }
+
+    fn listen(&self) -> Result<SocketAddr, ConfigError> {
+        self.parsed(&LISTEN, Some("0.0.0.0:9090"), |text| {
+            text.parse().map_err(|_| "expected ADDRESS:PORT, such as 0.0.0.0:9090".to_owned())
+        })
+    }
+
+    fn log(&self) -> Result<LogConfig, ConfigError> {
+        let format = self.parsed(&LOG_FORMAT, Some("json"), |text| match text {
+            "json" => Ok(LogFormat::Json),
+            "text" => Ok(LogFormat::Text),
+            _ => Err("expected json or text".to_owned()),
+        })?;
+        Ok(LogConfig { filter: self.log_filter()?, format })
     }
 }
 
@@ -476,6 +524,8 @@ mod tests {
             ("MENDIX_AGENT_NAMESPACE", "Not_A_Label", "DNS label"),
             ("MENDIX_AGENT_LISTEN", "9090", "ADDRESS:PORT"),
             ("MENDIX_AGENT_ALLOW_PUBLIC_ENDPOINT", "maybe", "true or false"),
+            ("MENDIX_AGENT_UPGRADE_AFTER_SECONDS", "soon", "expected seconds"),
+            ("MENDIX_AGENT_UPGRADE_AFTER_SECONDS", "86401", "at most 86400"),
             ("MENDIX_AGENT_LOG_FORMAT", "xml", "json or text"),
             ("MENDIX_AGENT_LOG_FILTER", "a=b=c", "filter"),
         ] {
@@ -490,6 +540,15 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn the_guard_needs_no_endpoint() {
+        let env = |name: &str| (name == "MENDIX_AGENT_NAMESPACE").then(|| "elsewhere".to_owned());
+        let flags = Layer::default();
+        let config = Sources::read(&flags, &env, None).unwrap().guard().unwrap();
+        assert_eq!(config.namespace, "elsewhere");
+        assert_eq!(config.log.format, LogFormat::Json);
     }
 
     #[test]

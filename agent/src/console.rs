@@ -133,8 +133,8 @@ fn colours_are_wanted() -> bool {
 const JUDGED: [&str; 5] = ["RESULT", "HEALTH", "STATE", "PHASE", "CONSENT"];
 const GOOD: [&str; 7] =
     ["Pass", "Ready", "Healthy", "Committed", "Succeeded", "Active", "Connected"];
-const BAD: [&str; 7] =
-    ["Fail", "Failed", "Refused", "RolledBack", "Held", "Revoked", "Disconnected"];
+const BAD: [&str; 8] =
+    ["Fail", "Failed", "Refused", "RolledBack", "Reverted", "Held", "Revoked", "Disconnected"];
 const BETWEEN: [&str; 5] = ["Warn", "NotReady", "Degraded", "RollingBack", "WaitingForConnection"];
 
 /// The table with its judging words in colour. Painted after it was laid out: a colour has no width.

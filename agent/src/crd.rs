@@ -13,6 +13,7 @@ pub mod log_snapshot;
 pub mod managed_component;
 pub mod patch_bundle;
 pub mod support_ticket;
+pub mod upgrade_trial;
 
 /// API group of the agent's custom resources.
 pub const GROUP: &str = "agent.mendix.com";
@@ -23,6 +24,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         agent_status::AgentStatus::crd(),
         managed_component::ManagedComponent::crd(),
         patch_bundle::PatchBundle::crd(),
+        upgrade_trial::UpgradeTrial::crd(),
         support_ticket::SupportTicket::crd(),
         log_snapshot::LogSnapshot::crd(),
         log_sharing_policy::LogSharingPolicy::crd(),

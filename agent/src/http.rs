@@ -1,5 +1,5 @@
-//! The only listener of the agent: `/livez`, `/readyz` and `/metrics`, plain HTTP inside the pod
-//! network, read-only.
+//! The only listener of the agent, and of its guard: `/livez`, `/readyz` and `/metrics`, plain HTTP
+//! inside the pod network, read-only.
 //!
 //! `/livez` fails only when the process can't be cured without a restart. `/readyz` fails while a
 //! task is down, and while the replica has not seen the Lease: it could not take over, and a rolling
@@ -23,6 +23,7 @@ use crate::{
     leadership::Post,
     metrics::{Metrics, Work},
     supervise::Tasks,
+    upgrade::guard::Shown,
 };
 
 /// Connections served at once: probes and a scraper need two or three.
@@ -46,17 +47,34 @@ pub enum HttpError {
     },
 }
 
-/// What the three pages show.
+/// What the pages show.
 #[derive(Clone)]
 pub struct Pages {
-    /// States of the tasks that every replica has.
-    pub tasks: Tasks,
-    /// What this replica does.
-    pub post: watch::Receiver<Post>,
-    /// The work of a replica that leads.
-    pub work: watch::Receiver<Option<Work>>,
+    /// Who answers.
+    pub of: Of,
     /// Metrics to encode.
     pub metrics: Arc<Metrics>,
+}
+
+/// Who answers, and what its readiness hangs on.
+#[derive(Clone)]
+pub enum Of {
+    /// A replica of the agent.
+    Replica {
+        /// States of the tasks that every replica has.
+        tasks: Tasks,
+        /// What this replica does.
+        post: watch::Receiver<Post>,
+        /// The work of a replica that leads.
+        work: watch::Receiver<Option<Work>>,
+    },
+    /// The guard.
+    Guard {
+        /// States of its tasks.
+        tasks: Tasks,
+        /// What it shows.
+        shown: watch::Receiver<Shown>,
+    },
 }
 
 /// Listens until `shutdown`.
@@ -115,7 +133,7 @@ fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
     }
     match request.uri().path() {
         "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" => ready(pages),
+        "/readyz" => ready(&pages.of),
         "/metrics" => match pages.metrics.encode() {
             Ok(body) => typed(
                 StatusCode::OK,
@@ -130,19 +148,41 @@ fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
     }
 }
 
-fn ready(pages: &Pages) -> Response<Full<Bytes>> {
+fn ready(of: &Of) -> Response<Full<Bytes>> {
     let mut status = StatusCode::OK;
-    let mut body = match &*pages.post.borrow() {
-        Post::Leader(term) => format!("[+] leader of epoch {}\n", term.epoch()),
-        Post::Standby { leader: Some(leader) } => format!("[+] standby, {leader} leads\n"),
-        Post::Standby { leader: None } => "[+] standby, nobody leads\n".to_owned(),
-        Post::Blind { why } => {
-            status = StatusCode::SERVICE_UNAVAILABLE;
-            format!("[-] lease {why}\n")
+    let (mut body, tasks) = match of {
+        Of::Replica { tasks, post, work } => {
+            let line = match &*post.borrow() {
+                Post::Leader(term) => format!("[+] leader of epoch {}\n", term.epoch()),
+                Post::Standby { leader: Some(leader) } => {
+                    format!("[+] standby, {leader} leads\n")
+                }
+                Post::Standby { leader: None } => "[+] standby, nobody leads\n".to_owned(),
+                Post::Blind { why } => {
+                    status = StatusCode::SERVICE_UNAVAILABLE;
+                    format!("[-] lease {why}\n")
+                }
+            };
+            let mut tasks = tasks.states();
+            tasks.extend(work.borrow().iter().flat_map(|work| work.tasks.states()));
+            (line, tasks)
+        }
+        Of::Guard { tasks, shown } => {
+            let shown = shown.borrow();
+            let line = match (shown.watches, &shown.problem) {
+                (_, Some(why)) => {
+                    status = StatusCode::SERVICE_UNAVAILABLE;
+                    format!("[-] trials {why}\n")
+                }
+                (false, None) => {
+                    status = StatusCode::SERVICE_UNAVAILABLE;
+                    "[-] trials not seen yet\n".to_owned()
+                }
+                (true, None) => format!("[+] trials {} open\n", shown.open),
+            };
+            (line, tasks.states())
         }
     };
-    let mut tasks = pages.tasks.states();
-    tasks.extend(pages.work.borrow().iter().flat_map(|work| work.tasks.states()));
     for (name, state) in tasks {
         match state.down {
             None => body.push_str(&format!("[+] {name} ok\n")),

@@ -12,7 +12,7 @@ use tracing_subscriber::{
 };
 
 use crate::{
-    config::{Config, ConfigError, Layer, LogFormat, Sources},
+    config::{ConfigError, Layer, LogConfig, LogFormat, Sources},
     errors::describe,
 };
 
@@ -31,16 +31,16 @@ pub struct Level {
 
 impl Level {
     /// Begins to write the log, to standard error.
-    pub fn start(config: &Config, flags: Layer, file: Option<PathBuf>) -> Self {
-        let (filter, handle) = reload::Layer::new(EnvFilter::new(&config.log_filter));
+    pub fn start(config: &LogConfig, flags: Layer, file: Option<PathBuf>) -> Self {
+        let (filter, handle) = reload::Layer::new(EnvFilter::new(&config.filter));
         let all = tracing_subscriber::registry().with(filter);
         let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-        match config.log_format {
+        match config.format {
             LogFormat::Json => all.with(lines.json().flatten_event(true)).init(),
             LogFormat::Text => all.with(lines).init(),
         }
         let change: Change = Box::new(move |filter| handle.reload(filter));
-        Self { change, started_with: config.log_filter.clone(), flags, file }
+        Self { change, started_with: config.filter.clone(), flags, file }
     }
 
     /// Keeps the level what the sources say, as long as it is polled.

@@ -20,6 +20,7 @@ use crate::{
     audit::Audit,
     channel::{Link, Reports},
     supervise::Tasks,
+    upgrade::guard::Shown,
 };
 
 /// What the pages show of a replica that leads.
@@ -52,6 +53,13 @@ impl Metrics {
         Self { registry }
     }
 
+    /// Metrics of the guard.
+    pub fn of_guard(shown: watch::Receiver<Shown>, tasks: Tasks) -> Self {
+        let mut registry = Registry::with_prefix("mendix_agent_guard");
+        registry.register_collector(Box::new(Guarded { shown, tasks }));
+        Self { registry }
+    }
+
     /// The page in OpenMetrics text format.
     ///
     /// # Errors
@@ -72,6 +80,43 @@ struct Observed {
 impl fmt::Debug for Observed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Observed").finish_non_exhaustive()
+    }
+}
+
+struct Guarded {
+    shown: watch::Receiver<Shown>,
+    tasks: Tasks,
+}
+
+impl fmt::Debug for Guarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guarded").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Guarded {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let page = &mut Page { encoder: &mut encoder };
+        let shown = self.shown.borrow().clone();
+        page.gauges(
+            "watches",
+            "Whether the guard sees the trials of new agents",
+            [(vec![], i64::from(shown.watches && shown.problem.is_none()))],
+        )?;
+        page.gauges("open_trials", "Trials that have not ended", [(vec![], integer(shown.open))])?;
+        page.counters(
+            "reverted_trials",
+            "Trials that the guard has reverted since its start",
+            [(vec![], shown.reverted)],
+        )?;
+        page.counters(
+            "task_restarts",
+            "How often a task of the guard was started again",
+            self.tasks
+                .states()
+                .iter()
+                .map(|(name, state)| (vec![("task", (*name).into())], state.restarts)),
+        )
     }
 }
 
@@ -123,7 +168,10 @@ impl Collector for Observed {
                 Body::TicketStates(report) => tickets(page, report)?,
                 Body::Health(report) => health(page, report)?,
                 Body::ReleaseRun(report) => release_run(page, report)?,
-                Body::RequestOutcomes(_) | Body::Preflight(_) | Body::Unsupported(_) => {}
+                Body::RequestOutcomes(_)
+                | Body::Preflight(_)
+                | Body::Initialization(_)
+                | Body::Unsupported(_) => {}
             }
         }
         Ok(())

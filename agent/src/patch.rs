@@ -30,12 +30,15 @@ pub mod stored;
 pub mod supply;
 pub mod trust;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::atomic::Ordering::SeqCst, time::Duration};
 
 use jiff::Timestamp;
 use mendix_agent_core::bundle::{Authentic, run::State};
 use mendix_agent_proto::v1;
-use tokio::sync::{Mutex, watch};
+use tokio::{
+    sync::{Mutex, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -51,6 +54,9 @@ pub use offer::{TakeError, resume, take};
 use report::{Reporter, cut};
 use supply::{Repository, SupplyError};
 use trust::{ReleaseTrust, TrustError};
+
+/// When a release that was postponed is tried again, while it is wanted.
+const AGAIN_AFTER: Duration = Duration::from_secs(600);
 
 type Wanted = Option<Revised<v1::ReleaseSection>>;
 
@@ -121,6 +127,9 @@ impl Controller {
         // The trust state is loaded before any record is written: a record without it means that it
         // was lost. Without it no release is accepted; what was accepted goes on.
         let trust = self.load_trust(cancel).await?;
+        if let Some(own) = &self.driver.identity.own {
+            own.has_trust.store(trust.is_ok(), SeqCst);
+        }
         let work = async {
             resume(&self.driver, cancel).await?;
             tokio::select! {
@@ -189,13 +198,16 @@ impl Controller {
         let mut requests = self.handles.desired.requests.clone();
         releases.mark_changed();
         requests.mark_changed();
+        let mut again: Option<Instant> = None;
         loop {
+            let due = again.unwrap_or_else(Instant::now);
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
                 changed = releases.changed() => if changed.is_err() {
                     cancel.cancelled().await;
                     return Ok(());
                 },
+                () = tokio::time::sleep_until(due), if again.is_some() => {}
                 changed = requests.changed() => {
                     if changed.is_err() {
                         cancel.cancelled().await;
@@ -219,38 +231,39 @@ impl Controller {
                 () = watcher => work.await,
             };
             given_up.cancel();
-            result?;
+            let ended = result?;
+            again = (ended == Some(State::Postponed)).then(|| Instant::now() + AGAIN_AFTER);
         }
     }
 
-    /// Takes one wish as far as it goes.
+    /// Takes one wish as far as it goes, and says where its run ended, if there was one.
     async fn fulfil(
         &self,
         wanted: &v1::ReleaseSection,
         trust: &Result<Mutex<ReleaseTrust>, TrustError>,
         given_up: &CancellationToken,
         cancel: &CancellationToken,
-    ) -> Result<(), PatchError> {
+    ) -> Result<Option<State>, PatchError> {
         let trust = match trust {
             Ok(trust) => trust,
             Err(error) => {
                 let why = SupplyError::of_trust(error).message;
-                return self.refuse(wanted, why, cancel).await;
+                return self.refuse(wanted, why, cancel).await.map(|()| None);
             }
         };
         let (releases, authentic) = match self.look_up(wanted, trust, given_up).await {
             Ok(Some(found)) => found,
-            Ok(None) => return Ok(()),
-            Err(error) => return self.refuse(wanted, error.message, cancel).await,
+            Ok(None) => return Ok(None),
+            Err(error) => return self.refuse(wanted, error.message, cancel).await.map(|()| None),
         };
         let supply = Repository { cluster: &self.cluster, trust, releases: &releases };
         let ended = take(&self.driver, authentic, &supply, given_up, cancel).await;
         match ended {
-            Err(TakeError::NoIndex(why)) => self.refuse(wanted, why, cancel).await,
+            Err(TakeError::NoIndex(why)) => self.refuse(wanted, why, cancel).await.map(|()| None),
             Err(TakeError::Patch(error)) => Err(error),
-            Ok(_) => {
+            Ok(bundle) => {
                 self.drift.reload();
-                Ok(())
+                Ok(records::state_of(&bundle))
             }
         }
     }
@@ -403,8 +416,11 @@ mod tests {
         audit: Audit,
     ) {
         fn supervised(_: impl Future + Send) {}
-        let identity =
-            Identity { agent_version: String::new(), ring: std::sync::Arc::new(String::new) };
+        let identity = Identity {
+            agent_version: String::new(),
+            ring: std::sync::Arc::new(String::new),
+            own: None,
+        };
         let cancel = CancellationToken::new();
         let roots = Roots { trust_dir: PathBuf::new(), portal_keys: watch::channel(None).0 };
         supervised(run(cluster, roots, identity, handles, outcomes, audit, cancel));

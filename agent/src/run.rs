@@ -4,7 +4,7 @@
 //! every replica      http, leadership
 //!                              │ Term, while it leads
 //!                              ▼
-//! the leader         channel, requests, patch, logs, health, agent-status
+//! the leader         channel, requests, patch, logs, health, initialization, agent-status
 //! ```
 //!
 //! The leader's tasks belong to its [`Term`]: they start with it and end with it, all of them, before
@@ -25,12 +25,12 @@ use crate::{
     audit::Audit,
     channel::{self, identity::Standing},
     cluster::{Cluster, ClusterError, Site},
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, GuardConfig},
     console::{self, Exit, Output, Reader, ShowError},
     errors::describe,
     health,
-    http::{self, Pages},
-    kubeconfig,
+    http::{self, Of, Pages},
+    initialization, kubeconfig,
     leadership::{self, Post, Term},
     logging::Level,
     logs,
@@ -40,6 +40,7 @@ use crate::{
     service::{self, Service},
     status::{Overview, StatusError},
     supervise::Supervisor,
+    upgrade::{Own, TRIAL_VARIABLE, guard},
 };
 
 /// Pauses between attempts to reach the Kubernetes API at start-up: a service mesh or the API
@@ -127,6 +128,36 @@ pub async fn run(config: Config, level: Level) -> Result<Exit, RunError> {
     Ok(Exit::Success)
 }
 
+/// Runs the guard until SIGTERM or SIGINT.
+///
+/// # Errors
+/// As [`run`].
+pub async fn guard(config: GuardConfig, level: Level) -> Result<Exit, RunError> {
+    let mut signals = Signals::new()?;
+    tokio::spawn(level.follow(signal(SignalKind::hangup()).map_err(RunError::Signals)?));
+    let client = client().await?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "guarding");
+    let shutdown = CancellationToken::new();
+    let mut supervisor = Supervisor::new(shutdown.clone());
+    let (shown, seen) = watch::channel(guard::Shown::default());
+    let metrics = Metrics::of_guard(seen.clone(), supervisor.tasks());
+    let of = Of::Guard { tasks: supervisor.tasks(), shown: seen };
+    let pages = Pages { of, metrics: Arc::new(metrics) };
+    let listen = config.listen;
+    supervisor.spawn("http", move |token| http::serve(listen, pages.clone(), token));
+    supervisor.spawn("guard", move |token| {
+        guard::run(client.clone(), config.namespace.clone(), shown.clone(), token)
+    });
+    let signal = signals.next().await;
+    tracing::info!(signal, "stopping");
+    shutdown.cancel();
+    tokio::select! {
+        left = supervisor.join() => tracing::info!(left, "stopped"),
+        signal = signals.next() => tracing::warn!(signal, "stopped at once by a second signal"),
+    }
+    Ok(Exit::Success)
+}
+
 /// How the agent ended.
 enum Stopped {
     /// With so many tasks that had to be dropped.
@@ -153,14 +184,10 @@ impl Replica {
         let (post_tx, posts) = watch::channel(blind);
         let (work, seen) = watch::channel(None);
         let metrics = Metrics::new(seen.clone(), supervisor.tasks(), env!("CARGO_PKG_VERSION"));
-        let pages = Pages {
-            tasks: supervisor.tasks(),
-            post: posts.clone(),
-            work: seen,
-            metrics: Arc::new(metrics),
-        };
+        let of = Of::Replica { tasks: supervisor.tasks(), post: posts.clone(), work: seen.clone() };
+        let pages = Pages { of, metrics: Arc::new(metrics) };
         if service::is_listened_to() {
-            let told = (supervisor.tasks(), posts.clone(), pages.work.clone());
+            let told = (supervisor.tasks(), posts.clone(), seen);
             supervisor.spawn("service", move |token| {
                 let (tasks, posts, work) = told.clone();
                 service::follow(tasks, posts, work, token)
@@ -307,6 +334,13 @@ fn start(
             Standing::Enrolled(credentials) => credentials.identity().ring().to_owned(),
             Standing::NotEnrolled { .. } => String::new(),
         }),
+        own: std::env::var(TRIAL_VARIABLE).ok().map(|trial| Own {
+            trial,
+            link: handles.link.clone(),
+            stable_for: config.upgrade_after,
+            has_trust: Arc::default(),
+            tasks: supervisor.tasks(),
+        }),
     };
     let kept = (audit.clone(), handles.clone());
     supervisor.spawn("audit", move |token| {
@@ -321,7 +355,7 @@ fn start(
         patch::run(cluster, roots.clone(), identity.clone(), handles, outcomes, audit, token)
     });
     let portal = logs::Portal { trust_dir: config.trust_dir.clone(), found };
-    let path = (cluster.clone(), handles.clone(), outcomes, audit);
+    let path = (cluster.clone(), handles.clone(), outcomes.clone(), audit);
     supervisor.spawn("logs", move |token| {
         let (cluster, handles, outcomes, audit) = path.clone();
         logs::run(cluster, handles, portal.clone(), outcomes, audit, token)
@@ -333,6 +367,11 @@ fn start(
     supervisor.spawn("preflight", move |token| {
         let (cluster, config, link, reports) = path.clone();
         preflight::watch::run(cluster, config, link, reports, token)
+    });
+    let path = (cluster.clone(), handles.clone(), outcomes);
+    supervisor.spawn("initialization", move |token| {
+        let (cluster, handles, outcomes) = path.clone();
+        initialization::run(cluster, handles, outcomes, token)
     });
     supervisor.spawn("agent-status", move |token| {
         agent_status::run(

@@ -8,8 +8,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     cluster::CALL_DEADLINE,
     crd::{
-        agent_status::AgentStatus, log_snapshot::LogSnapshot, managed_component::ManagedComponent,
-        patch_bundle::PatchBundle, support_ticket::SupportTicket,
+        agent_status::{AgentStatus, Initialization},
+        log_snapshot::LogSnapshot,
+        managed_component::ManagedComponent,
+        patch_bundle::PatchBundle,
+        support_ticket::SupportTicket,
+        upgrade_trial::UpgradeTrial,
     },
 };
 
@@ -25,6 +29,7 @@ pub struct Overview {
     agent: Vec<AgentStatus>,
     components: Vec<ManagedComponent>,
     bundles: Vec<PatchBundle>,
+    trials: Vec<UpgradeTrial>,
     tickets: Vec<SupportTicket>,
     snapshots: Vec<LogSnapshot>,
 }
@@ -63,6 +68,7 @@ impl Overview {
             agent: list(client, namespace).await?,
             components: list(client, namespace).await?,
             bundles: list(client, namespace).await?,
+            trials: list(client, namespace).await?,
             tickets: list(client, namespace).await?,
             snapshots: list(client, namespace).await?,
         })
@@ -70,8 +76,13 @@ impl Overview {
 
     /// For people: one block per kind, the newest first.
     pub fn table(&self) -> String {
-        [self.agent(), self.components(), self.bundles(), self.tickets(), self.snapshots()]
-            .join("\n")
+        let mut blocks = vec![self.agent(), self.components(), self.bundles()];
+        // Most clusters have none for most of the year.
+        if !self.trials.is_empty() {
+            blocks.push(self.trials());
+        }
+        blocks.extend([self.tickets(), self.snapshots()]);
+        blocks.join("\n")
     }
 
     fn agent(&self) -> String {
@@ -92,6 +103,10 @@ impl Overview {
             line("Health", &status.health);
             line("Nodes", status.nodes.as_deref().unwrap_or_default());
             line("Mendix apps", status.apps.as_deref().unwrap_or_default());
+            line(
+                "Initialized",
+                &status.initialization.as_ref().map(initialized).unwrap_or_default(),
+            );
             line("Problem", status.problem.as_deref().unwrap_or("none"));
         }
         if lines.is_empty() {
@@ -145,6 +160,26 @@ impl Overview {
             ]
         });
         block("Releases", ["release", "class", "sequence", "state", "since", "why"], rows)
+    }
+
+    fn trials(&self) -> String {
+        let rows = newest(&self.trials).map(|trial| {
+            let status = trial.status.clone().unwrap_or_default();
+            let phase = trial.phase().map_or(status.phase, |phase| phase.name().to_owned());
+            [
+                trial.spec.version.clone(),
+                trial.spec.release_id.clone(),
+                phase,
+                status.changed_at.map(second).unwrap_or_default(),
+                status.cause.unwrap_or_default(),
+                status.message.unwrap_or_default(),
+            ]
+        });
+        block(
+            "Upgrades of the agent",
+            ["version", "release", "phase", "since", "cause", "message"],
+            rows,
+        )
     }
 
     fn tickets(&self) -> String {
@@ -219,6 +254,17 @@ fn newest<K: Resource>(objects: &[K]) -> impl Iterator<Item = &K> {
     sorted.into_iter().take(MAX_SHOWN)
 }
 
+/// How far the installation has come, in one line.
+fn initialized(initialization: &Initialization) -> String {
+    let Initialization { attempt, state, phase, failing_check, message, .. } = initialization;
+    if let ("Initialized", Some(at)) = (state.as_str(), initialization.ended_at) {
+        return format!("since {}", second(at));
+    }
+    let check = failing_check.as_ref().map(|check| format!(" ({check})")).unwrap_or_default();
+    let message = message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+    format!("no; attempt {attempt}, {state} at {phase}{check}{message}")
+}
+
 fn block<const N: usize>(
     title: &str,
     header: [&str; N],
@@ -248,12 +294,15 @@ mod tests {
             agent: Vec<AgentStatus>,
             components: Vec<ManagedComponent>,
             bundles: Vec<PatchBundle>,
+            #[serde(default)]
+            trials: Vec<UpgradeTrial>,
         }
         let parts: Parts = serde_json::from_value(value).unwrap();
         Overview {
             agent: parts.agent,
             components: parts.components,
             bundles: parts.bundles,
+            trials: parts.trials,
             tickets: vec![],
             snapshots: vec![],
         }
@@ -300,6 +349,31 @@ mod tests {
         ] {
             assert!(shown.contains(part), "{part:?} is missing in\n{shown}");
         }
+    }
+
+    #[test]
+    fn a_new_agent_that_was_put_back_is_said_with_why() {
+        let shown = overview(json!({ "agent": [], "components": [], "bundles": [], "trials": [{
+            "apiVersion": "agent.mendix.com/v1alpha1", "kind": "UpgradeTrial",
+            "metadata": { "name": "t1" },
+            "spec": { "bundle": "b1", "releaseId": "2026.11.4", "version": "1.5.0", "image": "i",
+                "preImage": "{}", "lastsSeconds": 600, "holdSeconds": 30 },
+            "status": { "phase": "Reverted", "cause": "CrashLoop",
+                "message": "its process ends again and again" },
+        }]}))
+        .table();
+        for part in [
+            "Upgrades of the agent",
+            "1.5.0",
+            "2026.11.4",
+            "Reverted",
+            "CrashLoop",
+            "again and again",
+        ] {
+            assert!(shown.contains(part), "{part:?} is missing in\n{shown}");
+        }
+        let none = overview(json!({ "agent": [], "components": [], "bundles": [] })).table();
+        assert!(!none.contains("Upgrades"), "{none}");
     }
 
     #[test]

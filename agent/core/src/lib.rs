@@ -8,8 +8,10 @@
 //! |---|---|
 //! | who leads | [`leadership`] |
 //! | channel | [`session`] |
+//! | installing | [`initialization`] |
 //! | health | [`health`] |
 //! | patch bundles | [`bundle`] |
+//! | the agent's own upgrade | [`upgrade`] |
 //! | all | [`audit`] |
 //! | log snapshots | [`envelope`] → [`consent`] → [`masked`], [`redact`] → [`archive`] → [`seal`] → [`transfer`] |
 
@@ -19,9 +21,11 @@ pub mod bundle;
 pub mod consent;
 pub mod envelope;
 pub mod health;
+pub mod initialization;
 pub mod leadership;
 pub mod masked;
 pub mod redact;
 pub mod seal;
 pub mod session;
 pub mod transfer;
+pub mod upgrade;

@@ -15,7 +15,7 @@
 //! | `stems` | finds key stems and token prefixes, and digit groups, in one pass of two bytes a step |
 //! | `key`, `assign`, `value` | is it a sensitive key, what separates it from its value, where does the value end |
 //! | `prose`, `members`, `pairs`, `mendix`, `judge` | values without a sign, in lists and objects, beside their names, of constants; is a value worth hiding |
-//! | `header`, `prefixed`, `query`, `address`, `numbers`, `sql`, `tool` | rules with shapes of their own |
+//! | `header`, `prefixed`, `query`, `address`, `numbers`, `sql`, `body`, `tool` | rules with shapes of their own |
 //! | `follow` | what one line says about the next: PEM blocks, YAML blocks, Secret manifests, name/value pairs |
 //! | `redaction`, `custom`, `own` | what a snapshot adds to the rules: the customer's patterns, the agent's own credentials |
 //! | `placeholder` | `[R:class:8hex]` |
@@ -36,6 +36,7 @@ use zeroize::Zeroize as _;
 
 mod address;
 mod assign;
+mod body;
 mod class;
 pub mod custom;
 mod follow;
@@ -74,16 +75,17 @@ pub use stream::Redactor;
 
 /// Version of the rules. A grant names the oldest one that is good enough; any change that makes a
 /// rule weaker must not raise it, any new class must.
-pub const POLICY_VERSION: u32 = 2;
+pub const POLICY_VERSION: u32 = 3;
 
 /// Longest line, in bytes without its line end, that is read; a longer one is replaced whole.
 pub const MAX_LINE: usize = 256 * 1024;
 
 /// Upper bound, in bytes, of what one [`Redactor`] keeps between and during calls: an unfinished
-/// line (up to 2 × [`MAX_LINE`], as buffers grow), its two shadows with their maps back (9 × each),
-/// a third for the value being hashed (9 ×), and the spans found in it (under 8 ×). Output is the
-/// caller's. Ordinary streams keep a few hundred KiB.
-pub const MEMORY_BOUND: usize = 40 * MAX_LINE;
+/// line (up to 2 × [`MAX_LINE`], as buffers grow), its cleaned shadow with the map back (up to 13 ×, when
+/// every other byte is an escape), its decoded one with up to three layers (20 ×), both once more for the
+/// value being hashed (33 ×), and the spans found in it (under 8 ×). Output is the caller's. Ordinary
+/// streams keep a few hundred KiB.
+pub const MEMORY_BOUND: usize = 80 * MAX_LINE;
 
 /// Key of the placeholders of one snapshot: made for it, thrown away with it.
 ///

@@ -2,14 +2,15 @@
 
 use jiff::Timestamp;
 use kube::CustomResource;
+use mendix_agent_core::initialization::{Obstacle, Phase, Record, State};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Name of the one AgentStatus object.
 pub const NAME: &str = "agent";
 
-/// The agent's own state, written by the agent; there is one object, named `agent`. Nothing is
-/// read from it.
+/// The agent's own state, written by the agent; there is one object, named `agent`. To have a failed
+/// initialization run again, set the annotation `agent.mendix.com/rerun` to any new value.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "agent.mendix.com",
@@ -85,4 +86,88 @@ pub struct AgentStatusStatus {
     /// The first thing that needs attention; absent when nothing does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// How far the installation has come: from the agent's first start to its first committed release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initialization: Option<Initialization>,
+}
+
+/// One attempt at the installation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Initialization {
+    /// 1 is the installation, each rerun counts one up.
+    pub attempt: u32,
+    /// Running, Failed or Initialized.
+    pub state: String,
+    /// What it waits for, or failed at: Preflight, Enrollment, Connection or FirstRelease.
+    pub phase: String,
+    /// The check that fails: one of preflight, or release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_check: Option<String>,
+    /// What was seen and what to do, or else what it does at the moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When the attempt began.
+    #[schemars(schema_with = "super::date_time")]
+    pub started_at: Timestamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::date_time")]
+    pub ended_at: Option<Timestamp>,
+    /// The value of the annotation agent.mendix.com/rerun that was seen last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerun: Option<String>,
+    /// The control plane's request that began this attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+}
+
+/// A word that this version does not write.
+#[derive(Debug, thiserror::Error)]
+#[error("status.initialization.{field} is {word:?}, which this version does not know")]
+pub struct UnknownWord {
+    field: &'static str,
+    word: String,
+}
+
+impl From<&Record> for Initialization {
+    fn from(record: &Record) -> Self {
+        let words = record.in_words();
+        Self {
+            attempt: record.attempt,
+            state: record.state.word().to_owned(),
+            phase: record.phase.word().to_owned(),
+            failing_check: record.obstacle.as_ref().map(|obstacle| obstacle.check.clone()),
+            message: (!words.is_empty()).then_some(words),
+            started_at: record.started_at,
+            ended_at: record.ended_at,
+            rerun: record.rerun.clone(),
+            request: record.request.clone(),
+        }
+    }
+}
+
+impl TryFrom<&Initialization> for Record {
+    type Error = UnknownWord;
+
+    fn try_from(kept: &Initialization) -> Result<Self, UnknownWord> {
+        let unknown = |field, word: &str| UnknownWord { field, word: word.to_owned() };
+        let state = State::ALL.into_iter().find(|state| state.word() == kept.state);
+        let phase = Phase::ALL.into_iter().find(|phase| phase.word() == kept.phase);
+        let words = kept.message.clone().unwrap_or_default();
+        let obstacle = kept.failing_check.as_ref();
+        let obstacle =
+            obstacle.map(|check| Obstacle { check: check.clone(), detail: words.clone() });
+        Ok(Self {
+            attempt: kept.attempt,
+            state: state.ok_or_else(|| unknown("state", &kept.state))?,
+            phase: phase.ok_or_else(|| unknown("phase", &kept.phase))?,
+            message: if obstacle.is_some() { String::new() } else { words },
+            obstacle,
+            started_at: kept.started_at,
+            ended_at: kept.ended_at,
+            rerun: kept.rerun.clone(),
+            request: kept.request.clone(),
+        })
+    }
 }

@@ -73,7 +73,7 @@ pub struct PatchBundleStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
     /// Offered, Receiving, Verified, Preflighted, Scheduled, Snapshotted, Applying, Gating, Soaking,
-    /// Committed, RollingBack, RolledBack, Held or Refused.
+    /// Committed, RollingBack, RolledBack, Postponed, Held or Refused.
     pub state: String,
     /// Place of the component being worked on in the order of the plan, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]

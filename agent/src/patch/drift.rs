@@ -11,6 +11,7 @@ mod inventory;
 mod watches;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
@@ -20,6 +21,7 @@ use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
 use kube::{Resource, runtime::events::EventType};
 use mendix_agent_core::bundle::{
+    admission::own_deployment,
     drift::{Fight, changed_paths, is_recreated},
     kind::{Stage, stage},
     object::ObjectId,
@@ -40,7 +42,10 @@ use super::{
     live::{in_parallel, text},
     report::cut,
 };
-use crate::crd::managed_component::{LastDrift, ManagedComponent};
+use crate::{
+    crd::managed_component::{LastDrift, ManagedComponent},
+    upgrade::dressed_like,
+};
 use inventory::{Inventory, Managed};
 
 /// Objects that are put back at once.
@@ -252,11 +257,19 @@ impl Drift {
         if self.driver.records.is_in_run(&managed.component).await? {
             return Ok(Checked::InRun(managed.component.clone()));
         }
-        let exceptions: Vec<&str> = managed.exceptions.iter().map(String::as_str).collect();
+        let mut exceptions: Vec<&str> = managed.exceptions.iter().map(String::as_str).collect();
+        let mut body = Cow::Borrowed(&managed.body);
+        if *id == own_deployment(&self.driver.cluster.namespace) {
+            // Its pods are those of the trial that it committed. What the customer's installation says
+            // of them beside the release is not drift.
+            exceptions.push("spec.template");
+            let Some(live) = self.driver.live.get(id).await? else { return Ok(Checked::Sound) };
+            body = Cow::Owned(dressed_like(&managed.body, &live));
+        }
         let run = format!("drift-of-{}", managed.release_id);
         let wanted = Wanted {
             id,
-            body: &managed.body,
+            body: &body,
             component: &managed.component,
             run: &run,
             exceptions: &exceptions,

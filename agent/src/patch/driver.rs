@@ -10,6 +10,7 @@ mod receive;
 mod schedule;
 mod step;
 mod transition;
+mod upgrade;
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +27,7 @@ use super::{
     report::{Reporter, cut, summary},
     supply::Supply,
 };
-use crate::{cluster::Cluster, crd::patch_bundle::PatchBundle};
+use crate::{cluster::Cluster, crd::patch_bundle::PatchBundle, upgrade::Own};
 
 /// Longest sleep while a release waits for its time: the wall clock may be set meanwhile.
 const LONGEST_NAP: Duration = Duration::from_secs(60);
@@ -39,6 +40,8 @@ pub struct Identity {
     /// Tells the release ring that was set at enrolment; empty: none. Asked at each admission, since
     /// drift is put back before there is an identity and enrolment may set another ring.
     pub ring: Arc<dyn Fn() -> String + Send + Sync>,
+    /// What this process knows of its own upgrade; none where releases don't upgrade it.
+    pub own: Option<Own>,
 }
 
 /// Why a run was left where it is.
@@ -86,7 +89,7 @@ pub struct Driver {
     /// Held for reading while an object is put back, for writing while a run announces itself: after
     /// that, drift correction leaves the run's components alone.
     pub(super) corrections: Arc<RwLock<()>>,
-    identity: Identity,
+    pub(super) identity: Identity,
 }
 
 /// What a step led to.

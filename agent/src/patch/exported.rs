@@ -280,6 +280,7 @@ fn facts(index: &ReleaseIndex, cluster: &Cluster) -> ClusterFacts {
         kubernetes_version: cluster.kubernetes_version.clone().unwrap_or_default(),
         agent_namespace: crate::config::DEFAULT_NAMESPACE.to_owned(),
         ring: cluster.ring.clone().or(index.audience.first().cloned()).unwrap_or_default(),
+        agent_is_deployment: true,
         ..ClusterFacts::default()
     }
 }

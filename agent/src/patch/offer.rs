@@ -75,7 +75,7 @@ pub async fn take(
         driver.records.open(&name, spec_of(&index, &sha256, offered_at)).await
     });
     let mut bundle = opened.await.map_err(call)?;
-    if state_of(&bundle) == Some(State::Refused) {
+    if state_of(&bundle).is_some_and(|state| state.is_offered_again()) {
         let offered = PatchBundleStatus {
             state: State::Offered.name().to_owned(),
             changed_at: Some(Timestamp::now()),

@@ -196,6 +196,23 @@ async fn put_back(
     Ok(())
 }
 
+/// Gives the fields of an object that is as before the owners of before, too. One that somebody has
+/// changed since is left as it is.
+///
+/// # Errors
+/// As [`restore`].
+pub async fn own_as_before(live: &Live, image: &PreImage) -> Result<(), CallError> {
+    let (Some(before), Some(current)) = (&image.live, live.get(&image.id).await?) else {
+        return Ok(());
+    };
+    let managed_fields = owners_as_before(before, &current);
+    let same = before["spec"] == current["spec"];
+    if !same || current.pointer("/metadata/managedFields") == Some(&managed_fields) {
+        return Ok(());
+    }
+    live.set_managed_fields(&image.id, &current, &managed_fields, FIELD_MANAGER).await.map(drop)
+}
+
 /// The owners of before, with what subresources own now.
 fn owners_as_before(before: &Value, after: &Value) -> Value {
     let entries = |object: &Value, of_subresource: bool| -> Vec<Value> {

@@ -271,11 +271,12 @@ fn answer(action: &'static str, object: String, why: &str) -> CallError {
     CallError::about(action, object, CallCause::Answer(why.to_owned()))
 }
 
-fn is_status(error: &CallError, code: u16) -> bool {
+pub(crate) fn is_status(error: &CallError, code: u16) -> bool {
     matches!(&error.cause, CallCause::Api(kube::Error::Api(status)) if status.code == code)
 }
 
-async fn deadline<T>(
+/// A call with a deadline, its failure with what it was about.
+pub(crate) async fn deadline<T>(
     action: &'static str,
     object: String,
     call: impl Future<Output = Result<T, kube::Error>>,

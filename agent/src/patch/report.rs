@@ -134,8 +134,14 @@ impl Reporter {
 
     /// Records the transition of a run in the audit log, and as an Event on its PatchBundle.
     pub async fn transition(&self, bundle: &PatchBundle, to: &State, note: Option<&str>) {
-        let bad =
-            matches!(to, State::Refused | State::RollingBack(_) | State::RolledBack | State::Held);
+        let bad = matches!(
+            to,
+            State::Refused
+                | State::RollingBack(_)
+                | State::RolledBack
+                | State::Postponed
+                | State::Held
+        );
         let kind = if bad { EventType::Warning } else { EventType::Normal };
         let status = bundle.status.as_ref();
         let component = status.and_then(|status| status.component.as_deref());

@@ -10,6 +10,7 @@ use kube::{
     runtime::wait::{await_condition, conditions::is_crd_established},
 };
 use mendix_agent_core::bundle::{
+    admission::AGENT_COMPONENT,
     drift::is_applied_by,
     index::ComponentEntry,
     kind,
@@ -128,7 +129,8 @@ impl Steps<'_> {
         object: &'b Object,
         exceptions: &'b [&'b str],
     ) -> Wanted<'b> {
-        let adoption = match entry.adopt {
+        // The agent's own Deployment was installed by others and is its own all the same.
+        let adoption = match entry.adopt || entry.name == AGENT_COMPONENT {
             true => Adoption::Any,
             false => Adoption::Ours(self.owned.get(&object.id).map(String::as_str)),
         };

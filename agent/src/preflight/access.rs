@@ -54,6 +54,7 @@ pub const REQUIRED: &[Access] = &[
             "agentstatuses",
             "patchbundles",
             "managedcomponents",
+            "upgradetrials",
             "supporttickets",
             "logsnapshots",
         ],
@@ -67,6 +68,7 @@ pub const REQUIRED: &[Access] = &[
             "agentstatuses/status",
             "patchbundles/status",
             "managedcomponents/status",
+            "upgradetrials/status",
             "supporttickets/status",
             "logsnapshots/status",
         ],
@@ -101,6 +103,14 @@ pub const REQUIRED: &[Access] = &[
         resources: &["leases"],
         names: &["mendix-agent"],
         verbs: &["get", "update"],
+    },
+    // Its own upgrade, on trial, and the guard's image after it.
+    Access {
+        scope: Scope::Own,
+        group: "apps",
+        resources: &["deployments"],
+        names: &["mendix-agent", "mendix-agent-guard"],
+        verbs: &["get", "list", "watch", "patch"],
     },
     // The audit log.
     Access {
@@ -371,6 +381,8 @@ mod tests {
             let document: Document = serde_saphyr::from_str(text).unwrap();
             let scope = match (document.kind.as_str(), document.metadata.name.as_str()) {
                 ("Role", "mendix-agent") => Scope::Own,
+                // The guard's rights are not the agent's.
+                ("Role", "mendix-agent-guard") => continue,
                 ("ClusterRole", "mendix-agent-managed-namespace") => Scope::Managed,
                 ("ClusterRole", "mendix-agent") => Scope::Cluster,
                 ("ServiceAccount" | "RoleBinding" | "ClusterRoleBinding", _) => continue,

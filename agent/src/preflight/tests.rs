@@ -8,7 +8,7 @@ use super::*;
 use crate::channel::tests::plane::{Ca, Manner, Plane};
 use crate::{
     channel::dial::KeyPin,
-    config::{LogFormat, Proxy, Route},
+    config::{LogConfig, LogFormat, Proxy, Route},
 };
 
 fn config(endpoint: &str, trust: &Path) -> Config {
@@ -23,8 +23,8 @@ fn config(endpoint: &str, trust: &Path) -> Config {
         identity_dir: None,
         namespace: "mendix-agent".into(),
         listen: ([127, 0, 0, 1], 0).into(),
-        log_filter: "info".into(),
-        log_format: LogFormat::Text,
+        upgrade_after: std::time::Duration::from_secs(600),
+        log: LogConfig { filter: "info".into(), format: LogFormat::Text },
     }
 }
 

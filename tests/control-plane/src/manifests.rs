@@ -148,6 +148,7 @@ fn fitting(index: &ReleaseIndex) -> ClusterFacts {
         agent_namespace: AGENT_NAMESPACE.to_owned(),
         ring: index.audience.first().cloned().unwrap_or_default(),
         committed_sequence: index.from.first().copied(),
+        agent_is_deployment: true,
         ..ClusterFacts::default()
     }
 }

@@ -5,10 +5,9 @@ use mendix_corpus::{Set, generate};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let set = match arguments.next().as_deref() {
-        Some("evaluation") => Set::Evaluation,
-        _ => Set::Development,
-    };
+    let name = arguments.next();
+    let named = Set::ALL.into_iter().find(|set| name.as_deref() == Some(set.name()));
+    let set = named.unwrap_or(Set::Development);
     let mut number = |default| arguments.next().and_then(|a| a.parse().ok()).unwrap_or(default);
     let (seed, count) = (number(1), number(40));
     for sample in generate(set, seed, count as usize) {

@@ -133,6 +133,7 @@ impl Source<'_> {
             "json" => text.encoded(labelled::json),
             "jsonh" => text.encoded(labelled::json_html),
             "pct" => text.encoded(labelled::percent),
+            "form" => text.encoded(labelled::form),
             "xml" => text.encoded(labelled::xml),
             "sql" => text.encoded(labelled::sql),
             "b64" => text.base64(),

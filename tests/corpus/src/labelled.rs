@@ -167,6 +167,14 @@ pub(crate) fn percent(c: char, out: &mut String) {
     }
 }
 
+/// As a browser sends a form: a query with `+` for a space.
+pub(crate) fn form(c: char, out: &mut String) {
+    match c {
+        ' ' => out.push('+'),
+        c => percent(c, out),
+    }
+}
+
 /// As in XML text and attributes.
 pub(crate) fn xml(c: char, out: &mut String) {
     match c {

@@ -2,10 +2,10 @@
 //! readable. Redaction is measured against it (recall over secrets, precision over decoys and over
 //! lines that hold nothing secret), so it is written without a look at the rules it measures.
 //!
-//! Two sets of templates and word pools, written apart: rules may be tuned on
-//! [`Set::Development`]; what is claimed is measured on [`Set::Evaluation`]. Templates are text files
-//! under `templates/`; `template.rs` says how they are written. Values are made up: no line comes
-//! from a real system.
+//! Three sets of templates and word pools, written apart: rules may be tuned on
+//! [`Set::Development`], and checked and corrected on [`Set::Validation`]; what is claimed is measured
+//! on [`Set::Evaluation`]. Templates are text files under `templates/`; `template.rs` says how they
+//! are written. Values are made up: no line comes from a real system.
 
 mod class;
 mod files;
@@ -31,8 +31,30 @@ use crate::template::Library;
 pub enum Set {
     /// To tune rules on.
     Development,
-    /// To measure on.
+    /// To see whether rules hold on lines they were not written from. It was measured on until its
+    /// figures had taught the rules something; since then its lines may be read, too.
+    Validation,
+    /// To measure on: nobody who works on the rules reads its lines.
     Evaluation,
+}
+
+impl Set {
+    /// Every set.
+    pub const ALL: [Self; 3] = [Self::Development, Self::Validation, Self::Evaluation];
+
+    /// What it is called on a command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Validation => "validation",
+            Self::Evaluation => "evaluation",
+        }
+    }
+
+    /// Whether those who work on the rules may see what the rules did to its lines.
+    pub fn may_be_seen(self) -> bool {
+        self != Self::Evaluation
+    }
 }
 
 /// A secret's place in a sample.

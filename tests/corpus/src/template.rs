@@ -45,9 +45,11 @@ enum Section {
 impl Library {
     pub(crate) fn of(set: Set) -> &'static Self {
         static DEVELOPMENT: OnceLock<Library> = OnceLock::new();
+        static VALIDATION: OnceLock<Library> = OnceLock::new();
         static EVALUATION: OnceLock<Library> = OnceLock::new();
         match set {
             Set::Development => DEVELOPMENT.get_or_init(|| Self::read(crate::files::DEVELOPMENT)),
+            Set::Validation => VALIDATION.get_or_init(|| Self::read(crate::files::VALIDATION)),
             Set::Evaluation => EVALUATION.get_or_init(|| Self::read(crate::files::EVALUATION)),
         }
     }

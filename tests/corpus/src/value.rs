@@ -2,6 +2,8 @@
 //! most must be.
 
 pub(crate) mod credential;
+mod evaluation;
+mod issued;
 mod ordinary;
 pub(crate) mod personal;
 
@@ -19,7 +21,9 @@ pub(crate) const URL_SAFE: &str =
 
 /// The value of a secret generator, or `None` if there is none of that name.
 pub(crate) fn secret(name: &str, argument: &str, source: &mut Source<'_>) -> Option<String> {
-    credential::value(name, argument, source).or_else(|| personal::value(name, argument, source))
+    credential::value(name, argument, source)
+        .or_else(|| issued::value(name, argument, source))
+        .or_else(|| personal::value(name, argument, source))
 }
 
 /// The length that an argument such as `40` or `20-60` asks for.

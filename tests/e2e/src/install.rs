@@ -28,6 +28,8 @@ pub struct Site<'a> {
     pub trust: &'a Path,
     /// One-time enrolment token.
     pub token: &'a str,
+    /// More lines of the agent's configuration file; may be empty.
+    pub settings: &'a str,
 }
 
 /// Applies everything and returns how many objects that were.
@@ -40,12 +42,14 @@ pub async fn install(client: &Client, site: &Site<'_>) -> Result<usize> {
         apply(client, object).await?;
         applied += 1;
     }
-    for mut object in manifest("40-agent.yaml")? {
-        if object["kind"] == "Deployment" {
-            object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(site.image);
+    for file in ["40-agent.yaml", "41-guard.yaml"] {
+        for mut object in manifest(file)? {
+            if object["kind"] == "Deployment" {
+                object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(site.image);
+            }
+            apply(client, object).await.with_context(|| format!("install {file}"))?;
+            applied += 1;
         }
-        apply(client, object).await.context("install 40-agent.yaml")?;
-        applied += 1;
     }
     Ok(applied)
 }
@@ -94,8 +98,8 @@ fn site_objects(site: &Site<'_>) -> Result<[Value; 3]> {
         trust.insert(file, text);
     }
     let config = format!(
-        "endpoint: {}\nlogFilter: info,kube_client=off,mendix_agent=debug\n",
-        site.endpoint
+        "endpoint: {}\nlogFilter: info,kube_client=off,mendix_agent=debug\n{}",
+        site.endpoint, site.settings
     );
     let object = |kind: &str, name: &str, content: (&str, Value)| {
         let mut object = json!({

@@ -178,6 +178,7 @@ impl Stage {
             endpoint: &format!("https://{}", self.endpoint),
             trust: &store.trust_dir(),
             token,
+            settings: "",
         };
         let objects = install::install(&self.client, &site).await?;
         self.ui.line(format!("{objects} objects applied; image {}", self.agent_image));

@@ -196,6 +196,8 @@ fn allowed(index: &ReleaseIndex, objects: &[&Object], plan: &Plan, facts: &Clust
                 assert!(!DENIED_NAMESPACES.contains(&namespace.as_str()), "{id}");
                 assert!(namespace != AGENT_NAMESPACE || entry.name == AGENT_COMPONENT, "{id}");
             }
+            let own = admission::own_deployment(AGENT_NAMESPACE);
+            assert!(entry.name != AGENT_COMPONENT || *id == own, "{id} is of the agent");
             let owner = facts.inventory.iter().find(|(_, owned)| owned.contains(id));
             if let Some((owner, _)) = owner {
                 let outside = index.components.iter().all(|entry| entry.name != *owner);
@@ -242,5 +244,7 @@ fn facts(value: &Value) -> ClusterFacts {
         inventory,
         custom_kinds: BTreeMap::new(),
         state_bytes: value["state_bytes"].as_u64().unwrap_or_default(),
+        has_begun: false,
+        agent_is_deployment: true,
     }
 }

@@ -1,9 +1,12 @@
 //! Recall, precision and speed of redaction on the labelled corpus:
 //! `cargo bench -p mendix-recall --bench recall`.
 //!
-//! Arguments: `development` or `evaluation` for one set alone; `faults=20` prints so many faults of
-//! each kind of the development set (there is no such thing for the evaluation set); `seed=7` and
+//! Arguments: `development`, `validation` and `evaluation` for these sets alone; `faults=20` prints so
+//! many faults of each kind (but of the evaluation set there is no such thing); `seed=7` and
 //! `samples=50000` choose the corpus.
+//! `once` redacts and compresses one shape once and prints nothing else: for a profiler that counts
+//! instructions, which other work on the machine does not change (`shape=json` chooses the shape,
+//! `dense` all that holds a secret).
 
 #![expect(clippy::expect_used, reason = "a benchmark has nothing better to do than stop")]
 
@@ -15,7 +18,7 @@ use std::{
 };
 
 use mendix_agent_core::redact::{Redactor, SnapshotKey};
-use mendix_corpus::{Kind, Sample, Set, Shape, generate, templates};
+use mendix_corpus::{Kind, Sample, Set, generate, templates};
 use mendix_recall::{Report, measure};
 
 /// Bytes measured at a time: less than the scheduler gives a thread at once.
@@ -34,13 +37,15 @@ fn main() {
     };
     let (seed, count) = (number("seed", 1), number("samples", 40_000) as usize);
     let faults = number("faults", 0) as usize;
-    for (name, set) in [("development", Set::Development), ("evaluation", Set::Evaluation)] {
-        let other = ["development", "evaluation"].into_iter().find(|other| *other != name);
-        if args.iter().any(|arg| Some(arg.as_str()) == other) {
+    let named = |set: &Set| args.iter().any(|arg| arg == set.name());
+    let all = !Set::ALL.iter().any(named);
+    for set in Set::ALL.into_iter().filter(|set| all || named(set)) {
+        let samples = generate(set, seed, count);
+        if args.iter().any(|arg| arg == "once") {
+            once(&samples);
             continue;
         }
-        let samples = generate(set, seed, count);
-        println!("== {name}: {count} samples of seed {seed}");
+        println!("== {}: {count} samples of seed {seed}", set.name());
         let report = measure(set, &samples);
         print(set, &report);
         show_faults(&report, faults);
@@ -81,7 +86,7 @@ fn print(set: Set, report: &Report) {
     }
 }
 
-/// Faults of the development set, so many of each kind and template.
+/// Faults of a set that may be seen, so many of each kind and template.
 fn show_faults(report: &Report, most: usize) {
     let mut shown: BTreeMap<(&str, usize), usize> = BTreeMap::new();
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
@@ -98,19 +103,25 @@ fn show_faults(report: &Report, most: usize) {
     }
 }
 
-/// Megabytes a second on one core, and the ratio to gzip (zlib-rs, level 6) on the same bytes.
-fn speed(samples: &[Sample]) {
-    let mut texts: BTreeMap<Option<Shape>, Vec<u8>> = BTreeMap::new();
+/// The samples of each shape, one after another; all of them, and all that hold a secret.
+fn texts(samples: &[Sample]) -> BTreeMap<String, Vec<u8>> {
+    let mut texts: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     for sample in samples {
-        for key in [None, Some(sample.shape)] {
+        let dense = (!sample.secrets.is_empty()).then(|| "dense".to_owned());
+        let keys = [Some("all".to_owned()), Some(sample.shape.to_string()), dense];
+        for key in keys.into_iter().flatten() {
             let text = texts.entry(key).or_default();
             text.extend_from_slice(sample.text.as_bytes());
             text.push(b'\n');
         }
     }
+    texts
+}
+
+/// Megabytes a second on one core, and the ratio to gzip (zlib-rs, level 6) on the same bytes.
+fn speed(samples: &[Sample]) {
     println!("speed            redact    gzip -6   ratio");
-    for (shape, text) in texts {
-        let name = shape.map_or("all".to_owned(), |shape| shape.to_string());
+    for (name, text) in texts(samples) {
         let mut times = [Duration::ZERO; 2];
         for slice in slices(&text) {
             times[0] += best(|| redact(slice));
@@ -119,6 +130,26 @@ fn speed(samples: &[Sample]) {
         let [redact, gzip] = times.map(|time| text.len() as f64 / time.as_secs_f64() / 1e6);
         println!("{name:<12} {redact:>5.0} MB/s {gzip:>5.0} MB/s {:>6.2}x", redact / gzip);
     }
+}
+
+/// One text once, in functions that a profiler can tell apart.
+fn once(samples: &[Sample]) {
+    let wanted = std::env::args().find_map(|arg| Some(arg.strip_prefix("shape=")?.to_owned()));
+    let text = texts(samples).remove(wanted.as_deref().unwrap_or("all")).expect("a known shape");
+    // Tables are built when they are first used.
+    redact(b"first\n");
+    slices(&text).for_each(redact_once);
+    slices(&text).for_each(gzip_once);
+}
+
+#[inline(never)]
+fn redact_once(text: &[u8]) {
+    redact(text);
+}
+
+#[inline(never)]
+fn gzip_once(text: &[u8]) {
+    gzip(text);
 }
 
 /// Pieces that end at a line's end.

@@ -1,8 +1,9 @@
 //! Measures redaction on the labelled corpus: how many secrets of each class and shape are gone
 //! whole, and how many decoys and ordinary lines were altered.
 //!
-//! Rules are tuned on the development set, where every miss can be looked at. What is claimed is
-//! measured on the evaluation set, of which only figures are kept: there is no way to see a sample.
+//! Rules are tuned on the development set and held against the validation set; of both every miss can
+//! be looked at. What is claimed is measured on the evaluation set, of which only figures are kept:
+//! there is no way to see a sample.
 
 mod align;
 
@@ -75,11 +76,11 @@ pub struct Report {
     pub alarms: BTreeMap<(Shape, String), u64>,
     /// Samples that were refused as no text; all their secrets count as found.
     pub refused: u64,
-    /// What went wrong, of the development set only.
+    /// What went wrong, of the sets that may be seen only.
     pub faults: Vec<Fault>,
 }
 
-/// One thing that went wrong with a sample of the development set.
+/// One thing that went wrong with a sample of a set that may be seen.
 #[derive(Clone, Debug)]
 pub struct Fault {
     /// `missed R07`, `decoy`, `background`.
@@ -136,7 +137,7 @@ impl Report {
     fn add(&mut self, set: Set, sample: &Sample, out: &str) {
         let hidden = align::hidden(&sample.text, out);
         let mut fault = |what: String, range: std::ops::Range<usize>| {
-            if set == Set::Development {
+            if set.may_be_seen() {
                 self.faults.push(Fault {
                     what,
                     bytes: sample.text.get(range).unwrap_or_default().to_owned(),

@@ -4,6 +4,7 @@
 //! All refusals come at once, so that a release is repaired in one go. What only the API server can
 //! answer (schemas, webhooks, quota) is asked afterwards by a dry run; admission never relies on it.
 
+mod agent;
 mod image;
 mod object;
 mod refusal;
@@ -17,11 +18,16 @@ use super::{
     limits::Limits,
     object::{Inventory, Object, ObjectId},
 };
+pub use agent::own_deployment;
 pub use refusal::{Reason, Refusal};
 
-/// Component that updates the agent itself. It comes last and alone may own objects in the agent's
-/// namespace.
+/// Component that updates the agent itself. It comes last, and consists of the agent's own Deployment
+/// alone.
 pub const AGENT_COMPONENT: &str = "mendix-agent";
+/// Name of the agent's own Deployment, in the agent's namespace.
+pub const AGENT_DEPLOYMENT: &str = "mendix-agent";
+/// The agent's container in it.
+pub const AGENT_CONTAINER: &str = "agent";
 /// API group of the agent's own custom resources: the customer's policy and the agent's records.
 pub const AGENT_GROUP: &str = "agent.mendix.com";
 /// Namespaces of Kubernetes itself; no component owns anything there.
@@ -52,6 +58,11 @@ pub struct ClusterFacts {
     pub custom_kinds: BTreeMap<String, KindScope>,
     /// Bytes of release state that stay in Secrets while this release is applied.
     pub state_bytes: u64,
+    /// Whether the run has begun to change objects. Then the agent's version is no longer asked for: it
+    /// may be the one that the release brought.
+    pub has_begun: bool,
+    /// Whether the agent runs as a Deployment here and so can be upgraded by a release.
+    pub agent_is_deployment: bool,
 }
 
 /// The highest release that was ever accepted.
@@ -134,6 +145,9 @@ pub fn admit(
         for object in of_component {
             object::check(entry, object, facts, &scopes, &mut refusals);
         }
+        if entry.name == AGENT_COMPONENT {
+            agent::check(entry, of_component, facts, &mut refusals);
+        }
         image::check(entry, of_component, &mut refusals);
         exceptions(entry, of_component, &mut refusals);
     }
@@ -183,6 +197,7 @@ fn release(index: &ReleaseIndex, sha256: &[u8; 32], facts: &ClusterFacts) -> Vec
         ),
     ] {
         match range.contains(version) {
+            _ if facts.has_begun && reason == Reason::AgentVersion => {}
             Ok(true) => {}
             Ok(false) => refuse(reason, field, format!("{version} is not in {range}")),
             Err(error) => refuse(reason, field, error.to_string()),
@@ -215,6 +230,14 @@ fn release(index: &ReleaseIndex, sha256: &[u8; 32], facts: &ClusterFacts) -> Vec
         refuse(Reason::StateBudget, "components", found);
     }
     if let Some(agent) = index.components.iter().find(|entry| entry.name == AGENT_COMPONENT) {
+        if !facts.agent_is_deployment {
+            refusals.push(Refusal::component(
+                agent,
+                Reason::AgentElsewhere,
+                "name",
+                "this agent does not run as a Deployment",
+            ));
+        }
         let others = index.components.iter().filter(|entry| entry.name != AGENT_COMPONENT);
         if let Some(last) =
             others.filter(|entry| entry.phase >= agent.phase).max_by_key(|e| e.phase)

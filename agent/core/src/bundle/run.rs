@@ -8,7 +8,7 @@
 //!                                            │ k+1             │           │            │
 //!                                            └─────────────────┼───────────┼────────────┤ last k
 //!                                                              ▼           ▼            ▼
-//!                                        RolledBack ◀── RollingBack(k … 0)           Committed
+//!                              RolledBack, Postponed ◀── RollingBack(k … 0)           Committed
 //!                                        Held ◀──────────────┘
 //! ```
 //!
@@ -48,6 +48,8 @@ pub enum State {
     RollingBack(u32),
     /// All is as it was before; the digest is quarantined.
     RolledBack,
+    /// All is as it was before, and the release was not at fault; it is tried again while it is wanted.
+    Postponed,
     /// Neither forward nor back is safe; a person or a higher release has to help.
     Held,
     /// Not started; nothing was touched.
@@ -79,11 +81,13 @@ pub enum Event {
     Restored,
     /// Something that trying again will not cure.
     Failed,
+    /// The last component to be put back is as before, and what failed was not the release's fault.
+    Excused,
     /// The component can't be put back.
     Stuck,
     /// Before anything was touched: the release is not acceptable, or another one is wanted.
     Refused,
-    /// A refused release is wanted again.
+    /// A refused or postponed release is wanted again.
     Offered,
 }
 
@@ -166,11 +170,12 @@ pub fn next(state: &State, components: u32, event: Event) -> Result<Transition, 
             S::RollingBack(*k)
         }
         (S::RollingBack(0), Event::Restored) => S::RolledBack,
+        (S::RollingBack(0), Event::Excused) => S::Postponed,
         (S::RollingBack(k), Event::Restored) if *k < components => S::RollingBack(k - 1),
         (S::RollingBack(k), Event::Stuck) if *k < components => S::Held,
 
         (before, Event::Refused) if before.untouched() && !before.ended() => S::Refused,
-        (S::Refused, Event::Offered) => S::Offered,
+        (S::Refused | S::Postponed, Event::Offered) => S::Offered,
         _ => return Err(IllegalEvent { state: state.clone(), event, components }),
     };
     Ok(Transition { from: state.clone(), to })
@@ -192,13 +197,23 @@ impl State {
                 Step::Soak { component: k, last: k.saturating_add(1) >= components }
             }
             Self::RollingBack(k) => Step::Restore(k),
-            Self::Committed | Self::RolledBack | Self::Held | Self::Refused => Step::None,
+            Self::Committed | Self::RolledBack | Self::Postponed | Self::Held | Self::Refused => {
+                Step::None
+            }
         }
     }
 
     /// Whether the run has ended.
     pub fn ended(&self) -> bool {
-        matches!(self, Self::Committed | Self::RolledBack | Self::Held | Self::Refused)
+        matches!(
+            self,
+            Self::Committed | Self::RolledBack | Self::Postponed | Self::Held | Self::Refused
+        )
+    }
+
+    /// Whether a run that ended so begins anew when its release is wanted again.
+    pub fn is_offered_again(&self) -> bool {
+        matches!(self, Self::Refused | Self::Postponed)
     }
 
     /// Whether no object of the release can have been changed yet.
@@ -244,6 +259,7 @@ impl State {
             Self::Committed => "Committed",
             Self::RollingBack(_) => "RollingBack",
             Self::RolledBack => "RolledBack",
+            Self::Postponed => "Postponed",
             Self::Held => "Held",
             Self::Refused => "Refused",
         }
@@ -264,6 +280,7 @@ impl State {
             ("Committed", None) => Self::Committed,
             ("RollingBack", Some(k)) => Self::RollingBack(k),
             ("RolledBack", None) => Self::RolledBack,
+            ("Postponed", None) => Self::Postponed,
             ("Held", None) => Self::Held,
             ("Refused", None) => Self::Refused,
             _ => return None,
@@ -285,7 +302,7 @@ impl std::fmt::Display for State {
 pub enum Offer {
     /// Nothing is known about this digest: a new run.
     New,
-    /// Its run goes on, or starts over after a refusal.
+    /// Its run goes on, or starts over after it was refused or postponed.
     Resume,
     /// It is what the cluster runs, or ran.
     Done,

@@ -166,7 +166,7 @@ fn ipv6(scan: &mut Scan<'_>, colon: usize) -> Option<usize> {
     while start > scan.body && colon - start < 5 && is_part(scan.before(start)) {
         start -= 1;
     }
-    let rest = scan.rest(start);
+    let rest = scan.slice(start, start + LONGEST + 1);
     let is_text = |b: &&u8| b.is_ascii_hexdigit() || matches!(b, b':' | b'.');
     let mut len = rest.iter().take(LONGEST + 1).take_while(is_text).count();
     // `::` of a listener, the colon before a port, the dot of a sentence.
@@ -253,8 +253,8 @@ fn email(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
     {
         local -= 1;
     }
-    let is_domain = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-') || **b >= 0x80;
-    let mut len = scan.rest(at + 1).iter().take(DOMAIN).take_while(is_domain).count();
+    let is_domain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-') || *b >= 0x80;
+    let mut len = scan.run(at + 1, DOMAIN, is_domain);
     while len > 0 && matches!(scan.before(at + 1 + len), Some(b'.' | b'-')) {
         len -= 1;
     }

@@ -2,12 +2,12 @@
 
 use super::Class;
 use super::follow;
-use super::judge::is_value;
-use super::key::{self, Key};
+use super::judge::{is_password_like, is_random_word, is_value};
+use super::key::{self, Key, Strength};
 use super::members::{go_bytes, list, object, plural_object};
-use super::pairs::{is_name_of_pair, name_value_pair, reversed_pair};
+use super::pairs::{is_name_of_pair, listed_pair, name_value_pair, reversed_pair};
 use super::placeholder;
-use super::prose::{flag_or_prose, is_flag};
+use super::prose::{flag_or_prose, is_flag, said_before};
 use super::scan::{Cue, Scan};
 use super::sql;
 use super::stems::Rule;
@@ -41,10 +41,14 @@ pub(super) fn at_stem(scan: &mut Scan<'_>, rule: Rule, start: usize, end: usize)
 
 /// A cheap look at what follows the key: most stems in running text and class names end here.
 fn may_have_value(scan: &Scan<'_>, rule: Rule, end: usize) -> bool {
-    let is_key = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
-    let len = scan.rest(end).iter().take(128).take_while(is_key).count();
+    let is_key = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    let len = scan.run(end, 128, is_key);
     match scan.at(end + len) {
-        None | Some(b'=' | b':' | b'"' | b'\'' | b'\\' | b'>' | b']' | b',' | b'`' | b'<') => true,
+        None
+        | Some(
+            b'=' | b':' | b'"' | b'\'' | b'\\' | b'>' | b']' | b',' | b'`' | b'<' | b'(' | b'['
+            | b'{' | b'|' | b'/' | 0xe2,
+        ) => true,
         Some(b' ' | b'\t') => {
             rule != Rule::Signature
                 || matches!(
@@ -81,7 +85,11 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
     if scan.at(at) == Some(b']') {
         at += 1;
     }
-    let sign = scan.skip_space(at);
+    // `getToken()`
+    if scan.starts(at, b"()") {
+        at += 2;
+    }
+    let sign = skip_tab(scan, scan.skip_space(at));
     let spaced = sign > at;
     match (scan.at(sign), scan.at(sign + 1)) {
         (Some(b'='), Some(b'=' | b'~')) => {}
@@ -91,12 +99,12 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
         (Some(b':'), Some(b':')) => {}
         // `password........x`, as some frameworks list their settings.
         (Some(b'.'), Some(b'.')) => {
-            let dots = scan.rest(sign).iter().take(64).take_while(|&&b| b == b'.').count();
+            let dots = scan.run(sign, 64, |&b| b == b'.');
             if dots > 2 {
                 take(scan, key, sign + dots, Form::Equals);
             }
         }
-        (Some(b':'), _) if scan.rest(sign).starts_with(b"://") => {}
+        (Some(b':'), _) if scan.starts(sign, b"://") => {}
         (Some(b':'), _) if quoted_key => take(scan, key, sign + 1, Form::Json),
         (Some(b':'), next) => {
             let form =
@@ -109,10 +117,15 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
                 scan.cues.next = Some(Cue::ValueOf(key.class));
             } else if is_flag(scan, &key) {
                 scan.cues.next = Some(Cue::Argument(key.class));
+            } else if key.class == Class::Password {
+                said_before(scan, &key);
             }
         }
         _ => {
-            if name_value_pair(scan, &key, sign) || reversed_pair(scan, &key) {
+            if name_value_pair(scan, &key, sign)
+                || reversed_pair(scan, &key)
+                || quoted_key && listed_pair(scan, &key, sign)
+            {
                 return;
             }
             if scan.at(sign) == Some(b',') && scan.skip_space(sign + 1) >= scan.text.len() {
@@ -121,9 +134,38 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
                 }
                 return;
             }
+            if bracketed(scan, &key, sign) {
+                return;
+            }
             flag_or_prose(scan, key, sign, spaced, quoted_key);
         }
     }
+}
+
+/// `token(x)`, `key[x]`, `setPassword("x")`, `password | x |`: a value that looks like one.
+fn bracketed(scan: &mut Scan<'_>, key: &Key, open: usize) -> bool {
+    let width = match scan.at(open) {
+        Some(b'(' | b'[' | b'{' | b'|' | b'/') => 1,
+        // An arrow.
+        Some(0xe2) if scan.starts(open, "→".as_bytes()) => 3,
+        _ => return false,
+    };
+    let from = scan.skip_space(open + width);
+    let value = value::read(scan, from, Reach::Word);
+    let text = scan.slice(value.start, value.end);
+    let text = text.split(|b| b"()[]{}|,".contains(b)).next().unwrap_or_default();
+    let end = value.start + text.len();
+    let sure = key.strength == Strength::Sure && scan.at(open) != Some(b'/');
+    let telling = if sure && key.class == Class::Password {
+        is_password_like(text) || value::looks_random(text)
+    } else {
+        value::looks_random(text) && is_random_word(text)
+    };
+    if telling && is_value(scan, key, text) {
+        scan.accept(key, Value { start: value.start, end, next: end, quoted: value.quoted });
+        return true;
+    }
+    false
 }
 
 /// How a key and its value stand to each other.
@@ -140,7 +182,7 @@ enum Form {
 
 /// Takes the value at `at`.
 fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
-    let at = scan.skip_space(at);
+    let at = typed(scan, skip_tab(scan, scan.skip_space(at)));
     let Some(first) = scan.at(at) else {
         return at_line_end(scan, &key, form);
     };
@@ -151,7 +193,7 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     }
     let starts_line = begins_body(scan, key.start)
         || matches!(form, Form::Equals | Form::Yaml) && begins_string(scan, key.start);
-    if form == Form::Yaml && is_block_mark(scan.rest(at)) {
+    if form == Form::Yaml && is_block_mark(scan.slice(at, scan.text_end.min(at + 16))) {
         let lead = key.start - scan.body.min(key.start);
         let indent = if begins_body(scan, key.start) { lead } else { 0 };
         scan.cues.next = Some(Cue::Block { indent, class: key.class });
@@ -159,7 +201,7 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     }
     // Its own rule takes the block, and knows where it ends.
     let (lead, _) = value::quote_at(scan, at).map_or((0, 0), |(slashes, q)| (slashes + 1, q));
-    if scan.rest(at + lead).starts_with(b"-----BEGIN") {
+    if scan.starts(at + lead, b"-----BEGIN") {
         return;
     }
     if let Some(bytes) = go_bytes(scan, at) {
@@ -203,6 +245,14 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
         }
     }
     let text = scan.slice(value.start, value.end);
+    // `user/pass = bob / x`, `credentials: bob / x`
+    let pair = key.class == Class::Secret || scan.before(key.start) == Some(b'/');
+    if pair
+        && !value.quoted
+        && let Some(password) = after_slash(scan, value.end)
+    {
+        return scan.accept(&key, password);
+    }
     if form == Form::Yaml && !value.quoted && !quotable(scan, &key, &value, starts_line) {
         return;
     }
@@ -213,6 +263,41 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     if is_value(scan, &key, text) {
         scan.accept(&key, value);
     }
+}
+
+/// `… / x`: the password after the name of a user.
+fn after_slash(scan: &Scan<'_>, at: usize) -> Option<Value> {
+    let slash = scan.skip_space(at);
+    let from = scan.skip_space(slash + 1);
+    if scan.at(slash) != Some(b'/') || slash == at || from == slash + 1 {
+        return None;
+    }
+    let value = value::read(scan, from, Reach::Word);
+    is_password_like(scan.slice(value.start, value.end)).then_some(value)
+}
+
+/// Past the escape of a tab.
+fn skip_tab(scan: &Scan<'_>, at: usize) -> usize {
+    let slashes = scan.run(at, 8, |&b| b == b'\\');
+    let tab = matches!(slashes, 1 | 2 | 4) && scan.at(at + slashes) == Some(b't');
+    if tab { scan.skip_space(at + slashes + 1) } else { at }
+}
+
+/// Past the type before a value: `(string) (len=3) "x"`, `[]string{"x"}`, `&"x"`.
+fn typed(scan: &Scan<'_>, at: usize) -> usize {
+    let mut from = at;
+    if scan.at(at) == Some(b'(') && scan.starts(at, b"(string)") {
+        from = scan.skip_space(at + 8);
+        if scan.starts(from, b"(len=") {
+            from += scan.run(from, 16, |&b| b != b')') + 1;
+            from = scan.skip_space(from);
+        }
+    } else if scan.starts(at, b"[]string{") {
+        from = at + 9;
+    } else if scan.at(at) == Some(b'&') {
+        from = at + 1;
+    }
+    if value::quote_at(scan, from).is_some() { from } else { at }
 }
 
 /// A value in a list that semicolons divide, blanks included.
@@ -230,8 +315,8 @@ fn in_list(scan: &Scan<'_>, value: Value) -> Value {
 /// Whether the word after `value` is the key of another pair.
 fn before_pair(scan: &Scan<'_>, value: &Value) -> bool {
     let at = scan.skip_space(value.end);
-    let is_name = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
-    let len = scan.rest(at).iter().take(64).take_while(is_name).count();
+    let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    let len = scan.run(at, 64, is_name);
     len == 0 || matches!(scan.at(at + len), Some(b'=' | b':'))
 }
 
@@ -240,6 +325,9 @@ fn at_line_end(scan: &mut Scan<'_>, key: &Key, form: Form) {
     if form == Form::Yaml && begins_body(scan, key.start) {
         let indent = key.start - scan.body.min(key.start);
         scan.cues.next = Some(Cue::Below { indent, class: key.class });
+        if key.strength == Strength::Sure {
+            scan.cues.members = true;
+        }
     }
 }
 
@@ -314,7 +402,6 @@ fn begins_string(scan: &mut Scan<'_>, at: usize) -> bool {
 
 /// `|`, `|-`, `>+2` and nothing else: the value is on the lines that follow.
 fn is_block_mark(rest: &[u8]) -> bool {
-    let rest = rest.trim_ascii_end();
     let rest =
         rest.strip_prefix(b"\\u003e").map_or(rest, |tail| if tail.len() < 3 { b">" } else { rest });
     matches!(rest.first(), Some(b'|' | b'>'))
@@ -333,17 +420,19 @@ fn element(scan: &Scan<'_>, key: &Key) -> Option<usize> {
         }
         _ => false,
     };
+    if !open {
+        return None;
+    }
     let close = memchr::memchr(b'>', scan.slice(key.end, key.end + 256))?;
-    (open && scan.before(key.end + close) != Some(b'/')).then_some(key.end + close)
+    (scan.before(key.end + close) != Some(b'/')).then_some(key.end + close)
 }
 
 /// The text between a tag that ends at `close` and the next tag.
 fn xml_content(scan: &mut Scan<'_>, key: &Key, close: usize) {
     let start = close + 1;
-    let end = memchr::memchr(b'<', scan.rest(start)).map_or(scan.text.len(), |len| start + len);
+    let end = scan.find(b'<', start, scan.text.len()).unwrap_or(scan.text.len());
     scan.spend(end - start.min(end));
-    let escapes = scan.slice(start, end).iter().rev().take_while(|&&b| b == b'\\').count();
-    let end = end - escapes;
+    let end = end - scan.run_before(end, start, |&b| b == b'\\');
     if is_value(scan, key, scan.slice(start, end)) {
         scan.accept(key, Value { start, end, next: end, quoted: false });
     }
@@ -355,11 +444,11 @@ pub(super) fn at_literal(scan: &mut Scan<'_>, end: usize) {
     if matches!(scan.at(at), Some(b'=' | b' ')) {
         at += 1;
     }
-    if matches!(scan.at(at), Some(b'"' | b'\'')) {
-        at += 1;
+    if let Some((slashes, _)) = value::quote_at(scan, at) {
+        at += slashes + 1;
     }
-    let is_name = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
-    let sign = at + scan.rest(at).iter().take(128).take_while(is_name).count();
+    let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    let sign = at + scan.run(at, 128, is_name);
     if scan.at(sign) != Some(b'=') || sign == at {
         return;
     }

@@ -86,6 +86,8 @@ classes! {
     Phone = "phone",
     /// R37: literals and parameters of SQL.
     Sql = "sql",
+    /// R38: what a client sent.
+    Body = "body",
     /// R39: a credential of the agent itself.
     AgentSecret = "agent-secret",
     /// R40: what a pattern of the customer matches.

@@ -28,6 +28,10 @@ const PATTERN_LIMIT: usize = 256 * 1024;
 const TOTAL_LIMIT: usize = 1024 * 1024;
 /// Memory for states that are made while matching, bytes, for each pattern and once for all together.
 const STATES: usize = 256 * 1024;
+/// Bytes that one pattern may search in one line. A search is linear, but every match begins another
+/// one, which may read up to the end of the line: `x|.*y` on a line of `x` alone. After that the rest of
+/// the line goes. Lines up to 8 KiB never get there.
+const SEARCHED: usize = 64 * 1024 * 1024;
 
 /// Why a list of patterns can't be used. Nothing is to be sent while the policy holds it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -179,14 +183,30 @@ impl Finder for CustomPatterns {
         any.which_overlapping_matches(&text.into(), &mut matching);
         for index in matching.iter() {
             let Some(regex) = self.each.get(index.as_usize()) else { continue };
+            // Each search may read to the end of the line before it takes less.
+            let mut left = SEARCHED;
+            let mut spent = |from: usize| {
+                left = left.saturating_sub(text.len() - from.min(text.len()));
+                left == 0
+            };
             let groups = regex.group_info().all_group_len() > 1;
             if !groups {
                 for hit in regex.find_iter(text) {
+                    if spent(hit.start()) {
+                        found(whole_characters(text, hit.start()..text.len()));
+                        break;
+                    }
                     found(whole_characters(text, hit.range()));
                 }
                 continue;
             }
             for captures in regex.captures_iter(text) {
+                if let Some(hit) = captures.get_match()
+                    && spent(hit.start())
+                {
+                    found(whole_characters(text, hit.start()..text.len()));
+                    break;
+                }
                 let mut inside = captures.iter().skip(1).flatten().peekable();
                 if inside.peek().is_none() {
                     // An alternative without a group.
@@ -290,6 +310,17 @@ mod tests {
         // A backtracking engine needs 2^n steps for this.
         let text = "a".repeat(200_000);
         assert_eq!(found(&["(a+)+$b", "(a|aa)+c"], &text), [""; 0]);
+    }
+
+    #[test]
+    fn a_pattern_made_to_search_the_line_again_for_each_match_takes_the_rest_of_it() {
+        let text = "x".repeat(200_000);
+        let hits = found(&["x|.*y"], &text);
+        let searched: usize = (0..hits.len()).map(|at| text.len() - at).sum();
+        assert!(searched <= SEARCHED + text.len(), "{} searches", hits.len());
+        assert_eq!(hits.iter().map(String::len).sum::<usize>(), text.len());
+        // A line of ordinary length is matched to its end.
+        assert_eq!(found(&["x|.*y"], &text[..4096]).len(), 4096);
     }
 
     proptest! {

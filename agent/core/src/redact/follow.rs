@@ -5,9 +5,11 @@
 //! its end mark, by indentation, or after a bounded number of lines that do not look like it.
 
 use super::Class;
-use super::judge::is_random_word;
+use super::judge::{is_password_like, is_random_word};
 use super::members;
+use super::mendix;
 use super::scan::{Cue, Cues, Scan};
+use super::sql;
 use super::value::{self, Reach};
 
 /// Lines between the lines of a PEM block that may belong to other writers of the stream.
@@ -19,6 +21,9 @@ const MANIFEST_LINES: u32 = 64;
 /// Longest section of a description, in lines.
 const SECTION_LINES: u32 = 64;
 
+/// Longest statement, in lines.
+const STATEMENT_LINES: u32 = 256;
+
 /// State between lines.
 #[derive(Default)]
 pub(super) struct Follow {
@@ -26,6 +31,8 @@ pub(super) struct Follow {
     /// Lines since the cue last fitted.
     strangers: u32,
     manifest: Option<Manifest>,
+    /// What is below a key may be a map of secrets.
+    members: bool,
 }
 
 /// A Kubernetes manifest in YAML or JSON of many lines.
@@ -109,7 +116,7 @@ impl Follow {
                 self.cue = None;
                 let (here, _) = indentation(scan);
                 let mut at = scan.body + here;
-                if scan.rest(at).starts_with(b"- ") {
+                if scan.starts(at, b"- ") {
                     at = scan.skip_space(at + 1);
                 }
                 let value = value::read(scan, at, Reach::Word);
@@ -120,6 +127,29 @@ impl Follow {
                 }
             }
             Some(Cue::Pem { column }) => self.pem(scan, column),
+            Some(Cue::Constants { indent }) => {
+                let (here, blank) = indentation(scan);
+                if blank {
+                    return;
+                }
+                let Some(member) = member(scan).filter(|member| member.column > indent) else {
+                    if here <= indent {
+                        self.cue = None;
+                    }
+                    return;
+                };
+                if mendix::is_constant(member.name) || member.name == b"value" {
+                    mendix::take_constant(scan, member.value, Reach::Line);
+                }
+            }
+            Some(Cue::Statement) => {
+                let (here, _) = indentation(scan);
+                self.strangers += 1;
+                let more = sql::at_next_line(scan, scan.body + here);
+                if !more || self.strangers > STATEMENT_LINES {
+                    self.cue = None;
+                }
+            }
             Some(Cue::Saml) => {
                 let close = find_close(scan.rest(scan.body));
                 let end = close.map_or(scan.text.len(), |at| scan.body + at);
@@ -137,6 +167,12 @@ impl Follow {
         if let Some(cue) = cues.next {
             self.cue = Some(cue);
             self.strangers = 0;
+            self.members = cues.members;
+        } else if self.cue.is_none()
+            && sql::is_lone_word(text.get(body..).unwrap_or_default().trim_ascii())
+        {
+            self.cue = Some(Cue::Statement);
+            self.strangers = 0;
         }
         if cues.manifest && self.manifest.is_none_or(|m| !m.secret) {
             let mut none = Vec::new();
@@ -153,6 +189,7 @@ impl Follow {
         let end = value::trimmed_end(scan, start, scan.text.len());
         let text = scan.slice(start, end);
         self.cue = None;
+        let members = std::mem::take(&mut self.members);
         if text.len() >= 3 && text.iter().all(|&b| b == b'-') {
             self.cue = Some(Cue::Section { class });
             self.strangers = 0;
@@ -162,19 +199,30 @@ impl Follow {
         let scalar = item.unwrap_or(text);
         let deep = here > indent || item.is_some() && here >= indent;
         let from = end - scalar.len().min(end - start);
-        // `password:` and below it `value: …`
-        if deep
-            && let Some(member) = member(scan)
-            && [&b"value"[..], b"default", b"plain", b"secret"].contains(&member.name)
-        {
-            return member.redact(scan, class);
+        // `password:` and below it `value: …`, or members whose values tell.
+        if deep && let Some(member) = member(scan) {
+            if [&b"value"[..], b"default", b"plain", b"secret"].contains(&member.name) {
+                return member.redact(scan, class);
+            }
+            if members {
+                let value = value::read(scan, member.value, Reach::Line);
+                let text = scan.slice(value.start, value.end);
+                if is_random_word(text) || is_password_like(text) {
+                    scan.add(value.start, value.end, class);
+                }
+                self.cue = Some(Cue::Below { indent, class });
+                self.members = true;
+                return;
+            }
         }
-        let telling = is_random_word(scalar) || class == Class::Password && item.is_none();
+        let telling = is_random_word(scalar)
+            || class == Class::Password && (item.is_none() || is_password_like(scalar));
         if deep && telling && member(scan).is_none() && !value::is_nothing(scalar) {
             let value = value::read(scan, from, Reach::Line);
             scan.add(value.start, value.end, class);
             if item.is_some() {
                 self.cue = Some(Cue::Below { indent, class });
+                self.members = members;
             }
         }
     }
@@ -183,8 +231,14 @@ impl Follow {
         let text = scan.text;
         if let Some(mark) = memchr::memmem::find(scan.rest(scan.body), b"-----END") {
             let end = scan.body + mark;
-            let (from, to) = pem_text(scan, column, end).unwrap_or((end, end));
-            scan.add(from, value::trimmed_end(scan, from, to), Class::Pem);
+            match pem_text(scan, column, end) {
+                Some((from, to)) => {
+                    scan.add(from, value::trimmed_end(scan, from, to), Class::Pem);
+                }
+                None => {
+                    pem_words(scan, end);
+                }
+            }
             self.cue = None;
             return;
         }
@@ -195,6 +249,7 @@ impl Follow {
                 self.strangers = 0;
             }
             None if end == scan.body => {}
+            None if pem_words(scan, end) => self.strangers = 0,
             None => {
                 self.strangers += 1;
                 if self.strangers > PEM_STRANGERS {
@@ -205,8 +260,8 @@ impl Follow {
     }
 }
 
-/// Where the PEM text of a line that ends at `end` stands: the whole body, from the column of the begin
-/// mark on, or the longest word when it is long enough to be nothing else.
+/// Where the PEM text of a line that ends at `end` stands: the whole body, or from the column of the
+/// begin mark on.
 fn pem_text(scan: &Scan<'_>, column: usize, end: usize) -> Option<(usize, usize)> {
     let is_base64 = |text: &[u8]| {
         !text.is_empty()
@@ -227,14 +282,27 @@ fn pem_text(scan: &Scan<'_>, column: usize, end: usize) -> Option<(usize, usize)
             return Some((end, end));
         }
     }
-    // The longest word of base64 in the line; the last line of a block is short, and whole.
-    let body = scan.slice(scan.body, end);
-    let sign = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
-    let longest = body.split(|b| !sign(b)).max_by_key(|word| word.len()).unwrap_or_default();
-    let padded = longest.len().is_multiple_of(4) && longest.ends_with(b"=");
-    let fits = longest.len() >= 24 || longest.len() >= 4 && padded;
-    let from = scan.body + memchr::memmem::find(body, longest)?;
-    fits.then_some((from, from + longest.len()))
+    None
+}
+
+/// Takes the words of a line that are long enough to be nothing else than PEM text; false if there is
+/// none. The last line of a block is short, and whole.
+fn pem_words(scan: &mut Scan<'_>, end: usize) -> bool {
+    let sign = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+    let mut found = false;
+    let mut at = scan.body;
+    while at < end {
+        at += scan.run(at, usize::MAX, |b| !sign(b));
+        let letters = scan.run(at, usize::MAX, sign);
+        let padding = scan.run(at + letters, 2, |&b| b == b'=');
+        let len = letters + padding;
+        if letters >= 24 || padding > 0 && len >= 4 && len.is_multiple_of(4) {
+            scan.add(at, (at + len).min(end), Class::Pem);
+            found = true;
+        }
+        at += len;
+    }
+    found
 }
 
 /// Position of `</…Assertion>` in `text`.
@@ -249,23 +317,22 @@ pub(super) fn find_close(text: &[u8]) -> Option<usize> {
 
 /// Column of the first character of the body, and whether there is none.
 fn indentation(scan: &Scan<'_>) -> (usize, bool) {
-    let body = scan.rest(scan.body);
-    let spaces = body.iter().take_while(|&&b| b == b' ' || b == b'\t').count();
-    (spaces, body.get(spaces).is_none_or(|&b| b == b'\r'))
+    let spaces = scan.run(scan.body, usize::MAX, |b| matches!(b, b' ' | b'\t'));
+    (spaces, scan.at(scan.body + spaces).is_none_or(|b| b == b'\r'))
 }
 
 fn member<'a>(scan: &Scan<'a>) -> Option<Member<'a>> {
     let (indent, _) = indentation(scan);
     let mut at = scan.body + indent;
-    if scan.rest(at).starts_with(b"- ") {
+    if scan.starts(at, b"- ") {
         at = scan.skip_space(at + 1);
     }
     let column = at - scan.body;
     if let Some((slashes, _)) = value::quote_at(scan, at) {
         at += slashes + 1;
     }
-    let is_name = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'/');
-    let len = scan.rest(at).iter().take(256).take_while(is_name).count();
+    let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'/');
+    let len = scan.run(at, 256, is_name);
     let mut colon = at + len;
     if let Some((slashes, _)) = value::quote_at(scan, colon) {
         colon += slashes + 1;
@@ -297,7 +364,7 @@ impl Member<'_> {
 /// R08 over two lines: `name: X` was the line before.
 fn value_of(scan: &mut Scan<'_>, class: Class) {
     if let Some(member) = member(scan)
-        && member.name.eq_ignore_ascii_case(b"value")
+        && [&b"value"[..], b"default"].iter().any(|name| member.name.eq_ignore_ascii_case(name))
     {
         member.redact(scan, class);
     }
@@ -333,7 +400,7 @@ impl Manifest {
                 return true;
             }
             self.lines += 1;
-            return !scan.rest(scan.body).starts_with(b"---") && self.lines < MANIFEST_LINES;
+            return !scan.starts(scan.body, b"---") && self.lines < MANIFEST_LINES;
         };
         if here > self.indent {
             if self.data && (self.secret || looks_like_secret_data(scan, &member)) {
@@ -351,12 +418,8 @@ impl Manifest {
             members::object(scan, Class::K8sSecret, member.value, false);
         }
         if member.name == b"kind" {
-            self.secret = scan
-                .rest(member.value)
-                .trim_ascii_start()
-                .strip_prefix(b"\"")
-                .unwrap_or(scan.rest(member.value))
-                .starts_with(b"Secret");
+            let quoted = scan.at(member.value) == Some(b'"');
+            self.secret = scan.starts(member.value + usize::from(quoted), b"Secret");
             return self.secret;
         }
         self.lines += 1;
@@ -379,11 +442,12 @@ fn looks_like_secret_data(scan: &Scan<'_>, member: &Member<'_>) -> bool {
 /// R28 on one line: all members of `data` and `stringData` of an object that is a Secret.
 pub(super) fn one_line_manifest(scan: &mut Scan<'_>) {
     for name in [&b"data"[..], b"stringData"] {
-        let mut from = scan.body;
-        while let Some(found) = memchr::memmem::find(scan.rest(from), name) {
-            let start = from + found;
-            from = start + name.len();
-            let mut at = from;
+        for found in memchr::memmem::find_iter(scan.rest(scan.body), name) {
+            if scan.spent() {
+                return;
+            }
+            let start = scan.body + found;
+            let mut at = start + name.len();
             let Some((slashes, _)) = value::quote_at(scan, at) else { continue };
             if !matches!(scan.before(start), Some(b'"')) {
                 continue;

@@ -3,9 +3,11 @@
 use base64::Engine as _;
 
 use super::Class;
+use super::assign;
 use super::key;
 use super::members;
 use super::scan::Scan;
+use super::stems::Rule;
 use super::value::{self, Reach, Value};
 
 /// Characters of `token68` (RFC 9110 §11.2).
@@ -52,8 +54,8 @@ pub(super) fn at_auth(scan: &mut Scan<'_>, start: usize, end: usize) {
         authorization(scan, key_end);
     } else if name.ends_with(b"m2ee-authentication") {
         m2ee(scan, key_end);
-    } else if name.ends_with(b"auth") {
-        registry(scan, key_end);
+    } else if name.ends_with(b"auth") && !registry(scan, key_end) {
+        assign::at_stem(scan, Rule::Weak, start, end);
     }
 }
 
@@ -90,7 +92,7 @@ fn authorization(scan: &mut Scan<'_>, key_end: usize) {
 /// Past the opening of a list: `[`, or `[]string{` as Go prints header values.
 fn first_element(scan: &Scan<'_>, at: usize) -> usize {
     let mut at = at;
-    if scan.rest(at).starts_with(b"[]string{") {
+    if scan.starts(at, b"[]string{") {
         at += "[]string{".len();
     }
     while scan.at(at) == Some(b'[') {
@@ -109,6 +111,7 @@ fn credentials(scan: &Scan<'_>, scheme: &[u8], at: usize) -> Value {
         return value::read(scan, at, Reach::Word);
     }
     let end = value::trimmed_end(scan, at, scan.text.len());
+    scan.spend(end - at);
     Value { start: at, end, next: end, quoted: false }
 }
 
@@ -123,14 +126,16 @@ fn m2ee(scan: &mut Scan<'_>, key_end: usize) {
 }
 
 /// R20: base64 of `user:password`, or something as random.
-fn registry(scan: &mut Scan<'_>, key_end: usize) {
-    let Some(at) = value_start(scan, key_end) else { return };
+fn registry(scan: &mut Scan<'_>, key_end: usize) -> bool {
+    let Some(at) = value_start(scan, key_end) else { return false };
     let value = value::read(scan, at, Reach::Word);
     let text = scan.slice(value.start, value.end);
-    if holds_pair(text) || value::looks_random(text) {
+    let found = holds_pair(text) || value::looks_random(text);
+    if found {
         scan.add(value.start, value.end, Class::Docker);
         scan.done = scan.done.max(value.end);
     }
+    found
 }
 
 /// Base64 of printable text with a colon in it.
@@ -162,8 +167,7 @@ pub(super) fn at_scheme(scan: &mut Scan<'_>, start: usize, end: usize) {
         return;
     }
     let from = if scan.at(from) == Some(b'+') { from + 1 } else { from };
-    let len = scan.rest(from).iter().take_while(|&&b| is_token68(b)).count();
-    scan.spend(len);
+    let len = scan.long_run(from, |&b| is_token68(b));
     let mut value_end = from + len;
     while matches!(scan.before(value_end), Some(b'.' | b',')) && value_end > from {
         value_end -= 1;
@@ -228,16 +232,10 @@ pub(super) fn at_cookie(scan: &mut Scan<'_>, start: usize, end: usize) {
     let range = match value::quote_at(scan, at) {
         Some((slashes, quote)) => value::quoted(scan, at, slashes, quote),
         None => {
-            let rest = scan.rest(at);
-            let len = rest
-                .iter()
-                .position(|b| matches!(b, b'"' | b']' | b'}' | b'\''))
-                .unwrap_or(rest.len());
+            let end = at + scan.long_run(at, |b| !matches!(b, b'"' | b']' | b'}' | b'\''));
             // `\"`: the backslashes belong to the quote.
-            let len = rest
-                .get(..len)
-                .map_or(len, |r| len - r.iter().rev().take_while(|&&b| b == b'\\').count());
-            let end = value::trimmed_end(scan, at, at + len);
+            let end = end - scan.run_before(end, at, |&b| b == b'\\');
+            let end = value::trimmed_end(scan, at, end);
             Value { start: at, end, next: end, quoted: false }
         }
     };
@@ -245,7 +243,6 @@ pub(super) fn at_cookie(scan: &mut Scan<'_>, start: usize, end: usize) {
     if scan.at(range.start) == Some(b'{') && !range.quoted {
         return members::object(scan, Class::Cookie, range.start, false);
     }
-    scan.spend(range.end - range.start.min(range.end));
     if cookies(scan, range.start, range.end) {
         scan.done = scan.done.max(range.end);
     }
@@ -256,7 +253,7 @@ pub(super) fn cookies(scan: &mut Scan<'_>, start: usize, end: usize) -> bool {
     let mut from = start;
     let mut pairs = 0;
     while from < end {
-        let piece_end = memchr::memchr(b';', scan.slice(from, end)).map_or(end, |len| from + len);
+        let piece_end = scan.find(b';', from, end).unwrap_or(end);
         let piece_start = scan.skip_space(from).min(piece_end);
         let piece = scan.slice(piece_start, piece_end);
         if let Some(equals) = memchr::memchr(b'=', piece) {

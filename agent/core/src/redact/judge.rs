@@ -23,6 +23,14 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
         return text.len() >= 16 && text.iter().all(fits) && text.iter().any(u8::is_ascii_digit);
     }
     if key.strength == Strength::Weak {
+        // A code to type in: `"otp":"123456"`.
+        let code = bare.len() >= 3
+            && bare.get(bare.len() - 3..).is_some_and(|end| end.eq_ignore_ascii_case(b"otp"))
+            && (4..=8).contains(&text.len())
+            && text.iter().all(u8::is_ascii_digit);
+        if code {
+            return true;
+        }
         return value::looks_random(text) && !is_uuid(text);
     }
     if key.class != Class::Password && (is_path(text) || is_pointer(text)) {
@@ -106,6 +114,7 @@ fn is_object_name(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     };
     let mut parts = text.split(|&b| b == b'/');
     plain
+        && !is_uuid(text)
         && match (parts.next(), parts.next(), parts.next()) {
             (Some(namespace), Some(name), None) => dns(namespace) && dns(name),
             // A name alone, of several words.

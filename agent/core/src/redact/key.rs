@@ -49,7 +49,7 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
             if !starts_word(scan, start) && NO_PASS.has(word) {
                 return None;
             }
-            let rest = match &tail.folded {
+            let rest = match &*tail.folded {
                 f if f.starts_with(b"wor")
                     || f.starts_with(b"phrase")
                     || f.starts_with(b"code")
@@ -58,7 +58,7 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
                     let cut = [&b"word"[..], b"wort", b"phrase", b"code", b"wd"];
                     cut.iter().find_map(|word| f.strip_prefix(*word))?
                 }
-                f => f.as_slice(),
+                f => f,
             };
             let joined_rest = rest.len() == tail.folded.len();
             let plural = rest == b"s";
@@ -76,7 +76,7 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
             (!tail.clears()).then_some(key(Class::Password, Strength::Sure, tail.plural()))
         }
         Rule::ShortPassword => {
-            let named = key_end == end && (starts_word(scan, start) || start - key_start > 2);
+            let named = key_end == end && (starts_word(scan, start) || start - key_start > 1);
             named.then_some(key(Class::Password, Strength::Sure, false))
         }
         Rule::Secret => {
@@ -113,7 +113,7 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
             starts_word(scan, start).then_some(key(Class::Entropy, Strength::Weak, false))
         }
         Rule::Pin => {
-            let whole = starts_word(scan, key_start) && start == key_start;
+            let whole = starts_word(scan, start) && !before.ends_with(b"-");
             (whole && !tail.clears()).then_some(key(Class::Password, Strength::Sure, false))
         }
         Rule::Signature => {
@@ -159,7 +159,7 @@ pub(super) fn extent(scan: &Scan<'_>, start: usize, end: usize) -> (usize, usize
     let is_key = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
     let floor = start.saturating_sub(REACH).max(scan.body.min(start));
     let left = scan.slice(floor, start).iter().rev().take_while(|b| is_key(b)).count();
-    let right = scan.rest(end).iter().take(REACH).take_while(|b| is_key(b)).count();
+    let right = scan.run(end, REACH, is_key);
     // Dots in a row divide a name from its value.
     let dots = memchr::memmem::find(scan.slice(end, end + right), b"..");
     let right = dots.unwrap_or(right);
@@ -201,56 +201,71 @@ pub(super) fn starts_word(scan: &Scan<'_>, start: usize) -> bool {
     matches!(before, b'n' | b't' | b'r') && start >= 2 && scan.before(start - 1) == Some(b'\\')
 }
 
-/// Lower-case letters of the last `N` bytes of `text`, without separators.
-fn fold<const N: usize>(text: &[u8]) -> Vec<u8> {
+/// Letters of a key or of a part of it, in a place of their own: keys are read far too often to ask
+/// for memory.
+struct Letters {
+    bytes: [u8; REACH],
+    len: usize,
+}
+
+impl Letters {
+    /// The first [`REACH`] of `letters`, in lower case.
+    fn of<'b>(letters: impl Iterator<Item = &'b u8>) -> Self {
+        let mut folded = Self { bytes: [0; REACH], len: 0 };
+        for (room, letter) in folded.bytes.iter_mut().zip(letters) {
+            *room = letter.to_ascii_lowercase();
+            folded.len += 1;
+        }
+        folded
+    }
+}
+
+impl std::ops::Deref for Letters {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// Letters and digits of the last `N` bytes of `text`, in lower case.
+fn fold<const N: usize>(text: &[u8]) -> Letters {
     let from = text.len().saturating_sub(N);
     let tail = text.get(from..).unwrap_or_default();
-    tail.iter().filter(|b| b.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase).collect()
+    Letters::of(tail.iter().filter(|b| b.is_ascii_alphanumeric()))
 }
 
 /// What follows a stem inside its key.
-struct Tail {
+struct Tail<'a> {
     /// Lower-case letters only.
-    folded: Vec<u8>,
+    folded: Letters,
     /// The last word of them, as capitals and separators divide it.
-    last: Vec<u8>,
+    last: &'a [u8],
     /// The same word goes on: `tokenizer`, not `tokenName`.
     joined: bool,
 }
 
-impl Tail {
-    fn of(stem: &[u8], after: &[u8]) -> Self {
-        let folded: Vec<u8> =
-            after.iter().filter(|b| b.is_ascii_alphabetic()).map(u8::to_ascii_lowercase).collect();
+impl<'a> Tail<'a> {
+    fn of(stem: &[u8], after: &'a [u8]) -> Self {
+        let folded = Letters::of(after.iter().filter(|b| b.is_ascii_alphabetic()));
         let joined = match (stem.last(), after.first()) {
             (Some(last), Some(first)) if first.is_ascii_alphabetic() => {
                 !(last.is_ascii_lowercase() && first.is_ascii_uppercase())
             }
             _ => false,
         };
-        let mut last = Vec::new();
-        for &byte in after.iter().rev() {
-            if byte.is_ascii_alphabetic() {
-                last.push(byte.to_ascii_lowercase());
-            } else if !last.is_empty() {
-                break;
-            }
-            if byte.is_ascii_uppercase() && last.len() > 1 {
-                break;
-            }
-        }
-        // All capitals: one word up to the separator.
-        if after.iter().all(|b| !b.is_ascii_lowercase()) {
-            let word = after.rsplit(|b| !b.is_ascii_alphabetic()).find(|w| !w.is_empty());
-            last = word.unwrap_or_default().to_ascii_lowercase();
-        } else {
-            last.reverse();
-        }
+        let word = after.rsplit(|b| !b.is_ascii_alphabetic()).find(|word| !word.is_empty());
+        let word = word.unwrap_or_default();
+        // All capitals: one word up to the separator. Otherwise a capital begins one.
+        let shouted = after.iter().all(|b| !b.is_ascii_lowercase());
+        let begin =
+            word.iter().take(word.len().saturating_sub(1)).rposition(u8::is_ascii_uppercase);
+        let last = if shouted { word } else { word.get(begin.unwrap_or(0)..).unwrap_or_default() };
         Self { folded, last, joined }
     }
 
     fn is(&self, word: &[u8]) -> bool {
-        self.folded == word
+        *self.folded == *word
     }
 
     fn plural(&self) -> bool {
@@ -263,7 +278,7 @@ impl Tail {
             return false;
         }
         // Short words only when they stand alone: `…Ref`, but not the end of another word.
-        if HARMLESS.has(&self.last) || HARMLESS.ends(&self.folded, 4) {
+        if HARMLESS.has(self.last) || HARMLESS.ends(&self.folded, 4) {
             return true;
         }
         self.joined && !JOINED.begins(&self.folded)

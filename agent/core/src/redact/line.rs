@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::follow::Follow;
 use super::placeholder::{Pieces, Placeholders};
-use super::scan::{MOST_SPANS, Scan, Span};
+use super::scan::{MOST_SPANS, Scan, Span, looked};
 use super::shadow::{self, Shadow};
 use super::stems::{Reader, Rule, STEMS};
 use super::{
-    Class, Counts, Finder, Redaction, address, assign, header, members, mendix, numbers, pairs,
-    prefixed, query, sql, tool,
+    Class, Counts, Finder, Redaction, address, assign, body, header, members, mendix, numbers,
+    pairs, prefixed, query, sql, tool,
 };
 
 /// Capacity, in spans, above which the list gives its memory back after the line.
@@ -30,7 +30,7 @@ impl Scan<'_> {
     }
 
     /// Runs every scanner.
-    fn run(&mut self) {
+    fn run_all(&mut self) {
         STEMS.scan(self.text, self.body, self);
         address::at_signs(self);
     }
@@ -50,6 +50,7 @@ impl Scan<'_> {
             | Rule::Signature
             | Rule::Session
             | Rule::Weak => assign::at_stem(self, rule, start, end),
+            Rule::WeakSigned => assign::at_stem(self, Rule::Weak, start, end - 1),
             Rule::Sig => query::at_sig(self, start),
             Rule::Auth => header::at_auth(self, start, end),
             Rule::Scheme => header::at_scheme(self, start, end),
@@ -65,6 +66,7 @@ impl Scan<'_> {
             Rule::MendixVariable => mendix::at_mendix_variable(self, start, end),
             Rule::OracleThin => query::at_oracle(self, end),
             Rule::Bsn => numbers::at_bsn(self, start, end),
+            Rule::Body => body::at_body(self, start, end),
             Rule::Phone => numbers::at_phone(self, start, end),
             Rule::Manifest => self.cues.manifest = true,
             Rule::ShortPassword => assign::at_stem(self, rule, start, end - 1),
@@ -75,15 +77,23 @@ impl Scan<'_> {
             Rule::MxAdmin => mendix::at_admin(self, end),
             Rule::Tool => tool::at_tool(self, start, end),
             Rule::Echo => tool::at_echo(self, start, end),
+            Rule::Args => sql::at_args(self, end),
             Rule::Bound => sql::at_bound(self, end),
             Rule::Login => {
                 let name = self.slice(start, end).iter().take_while(|&&b| b != b' ').count();
                 tool::at_tool(self, start, start + name);
             }
-            Rule::MendixConstant => mendix::at_constant(self, end - 1),
+            Rule::MendixConstant => mendix::at_constant(self, start, end - 1),
+            Rule::MendixList => mendix::at_constants(self, start, end),
+            Rule::Data => members::at_data(self, start, end),
+            Rule::GoBytes => members::object(self, Class::K8sSecret, end - 1, false),
             Rule::KeyName => pairs::at_key_name(self, end),
             Rule::GoSecret => members::go_secret(self, end - 1),
             Rule::Statement => sql::at_statement(self, start, end),
+            Rule::Fragment => sql::at_fragment(self, start, end),
+            Rule::BoundPairs => sql::at_pairs(self, start),
+            Rule::Said => sql::at_said(self, start),
+            Rule::BoundList => sql::at_list(self, end),
             Rule::Binding => sql::at_binding(self, end),
             Rule::Parameters => sql::at_parameters(self, end),
             Rule::Identified => sql::at_identified(self, end),
@@ -178,7 +188,7 @@ impl Lines {
         if unclean {
             self.cleaned.clean(line);
         }
-        let text = if unclean { self.cleaned.text.as_slice() } else { line };
+        let text = if unclean { self.cleaned.text() } else { line };
         let body = timestamp_prefix(text);
         // A search for one byte first: building one for two costs more than most lines.
         let plain_lines =
@@ -188,7 +198,7 @@ impl Lines {
         if self.follow.waits() {
             self.follow.apply(&mut scan);
         }
-        scan.run();
+        scan.run_all();
         scan.ask(&self.finders);
         if odd.is_some() {
             prefixed::entra(&mut scan);
@@ -204,7 +214,7 @@ impl Lines {
         let percent = odd.is_some() && memchr::memchr(b'%', text).is_some();
         if (percent || escapes) && self.decoded.decode(text) {
             let found = self.spans.len();
-            decoded_lines(&self.decoded.text, body, &self.finders, &mut self.spans);
+            decoded_lines(self.decoded.text(), body, &self.finders, &mut self.spans);
             let mut index = found;
             while let Some(span) = self.spans.get_mut(index) {
                 if let Some((start, end)) = self.decoded.source(span.start, span.end) {
@@ -272,7 +282,7 @@ fn decoded_lines(text: &[u8], body: usize, finders: &[Box<dyn Finder>], spans: &
         if follow.waits() {
             follow.apply(&mut scan);
         }
-        scan.run();
+        scan.run_all();
         scan.ask(finders);
         prefixed::entra(&mut scan);
         let cues = scan.finish();
@@ -335,27 +345,34 @@ fn inner_line(text: &[u8], start: usize, end: usize, follow: &mut Follow, spans:
 
 /// Backslashes right before `at`.
 fn run_before(text: &[u8], at: usize) -> usize {
-    text.get(..at).unwrap_or_default().iter().rev().take_while(|&&b| b == b'\\').count()
+    let before = text.get(..at).unwrap_or_default();
+    let run = before.iter().rev().take_while(|&&b| b == b'\\').count();
+    looked(run + 1);
+    run
 }
 
 /// Where the string around `at` begins, given the backslashes of its line ends.
 fn string_start(text: &[u8], body: usize, at: usize, slashes: usize) -> usize {
     let before = text.get(body..at).unwrap_or_default();
-    memchr::memrchr_iter(b'"', before)
+    let start = memchr::memrchr_iter(b'"', before)
         .map(|quote| body + quote)
         .find(|&quote| run_before(text, quote) < 2 * slashes - 1)
-        .map_or(body, |quote| quote + 1)
+        .map_or(body, |quote| quote + 1);
+    looked(at - start);
+    start
 }
 
 /// Where the string around `at` ends.
 fn string_end(text: &[u8], at: usize, slashes: usize) -> usize {
-    memchr::memchr_iter(b'"', text.get(at..).unwrap_or_default())
+    let end = memchr::memchr_iter(b'"', text.get(at..).unwrap_or_default())
         .map(|quote| at + quote)
         .find_map(|quote| {
             let run = run_before(text, quote);
             (run < 2 * slashes - 1).then_some(quote - run)
         })
-        .unwrap_or(text.len())
+        .unwrap_or(text.len());
+    looked(end.saturating_sub(at));
+    end
 }
 
 /// Length of the RFC 3339 time stamp and space that pod logs put before each line, with stream and

@@ -27,18 +27,20 @@ pub(super) fn list(scan: &mut Scan<'_>, key: &Key, open: usize) {
 /// Position of the bracket that closes the one at `open`.
 pub(super) fn matching(scan: &Scan<'_>, open: usize, up: u8, down: u8) -> Option<usize> {
     let mut level = 0_u32;
-    let reach = scan.slice(open, open + LONGEST_LIST).len();
-    scan.spend(reach / 8);
-    for at in memchr::memchr2_iter(up, down, scan.slice(open, open + LONGEST_LIST)) {
-        if scan.at(open + at) == Some(up) {
+    let reach = scan.rest(open);
+    let reach = reach.get(..LONGEST_LIST).unwrap_or(reach);
+    for at in memchr::memchr2_iter(up, down, reach) {
+        if reach.get(at) == Some(&up) {
             level += 1;
         } else {
             level -= 1;
             if level == 0 {
+                scan.spend(at / 4);
                 return Some(open + at);
             }
         }
     }
+    scan.spend(reach.len() / 4);
     None
 }
 
@@ -68,9 +70,9 @@ fn members(
     let end = matching(scan, open, b'{', b'}').unwrap_or(scan.text.len()).min(open + LONGEST_LIST);
     scan.spend(end - open.min(end));
     let mut at = open + 1;
-    while at < end {
+    while at < end && !scan.spent() {
         // A member: its name, a colon, its value.
-        let Some(colon) = memchr::memchr(b':', scan.slice(at, end)).map(|c| at + c) else { return };
+        let Some(colon) = scan.find(b':', at, end) else { return };
         let from = scan.skip_space(colon + 1);
         let value = match scan.at(from) {
             None => return,
@@ -78,8 +80,7 @@ fn members(
                 Some(bytes) => bytes,
                 // Bytes in decimal numbers.
                 None if class == Class::K8sSecret && scan.at(from) == Some(b'[') => {
-                    let close = memchr::memchr(b']', scan.slice(from, end));
-                    let close = close.map_or(end, |len| from + len);
+                    let close = scan.find(b']', from, end).unwrap_or(end);
                     Value { start: from + 1, end: close, next: close + 1, quoted: true }
                 }
                 None => {
@@ -89,23 +90,53 @@ fn members(
             },
             Some(_) => value::read(scan, from, Reach::Word),
         };
-        let name = scan.slice(at, colon).trim_ascii_end();
-        let letters = |b: &&u8| b.is_ascii_alphanumeric();
-        let name: Vec<u8> = name
-            .iter()
-            .rev()
-            .skip_while(|b| !b.is_ascii_alphanumeric())
-            .take_while(letters)
-            .copied()
-            .collect();
-        let chosen = !only_values
-            || [&b"eulav"[..], b"atad", b"drow"].iter().any(|w| name.eq_ignore_ascii_case(w));
+        let chosen = !only_values || {
+            let name_end = colon - scan.run_before(colon, at, |b| !b.is_ascii_alphanumeric());
+            let len = scan.run_before(name_end, at, u8::is_ascii_alphanumeric);
+            let name = scan.slice(name_end - len, name_end);
+            [&b"value"[..], b"data", b"word"].iter().any(|w| name.eq_ignore_ascii_case(w))
+        };
         let text = scan.slice(value.start, value.end);
         if (chosen || telling(text)) && !value::is_nothing(text) {
             scan.add(value.start, value.end.min(end), class);
         }
         at = value.next.max(from + 1);
     }
+}
+
+/// `"data":{…}` on a line that speaks of a secret: base64 of text.
+pub(super) fn at_data(scan: &mut Scan<'_>, start: usize, end: usize) {
+    /// From the word to the data.
+    const NEAR: usize = 160;
+    let mut at = end;
+    if scan.before(end) == Some(b'\\') {
+        at += scan.run(at, 16, |&b| b == b'\\');
+        if scan.at(at) != Some(b'"') {
+            return;
+        }
+        at = scan.skip_space(at + 1);
+        if scan.at(at) != Some(b':') {
+            return;
+        }
+        at = scan.skip_space(at + 1) + 1;
+    }
+    let open = at - 1;
+    let before = scan.slice(start.saturating_sub(NEAR).max(scan.body.min(start)), start);
+    let said = memchr::memchr2_iter(b's', b'S', before)
+        .any(|at| before.get(at..at + 6).is_some_and(|w| w.eq_ignore_ascii_case(b"secret")));
+    if said && scan.at(open) == Some(b'{') {
+        members(scan, Class::K8sSecret, open, true, is_text64);
+    }
+}
+
+/// Base64 of printable text.
+fn is_text64(text: &[u8]) -> bool {
+    use base64::Engine as _;
+    let head = text.get(..text.len().min(64) / 4 * 4).unwrap_or_default();
+    text.len() >= 8
+        && base64::engine::general_purpose::STANDARD
+            .decode(head)
+            .is_ok_and(|bytes| bytes.iter().all(|b| matches!(b, b' '..=b'~' | b'\n' | b'\t')))
 }
 
 /// Whether an element of a list is random text.
@@ -118,8 +149,7 @@ fn holds_random(list: &[u8]) -> bool {
 
 /// `[]uint8("…")`, `[]byte{0x70, …}`: bytes as Go prints them.
 pub(super) fn go_bytes(scan: &Scan<'_>, at: usize) -> Option<Value> {
-    let rest = scan.rest(at);
-    let name = [&b"[]uint8"[..], b"[]byte"].into_iter().find(|name| rest.starts_with(name))?;
+    let name = [&b"[]uint8"[..], b"[]byte"].into_iter().find(|name| scan.starts(at, name))?;
     let open = at + name.len();
     match scan.at(open)? {
         b'(' => value::quote_at(scan, open + 1)
@@ -158,12 +188,16 @@ pub(super) fn at_map(scan: &mut Scan<'_>, class: Class, start: usize, end: usize
     }
     let from = scan.skip_space(at + 1);
     match scan.at(from) {
+        // Values of Java's maps are read by names.
+        Some(b'{') if scan.find(b':', from, scan.text.len().min(from + 256)).is_none() => {}
         Some(b'{') => object(scan, class, from, false),
         Some(_) => {
             if let Some((slashes, quote)) = value::quote_at(scan, from) {
                 let value = value::quoted(scan, from, slashes, quote);
                 scan.add(value.start, value.end, class);
-            } else if scan.rest(from).starts_with(b"map[") {
+            } else if scan.starts(from, b"map[string]string{") {
+                object(scan, class, from + 17, false);
+            } else if scan.starts(from, b"map[") {
                 let open = from + 3;
                 let close = matching(scan, open, b'[', b']').unwrap_or(scan.text.len());
                 scan.add(open + 1, close, class);

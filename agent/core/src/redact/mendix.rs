@@ -2,9 +2,11 @@
 
 use super::Class;
 use super::assign::after_key;
-use super::judge::{is_password_like, is_value};
+use super::judge::is_password_like;
 use super::key::{self, Key, Strength};
-use super::scan::Scan;
+use super::members;
+use super::pairs::value_member;
+use super::scan::{Cue, Scan};
 use super::value::{self, Reach};
 
 /// R27: `MX_Module_Constant=…`, the environment variable of a constant.
@@ -27,40 +29,131 @@ pub(super) fn at_mendix_variable(scan: &mut Scan<'_>, start: usize, end: usize) 
     after_key(scan, key);
 }
 
-/// R27: `constant 'Module.Name' with value '…'`, as the runtime says what it was given.
-pub(super) fn at_constant(scan: &mut Scan<'_>, end: usize) {
-    let from = scan.skip_space(end);
+/// Whether `name` is that of a constant: module and constant.
+pub(super) fn is_constant(name: &[u8]) -> bool {
+    let part = |text: &[u8]| {
+        text.first().is_some_and(u8::is_ascii_alphabetic)
+            && text.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
+    };
+    let mut parts = name.split(|&b| b == b'.');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(module), Some(constant), None) => part(module) && part(constant),
+        _ => false,
+    }
+}
+
+/// Takes the value at `at` of a constant; limits and switches are no secrets.
+pub(super) fn take_constant(scan: &mut Scan<'_>, at: usize, reach: Reach) -> usize {
+    let value = value::read(scan, at, reach);
+    let text = scan.slice(value.start, value.end);
+    let number = text.iter().all(|b| b.is_ascii_digit() || *b == b'.');
+    if text.len() >= 4 && !number && !value::is_nothing(text) {
+        scan.add(value.start, value.end, Class::MendixConstant);
+        scan.done = scan.done.max(value.end);
+    }
+    value.next.max(at)
+}
+
+/// The name of a constant at `at`, past a quote and `MicroflowConstants.`: where it begins, where it
+/// ends, and where reading goes on.
+fn name_at(scan: &Scan<'_>, at: usize) -> Option<(usize, usize)> {
+    let start = value::quote_at(scan, at).map_or(at, |(slashes, _)| at + slashes + 1);
+    let len = scan.run(start, 128, |b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.'));
+    is_constant(scan.slice(start, start + len)).then(|| {
+        let end = start + len;
+        (end, value::quote_at(scan, end).map_or(end, |(slashes, _)| end + slashes + 1))
+    })
+}
+
+/// R27: `constant 'Module.Name' with value '…'`, as the runtime says what it was given, `'…' for constant
+/// Module.Name`, and `"constant":"Module.Name","value":"…"`. The word ends at `end`.
+pub(super) fn at_constant(scan: &mut Scan<'_>, start: usize, end: usize) {
+    let mut from = end;
+    if let Some((slashes, _)) = value::quote_at(scan, from) {
+        from += slashes + 1;
+    }
+    from = scan.skip_space(from);
+    if matches!(scan.at(from), Some(b':' | b'=')) {
+        from = scan.skip_space(from + 1);
+    }
     if from == end {
         return;
     }
-    let name = value::read(scan, from, Reach::Word);
-    // Module and constant.
-    let text = scan.slice(name.start, name.end);
-    let part = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
-    let mut parts = text.split(|&b| b == b'.');
-    let (Some(module), Some(constant), None) = (parts.next(), parts.next(), parts.next()) else {
+    let Some((_, next)) = name_at(scan, from) else { return };
+    let before = scan.slice(start.saturating_sub(5).max(scan.body.min(start)), start);
+    if before.ends_with(b" for ") {
+        let close = start - 5;
+        if let Some(quote @ (b'"' | b'\'')) = scan.at(close.saturating_sub(1)) {
+            let floor = close.saturating_sub(256).max(scan.body.min(close));
+            let text = scan.slice(floor, close - 1);
+            if let Some(open) = memchr::memrchr(quote, text) {
+                let slashes = scan.run_before(close - 1, floor, |&b| b == b'\\');
+                scan.add(floor + open + 1, close - 1 - slashes, Class::MendixConstant);
+            }
+        }
         return;
+    }
+    if scan.at(next) == Some(b',')
+        && let Some(at) = value_member(scan, scan.skip_space(next + 1))
+    {
+        take_constant(scan, at, Reach::Word);
+    } else if let Some(at) = stated(scan, next) {
+        take_constant(scan, at, Reach::Word);
+    }
+}
+
+/// R27: `constants: {Module.Name=…, …}`, a list of objects with a name and a value, and the lines below.
+pub(super) fn at_constants(scan: &mut Scan<'_>, start: usize, end: usize) {
+    /// Longest list that is read, bytes.
+    const LONGEST: usize = 16 * 1024;
+    let mut at = end;
+    if let Some((slashes, _)) = value::quote_at(scan, at) {
+        at += slashes + 1;
+    }
+    if scan.at(at) == Some(b'.') {
+        at += 1;
+    } else {
+        at = scan.skip_space(at);
+        if !matches!(scan.at(at), Some(b':' | b'=' | b'{' | b'[' | b'-')) {
+            return;
+        }
+        at += scan.run(at, 8, |b| matches!(b, b':' | b'=' | b'-' | b'>' | b' '));
+    }
+    if at >= scan.text_end {
+        let (key_start, _) = super::key::extent(scan, start, end);
+        let indent = key_start - scan.body.min(key_start);
+        scan.cues.next = Some(Cue::Constants { indent });
+        return;
+    }
+    let list = matches!(scan.at(at), Some(b'{' | b'['));
+    let close = match scan.at(at) {
+        Some(b'{') => members::matching(scan, at, b'{', b'}'),
+        Some(b'[') => members::matching(scan, at, b'[', b']'),
+        _ => None,
     };
-    if module.is_empty() || constant.is_empty() || !module.iter().chain(constant).all(part) {
-        return;
+    let limit = close.unwrap_or(scan.text.len()).min(at + LONGEST);
+    // Words up to the next that is the name of a constant.
+    while at < limit && !scan.spent() {
+        if let Some((name_end, next)) = name_at(scan, at) {
+            let from = if scan.at(next) == Some(b',') {
+                value_member(scan, scan.skip_space(next + 1))
+            } else {
+                let sign = scan.skip_space(next);
+                let signs = scan.run(sign, 2, |b| matches!(b, b'=' | b':' | b'-' | b'>'));
+                (signs > 0).then(|| scan.skip_space(sign + signs))
+            };
+            at = match from {
+                Some(from) => take_constant(scan, from, Reach::Word).max(name_end),
+                None => next.max(name_end),
+            };
+            if !list {
+                return;
+            }
+        }
+        at += scan.run(at, LONGEST, |b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.'));
+        at += scan.run(at, LONGEST, |b| !b.is_ascii_alphabetic());
     }
-    let key = Key {
-        start: name.start,
-        end: name.end,
-        class: Class::MendixConstant,
-        strength: Strength::Sure,
-        plural: false,
-    };
-    let Some(at) = stated(scan, name.next) else { return };
-    let value = value::read(scan, at, Reach::Word);
-    // Limits and switches are no secrets.
-    let text = scan.slice(value.start, value.end);
-    if text.len() < 4 || text.iter().all(|b| b.is_ascii_digit() || *b == b'.') {
-        return;
-    }
-    if is_value(scan, &key, scan.slice(value.start, value.end)) {
-        scan.accept(&key, value);
-    }
+    scan.spend(limit.saturating_sub(end) / 2);
 }
 
 /// Where the value begins after ` with value `, ` to `, ` = ` and the like.
@@ -68,7 +161,7 @@ pub(super) fn stated(scan: &Scan<'_>, at: usize) -> Option<usize> {
     let mut at = scan.skip_space(at);
     let mut said = false;
     for _ in 0..4 {
-        let rest = scan.rest(at);
+        let rest = scan.slice(at, at + 16);
         let word = [
             &b"with"[..],
             b"has",

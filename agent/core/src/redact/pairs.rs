@@ -1,20 +1,74 @@
 //! Names and values that stand in members of their own: R08.
 
 use super::Class;
-use super::judge::is_value;
+use super::judge::{is_password_like, is_value};
 use super::key::{Key, Strength};
 use super::scan::Scan;
 use super::value::{self, Reach};
 
-/// Whether `name:` or `key=` stands before the quote or space before `at`.
+/// Words that say that their value is the name of something.
+const NAMES: &[&[u8]] = &[
+    b"name",
+    b"key",
+    b"field",
+    b"property",
+    b"path",
+    b"header",
+    b"constant",
+    b"setting",
+    b"variable",
+];
+
+/// Ends of words that say that what follows is the value of what was just named.
+const VALUES: &[&[u8]] = &[b"value", b"default", b"input"];
+
+/// Whether `name:` or `key=` stands before the quote, space or path before `at`.
 pub(super) fn is_name_of_pair(scan: &Scan<'_>, at: usize) -> bool {
-    let before = scan.slice(at.saturating_sub(24), at);
+    let before = scan.slice(at.saturating_sub(64).max(scan.body.min(at)), at);
+    // `"path":"/spec/password"`
+    let path = |b: &&u8| b.is_ascii_alphanumeric() || b"/_.-".contains(b);
+    let steps = before.iter().rev().take_while(path).count();
+    let lead = before.get(before.len() - steps..).and_then(<[u8]>::first);
+    let before = match lead {
+        Some(b'/') => before.get(..before.len() - steps).unwrap_or_default(),
+        _ => before,
+    };
     let signs = |b: &u8| matches!(b, b'"' | b'\'' | b'\\' | b' ');
     let trim = |text: &[u8]| text.iter().rev().take_while(|b| signs(b)).count();
     let before = before.get(..before.len() - trim(before)).unwrap_or_default();
     let Some((b':' | b'=', before)) = before.split_last() else { return false };
-    let before = before.get(..before.len() - trim(before)).unwrap_or_default().to_ascii_lowercase();
-    before.ends_with(b"name") || before.ends_with(b"key")
+    let before = before.get(..before.len() - trim(before)).unwrap_or_default();
+    NAMES.iter().any(|name| {
+        before
+            .len()
+            .checked_sub(name.len())
+            .and_then(|at| before.get(at..))
+            .is_some_and(|end| end.eq_ignore_ascii_case(name))
+    })
+}
+
+/// Where the value begins, if the member at `at` is the value of a name.
+pub(super) fn value_member(scan: &Scan<'_>, at: usize) -> Option<usize> {
+    let mut at = at;
+    if let Some((slashes, _)) = value::quote_at(scan, at) {
+        at += slashes + 1;
+    }
+    let len = scan.run(at, 32, u8::is_ascii_alphanumeric);
+    let name = scan.slice(at, at + len);
+    let says = VALUES.iter().any(|value| {
+        len.checked_sub(value.len())
+            .and_then(|at| name.get(at..))
+            .is_some_and(|end| end.eq_ignore_ascii_case(value))
+    });
+    if !says {
+        return None;
+    }
+    at += len;
+    if let Some((slashes, _)) = value::quote_at(scan, at) {
+        at += slashes + 1;
+    }
+    at = scan.skip_space(at);
+    matches!(scan.at(at), Some(b':' | b'=')).then(|| scan.skip_space(at + 1))
 }
 
 /// R08: `"name":"DB_PASSWORD","value":"…"`, `Name:DB_PASSWORD,Value:…`, `name="…" value="…"`.
@@ -23,26 +77,32 @@ pub(super) fn name_value_pair(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool
     if scan.at(at) == Some(b',') {
         at = scan.skip_space(at + 1);
     }
-    if let Some((slashes, _)) = value::quote_at(scan, at) {
-        at += slashes + 1;
-    }
-    if !scan.slice(at, at + 5).eq_ignore_ascii_case(b"value") {
+    let Some(from) = value_member(scan, at) else { return false };
+    if !is_name_of_pair(scan, key.start) {
         return false;
     }
-    at += 5;
-    if let Some((slashes, _)) = value::quote_at(scan, at) {
-        at += slashes + 1;
-    }
-    at = scan.skip_space(at);
-    if !matches!(scan.at(at), Some(b':' | b'=')) || !is_name_of_pair(scan, key.start) {
-        return false;
-    }
-    let from = scan.skip_space(at + 1);
     let value = value::read(scan, from, Reach::Word);
     if is_value(scan, key, scan.slice(value.start, value.end)) {
         scan.accept(key, value);
     }
     true
+}
+
+/// `["x-api-key","…"]`: a list of two.
+pub(super) fn listed_pair(scan: &mut Scan<'_>, key: &Key, comma: usize) -> bool {
+    let open =
+        key.start - scan.run_before(key.start, scan.body.min(key.start), |b| b"\"'\\".contains(b));
+    if scan.at(comma) != Some(b',') || scan.before(open) != Some(b'[') {
+        return false;
+    }
+    let value = value::read(scan, scan.skip_space(comma + 1), Reach::Word);
+    let text = scan.slice(value.start, value.end);
+    let telling = is_password_like(text) || value::looks_random(text);
+    if value.quoted && scan.at(value.next) == Some(b']') && telling && is_value(scan, key, text) {
+        scan.accept(key, value);
+        return true;
+    }
+    false
 }
 
 /// `"value":"…","name":"DB_PASSWORD"`.

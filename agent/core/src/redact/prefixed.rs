@@ -117,8 +117,7 @@ pub(super) fn at_vendor(scan: &mut Scan<'_>, index: u8, start: usize, end: usize
     {
         return;
     }
-    let len = scan.rest(end).iter().take_while(|&&b| in_set(vendor.set, b)).count();
-    scan.spend(len);
+    let len = scan.long_run(end, |&b| in_set(vendor.set, b));
     let tail = scan.slice(end, end + len);
     let telling = vendor.set == Set::Upper
         || len >= 24
@@ -143,7 +142,7 @@ pub(super) fn at_jwt(scan: &mut Scan<'_>, start: usize) {
     let mut end = start;
     let mut parts = 0;
     loop {
-        let len = scan.rest(end).iter().take_while(|b| is_base64(b)).count();
+        let len = scan.long_run(end, is_base64);
         // Part two of a JWE with a direct key is empty.
         if len == 0 && parts != 1 {
             break;
@@ -158,7 +157,6 @@ pub(super) fn at_jwt(scan: &mut Scan<'_>, start: usize) {
     if scan.before(end) == Some(b'.') {
         end -= 1;
     }
-    scan.spend(end - start);
     if end - start < 16 || spaced && parts < 3 {
         return;
     }
@@ -171,15 +169,32 @@ pub(super) fn at_jwt(scan: &mut Scan<'_>, start: usize) {
     scan.done = scan.done.max(end);
 }
 
+/// Whether the claims name a service account, as base64 has the words at each of three places.
 fn is_service_account(token: &[u8]) -> bool {
+    /// Claims name the account well inside of this.
+    const NEAR: usize = 2048;
+    static WORDS: LazyLock<[Vec<u8>; 6]> = LazyLock::new(|| {
+        [("kubernetes.io", 0), ("kubernetes.io", 1), ("kubernetes.io", 2)]
+            .into_iter()
+            .chain([0, 1, 2].map(|pad| ("system:serviceaccount", pad)))
+            .map(|(word, pad)| inside_base64(word, pad))
+            .collect::<Vec<_>>()
+            .try_into()
+            .unwrap_or_default()
+    });
     let Some(payload) = token.split(|&b| b == b'.').nth(1) else { return false };
-    // Claims name the account well inside the first 2 KiB.
-    let head = payload.get(..payload.len().min(2048) / 4 * 4).unwrap_or_default();
-    let head = if payload.len() <= 2048 { payload } else { head };
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(head).is_ok_and(|claims| {
-        memchr::memmem::find(&claims, b"kubernetes.io").is_some()
-            || memchr::memmem::find(&claims, b"system:serviceaccount").is_some()
-    })
+    let head = payload.get(..payload.len().min(NEAR)).unwrap_or_default();
+    WORDS.iter().any(|word| memchr::memmem::find(head, word).is_some())
+}
+
+/// What base64 of a text has for `word`, when `pad` bytes of a group of three stand before it: the
+/// letters that depend on nothing else.
+fn inside_base64(word: &str, pad: usize) -> Vec<u8> {
+    let text = "x".repeat(pad) + word;
+    let letters = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&text).into_bytes();
+    let first = (pad * 8).div_ceil(6);
+    let last = text.len() * 8 / 6;
+    letters.get(first..last).unwrap_or_default().to_vec()
 }
 
 /// R22, R26: base64 of a DER sequence (`MII…`: PKCS#12, keys, certificates), of PEM, of an OpenSSH
@@ -231,8 +246,9 @@ pub(super) fn at_pem(scan: &mut Scan<'_>, start: usize, end: usize) {
     let Some(close) = memchr::memmem::find(label, b"-----") else { return };
     let body = end + close + 5;
     let rest = scan.rest(body);
-    scan.spend(rest.len() / 8);
-    if let Some(mark) = memchr::memmem::find(rest, b"-----END") {
+    let mark = memchr::memmem::find(rest, b"-----END");
+    scan.spend(mark.unwrap_or(rest.len()) / 8);
+    if let Some(mark) = mark {
         add_pem(scan, body, body + mark);
         scan.done = scan.done.max(body + mark);
         return;
@@ -337,7 +353,7 @@ pub(super) fn entra(scan: &mut Scan<'_>) {
         let start = tilde - 5;
         let head = scan.slice(start, tilde - 1);
         let version = scan.before(tilde - 1).is_some_and(|b| b.is_ascii_digit());
-        let tail = scan.rest(tilde + 1).iter().take(40).take_while(|b| is_secret(b)).count();
+        let tail = scan.run(tilde + 1, 40, is_secret);
         if version && head.iter().all(is_secret) && (31..=37).contains(&tail) {
             let tail = if scan.before(tilde + 1 + tail) == Some(b'.') { tail - 1 } else { tail };
             scan.add(start, tilde + 1 + tail, Class::Entra);

@@ -65,8 +65,7 @@ fn with_value(scan: &Scan<'_>, at: usize) -> Option<usize> {
 
 /// The word at `from`, and where the next one begins.
 fn word_at<'a>(scan: &Scan<'a>, from: usize) -> (&'a [u8], usize) {
-    let rest = scan.rest(from).iter().take(WORD);
-    let len = rest.take_while(|b| !b.is_ascii_whitespace()).count();
+    let len = scan.run(from, WORD, |b| !b.is_ascii_whitespace());
     (scan.slice(from, from + len), scan.skip_space(from + len))
 }
 
@@ -110,11 +109,20 @@ fn stands_for_itself(scan: &Scan<'_>, key: &Key, value: &Value) -> bool {
 }
 
 /// `with x as password`, `x als wachtwoord`: the value came first.
-fn said_before(scan: &mut Scan<'_>, key: &Key) -> bool {
+pub(super) fn said_before(scan: &mut Scan<'_>, key: &Key) -> bool {
     let floor = key.start.saturating_sub(160).max(scan.body.min(key.start));
     let before = scan.slice(floor, key.start);
-    let words =
-        [&b" as "[..], b" as the ", b" as a ", b" as its ", b" als ", b" as new ", b" as admin "];
+    let words = [
+        &b" as your one-time "[..],
+        b" as your ",
+        b" as ",
+        b" as the ",
+        b" as a ",
+        b" as its ",
+        b" als ",
+        b" as new ",
+        b" as admin ",
+    ];
     let Some(lead) = words.iter().find(|w| before.ends_with(w)) else { return false };
     let text = before.get(..before.len() - lead.len()).unwrap_or_default();
     let word = text.rsplit(u8::is_ascii_whitespace).next().unwrap_or_default();
@@ -123,7 +131,9 @@ fn said_before(scan: &mut Scan<'_>, key: &Key) -> bool {
     let head = word.iter().take_while(trim).count();
     let end = floor + text.len() - tail;
     let start = floor + text.len() - word.len() + head;
-    if start >= end || !is_password_like(scan.slice(start, end)) {
+    let word = scan.slice(start, end);
+    let code = lead.ends_with(b"one-time ") && word.iter().all(u8::is_ascii_digit);
+    if start >= end || !(is_password_like(word) || code && word.len() >= 4) {
         return false;
     }
     scan.accept(key, Value { start, end, next: key.end, quoted: false });
@@ -131,7 +141,7 @@ fn said_before(scan: &mut Scan<'_>, key: &Key) -> bool {
 }
 
 /// Where a sentence says that the value begins.
-fn told(scan: &Scan<'_>, key: &Key, at: usize) -> Option<usize> {
+fn told(scan: &mut Scan<'_>, key: &Key, at: usize) -> Option<usize> {
     /// Most words between the key and `is`.
     const WORDS: usize = 6;
     let is_password = key.class == Class::Password;
@@ -183,6 +193,7 @@ fn told(scan: &Scan<'_>, key: &Key, at: usize) -> Option<usize> {
     if key.class == Class::Secret {
         // `credentials bob:x`, `credentials bob / x`
         let (word, next) = word_at(scan, at);
+        let word = word.split(|b| matches!(b, b'"' | b'\\')).next().unwrap_or_default();
         let colon = word.iter().position(|b| matches!(b, b':' | b'/'))?;
         if colon > 0 && is_password_like(word.get(colon + 1..)?) {
             return Some(at + colon + 1);
@@ -195,13 +206,13 @@ fn told(scan: &Scan<'_>, key: &Key, at: usize) -> Option<usize> {
 }
 
 /// Where the value begins after `is`, `was changed to`, `has been reset to`, `will be`.
-fn after_auxiliaries(scan: &Scan<'_>, at: usize) -> Option<usize> {
+fn after_auxiliaries(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
     let mut from = at;
     let mut stated = false;
     for _ in 0..6 {
         let (word, next) = word_at(scan, from);
         let link = is_copula(word) || [&b"as"[..], b"be", b"now"].contains(&word);
-        if !link && !is_auxiliary(word) {
+        if !link && !is_auxiliary(word) && !is_changed(word) {
             break;
         }
         stated |= link || word.ends_with(b":");
@@ -209,8 +220,48 @@ fn after_auxiliaries(scan: &Scan<'_>, at: usize) -> Option<usize> {
         if matches!(word.last(), Some(b':')) {
             break;
         }
+        // `wurde geändert in x`, `is generated for bob: x`, `changed from x to y`
+        let (after, value) = word_at(scan, from);
+        if is_changed(word) && [&b"in"[..], b"naar", b"auf", b"zu", b"en"].contains(&after) {
+            return (value < scan.text.len()).then_some(value);
+        }
+        if is_changed(word) && after == b"for" {
+            let (whom, value) = word_at(scan, value);
+            return (whom.ends_with(b":") && value < scan.text.len()).then_some(value);
+        }
+        if is_changed(word) && after == b"from" {
+            let (old, next) = word_at(scan, value);
+            let (to, new) = word_at(scan, next);
+            if to == b"to" && is_password_like(old) {
+                scan.add(value, value + old.len(), Class::Password);
+                return Some(new);
+            }
+        }
     }
     (stated && from < scan.text.len()).then_some(from)
+}
+
+/// Words that say that there is a new value.
+fn is_changed(word: &[u8]) -> bool {
+    [
+        "changed",
+        "generated",
+        "reset",
+        "set",
+        "updated",
+        "created",
+        "gewijzigd",
+        "veranderd",
+        "ingesteld",
+        "aangepast",
+        "geändert",
+        "gesetzt",
+        "zurückgesetzt",
+        "changé",
+        "cambiada",
+    ]
+    .iter()
+    .any(|w| w.as_bytes() == word)
 }
 
 /// Words between a key and its value that say nothing of either.
@@ -253,7 +304,7 @@ fn is_copula(word: &[u8]) -> bool {
 fn is_foreign_copula(word: &[u8]) -> bool {
     [
         "lautet", "lautet:", "ist", "ist:", "luidt", "luidt:", "wordt", "werd", "est", "es", "->",
-        "=>", "-",
+        "=>", "-", "è", "é", "jest", "är",
     ]
     .iter()
     .any(|w| word.eq_ignore_ascii_case(w.as_bytes()))
@@ -261,18 +312,26 @@ fn is_foreign_copula(word: &[u8]) -> bool {
 
 /// R41: the first words after the key, if one of them is random.
 fn random_word(scan: &mut Scan<'_>, key: &Key, at: usize) {
-    let (words, sure) = if key.strength == Strength::Sure { (6, true) } else { (2, false) };
+    let (words, sure) = (6, key.strength == Strength::Sure);
     let mut from = at;
     let mut expected = true;
     for _ in 0..words {
         let (word, next) = word_at(scan, from);
         scan.spend(word.len() / 8);
         let lead = word.iter().take_while(|b| b"<[({\"'`\\".contains(b)).count();
-        let start = from + lead;
-        let is_text = |b: &&u8| b.is_ascii_alphanumeric() || b"+/=_.~-".contains(b);
-        let mut len = scan.rest(start).iter().take_while(is_text).count();
-        scan.spend(len);
-        while len > 0 && matches!(scan.before(start + len), Some(b'.' | b'-' | b'/')) {
+        let mut start = from + lead;
+        // `key k1=x`
+        let name = scan.run(start, 24, |b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+        if name > 0 && name < 24 && scan.at(start + name) == Some(b'=') {
+            start += name + 1;
+        }
+        let is_text = |b: &u8| b.is_ascii_alphanumeric() || b"+/=_.~-".contains(b);
+        let mut len = scan.long_run(start, is_text);
+        let whole = len >= 24 && len.is_multiple_of(4);
+        while len > 0
+            && matches!(scan.before(start + len), Some(b'.' | b'-' | b'/'))
+            && !(whole && scan.before(start + len) == Some(b'/'))
+        {
             len -= 1;
         }
         let text = scan.slice(start, start + len);

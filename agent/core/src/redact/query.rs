@@ -31,10 +31,7 @@ fn query_value_end(scan: &Scan<'_>, start: usize) -> usize {
                 | b','
         )
     };
-    let rest = scan.rest(start);
-    let len = rest.iter().position(stop).unwrap_or(rest.len());
-    scan.spend(len);
-    start + len
+    start + scan.long_run(start, |b| !stop(b))
 }
 
 /// R15: `sig=…` of a SAS URL; `"sig":"…"`.
@@ -87,12 +84,13 @@ pub(super) fn at_oauth(scan: &mut Scan<'_>, start: usize, end: usize) {
     let kinds = [u8::is_ascii_lowercase, u8::is_ascii_uppercase, u8::is_ascii_digit];
     let mixed = kinds.iter().filter(|kind| text.iter().any(kind)).count();
     // `?code=200`, `&state=open`, `?code=E1234`.
-    let both =
-        memchr::memmem::find(scan.slice(start.saturating_sub(2048), start + 2048), b"redirect_uri")
-            .is_some()
-            || is_callback(scan, start);
-    let random =
-        text.len() >= 8 && mixed >= 2 || text.len() >= 24 && mixed >= 1 || both && text.len() >= 6;
+    let redirect = || {
+        let near = scan.slice(start.saturating_sub(1024), start + 1024);
+        memchr::memmem::find(near, b"redirect_uri").is_some() || is_callback(scan, start)
+    };
+    let random = text.len() >= 8 && mixed >= 2
+        || text.len() >= 24 && mixed >= 1
+        || text.len() >= 6 && redirect();
     let random = random && (!quoted || text.len() >= 16 && mixed >= 2 && !is_uuid(text));
     if random && !value::is_nothing(text) {
         scan.add(end, value_end, Class::Oauth);
@@ -148,8 +146,9 @@ pub(super) fn at_assertion(scan: &mut Scan<'_>, start: usize, end: usize) {
     if !opens || !matches!(scan.at(end), Some(b' ' | b'>' | b'\t' | b'\r') | None) {
         return;
     }
-    scan.spend(scan.rest(end).len() / 8);
-    match follow::find_close(scan.rest(end)) {
+    let close = follow::find_close(scan.rest(end));
+    scan.spend(close.unwrap_or(scan.text.len() - end) / 8);
+    match close {
         Some(len) => {
             scan.add(end, end + len, Class::Saml);
             scan.done = scan.done.max(end + len);
@@ -188,7 +187,9 @@ pub(super) fn user_info(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
     // A vector search: sixteen bytes cost about as much as one elsewhere.
     scan.spend(1 + before.len() / 16);
     let is_end = |b: &u8| matches!(b, b' ' | b'\t' | b'"' | b'\'' | b'<' | b'>' | b'`');
-    let start = floor + memchr::memmem::rfind(before, b"://")? + 3;
+    let slashes = memchr::memrchr_iter(b':', before)
+        .find(|&colon| before.get(colon + 1..colon + 3) == Some(b"//"))?;
+    let start = floor + slashes + 3;
     // Scheme and `@` stand in the same word.
     if scan.slice(start, at).iter().any(is_end)
         || !scan.before(start - 3).is_some_and(|b| b.is_ascii_alphanumeric())
@@ -196,14 +197,9 @@ pub(super) fn user_info(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
         return None;
     }
     // The authority and what might still be password: up to the end of the word.
-    let rest = scan.rest(start);
-    let word_len = rest
-        .iter()
-        .take(USER_INFO)
-        .position(|b| is_end(b) || matches!(b, b'\\' | b'\r'))
-        .unwrap_or(rest.len().min(USER_INFO));
+    let word_len = scan.run(start, USER_INFO, |b| !is_end(b) && !matches!(b, b'\\' | b'\r'));
     scan.spend(word_len);
-    let word = rest.get(..word_len).unwrap_or_default();
+    let word = scan.slice(start, start + word_len);
     let colon = memchr::memchr(b':', word);
     let first_at = memchr::memchr(b'@', word)?;
     let Some(colon) = colon.filter(|&c| c < first_at) else {
@@ -259,7 +255,7 @@ pub(super) fn bare_user_info(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
     let is_user = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
     let scheme = [&b"mailto"[..], b"sip", b"xmpp", b"acct", b"smtp", b"to", b"from", b"cc", b"bcc"];
     let named = !user.is_empty() && user.iter().all(is_user) && !scheme.contains(&user);
-    let host = scan.rest(at + 1).iter().take(128).take_while(|b| is_user(b)).count();
+    let host = scan.run(at + 1, 128, is_user);
     let name = scan.slice(at + 1, at + 1 + host);
     let follows = matches!(scan.at(at + 1 + host), Some(b':' | b'/')) || name.contains(&b'.');
     // `user:password@tcp(host:3306)/db`, of Go's driver for MySQL.

@@ -39,6 +39,10 @@ pub(super) enum Cue {
     Below { indent: usize, class: Class },
     /// Lines up to the next empty one.
     Section { class: Class },
+    /// Constants of Mendix apps under a key at this column.
+    Constants { indent: usize },
+    /// The next lines of a statement.
+    Statement,
     /// A flag that ended its line: the next argument.
     Argument(Class),
 }
@@ -47,6 +51,8 @@ pub(super) enum Cue {
 #[derive(Default)]
 pub(super) struct Cues {
     pub(super) next: Option<Cue>,
+    /// With [`Cue::Below`]: what follows may be a map of secrets.
+    pub(super) members: bool,
     /// `apiVersion` or `kind` was seen: a manifest may begin.
     pub(super) manifest: bool,
 }
@@ -56,6 +62,8 @@ pub(super) struct Scan<'a> {
     pub(super) text: &'a [u8],
     /// Where the line's own text begins, after a time stamp.
     pub(super) body: usize,
+    /// Where it ends, without the white space at its end.
+    pub(super) text_end: usize,
     pub(super) spans: &'a mut Vec<Span>,
     pub(super) cues: Cues,
     /// An escape was seen that the decoded shadow should resolve.
@@ -77,6 +85,7 @@ impl<'a> Scan<'a> {
         Self {
             text,
             body,
+            text_end: text.trim_ascii_end().len(),
             spans,
             cues: Cues::default(),
             escapes: false,
@@ -92,7 +101,9 @@ impl<'a> Scan<'a> {
     /// may be made to read the same bytes again by the next match; once the line has used up what it
     /// may, no rule reads on, and [`Scan::finish`] takes all of it. Only a line made for this gets
     /// there: ordinary values end after a few dozen bytes.
+    #[cfg_attr(test, track_caller)]
     pub(super) fn spend(&self, bytes: usize) {
+        looked(bytes);
         self.budget.set(self.budget.get().saturating_sub(bytes));
     }
 
@@ -126,32 +137,94 @@ impl<'a> Scan<'a> {
         }
     }
 
+    #[cfg_attr(test, track_caller)]
     pub(super) fn at(&self, index: usize) -> Option<u8> {
+        looked(1);
         self.text.get(index).copied()
     }
 
     /// The byte before `index`.
+    #[cfg_attr(test, track_caller)]
     pub(super) fn before(&self, index: usize) -> Option<u8> {
+        looked(1);
         self.text.get(index.checked_sub(1)?).copied()
     }
 
+    #[cfg_attr(test, track_caller)]
     pub(super) fn slice(&self, start: usize, end: usize) -> &'a [u8] {
-        self.text.get(start..end.min(self.text.len())).unwrap_or_default()
+        let slice = self.text.get(start..end.min(self.text.len())).unwrap_or_default();
+        looked(slice.len());
+        slice
     }
 
+    /// All that is left of the line. Who reads on in it pays for that with [`Scan::spend`], unless it
+    /// is done once a line.
     pub(super) fn rest(&self, start: usize) -> &'a [u8] {
         self.text.get(start..).unwrap_or_default()
     }
 
+    /// How many bytes from `at` on `fit`, at most `most`.
+    #[inline]
+    #[cfg_attr(test, track_caller)]
+    pub(super) fn run(&self, at: usize, most: usize, fit: impl Fn(&u8) -> bool) -> usize {
+        let len = self.rest(at).iter().take(most).take_while(|b| fit(b)).count();
+        looked(len + 1);
+        len
+    }
+
+    /// As [`Scan::run`] without a bound, and paid for.
+    #[inline]
+    #[cfg_attr(test, track_caller)]
+    pub(super) fn long_run(&self, at: usize, fit: impl Fn(&u8) -> bool) -> usize {
+        let len = self.rest(at).iter().take_while(|b| fit(b)).count();
+        self.spend(len);
+        len
+    }
+
+    /// How many bytes right before `end` fit, down to `floor`.
+    #[inline]
+    #[cfg_attr(test, track_caller)]
+    pub(super) fn run_before(&self, end: usize, floor: usize, fit: impl Fn(&u8) -> bool) -> usize {
+        let before = self.text.get(floor..end).unwrap_or_default();
+        let len = before.iter().rev().take_while(|b| fit(b)).count();
+        looked(len + 1);
+        len
+    }
+
+    /// Whether `word` stands at `at`.
+    #[cfg_attr(test, track_caller)]
+    pub(super) fn starts(&self, at: usize, word: &[u8]) -> bool {
+        looked(word.len());
+        self.rest(at).starts_with(word)
+    }
+
+    /// Where one of two bytes stands first in `from..to`.
+    #[cfg_attr(test, track_caller)]
+    pub(super) fn find2(&self, a: u8, b: u8, from: usize, to: usize) -> Option<usize> {
+        let found = memchr::memchr2(a, b, self.text.get(from..to)?);
+        looked(found.unwrap_or(to - from));
+        Some(from + found?)
+    }
+
+    /// Where `byte` stands first in `from..to`.
+    #[cfg_attr(test, track_caller)]
+    pub(super) fn find(&self, byte: u8, from: usize, to: usize) -> Option<usize> {
+        let found = memchr::memchr(byte, self.text.get(from..to)?);
+        looked(found.unwrap_or(to - from));
+        Some(from + found?)
+    }
+
     /// Whether `at` stands inside of braces that begin in this text.
+    #[cfg_attr(test, track_caller)]
     pub(super) fn in_struct(&self, at: usize) -> bool {
         self.is_open(at, b'{', b'}')
     }
 
     /// Whether, shortly before `at`, a bracket `up` was opened and not closed by `down`.
+    #[cfg_attr(test, track_caller)]
     pub(super) fn is_open(&self, at: usize, up: u8, down: u8) -> bool {
         /// What stands farther away is taken to be open.
-        const FAR: usize = 4096;
+        const FAR: usize = 1024;
         let floor = at.saturating_sub(FAR);
         let before = self.slice(floor, at);
         self.spend(before.len() / 16);
@@ -169,20 +242,21 @@ impl<'a> Scan<'a> {
     }
 
     /// Whether `at` may stand inside of a string that `quote` began: an odd number of them came before.
+    #[cfg_attr(test, track_caller)]
     pub(super) fn is_quoted(&self, at: usize, quote: u8) -> bool {
         /// What stands farther away is taken to be open.
-        const FAR: usize = 4096;
+        const FAR: usize = 1024;
         let before = self.slice(at.saturating_sub(FAR), at);
         self.spend(before.len() / 16);
         at > FAR || memchr::memchr_iter(quote, before).count() % 2 == 1
     }
 
     /// After blanks and tabs at `at`, up to a few dozen of them.
+    #[cfg_attr(test, track_caller)]
     pub(super) fn skip_space(&self, at: usize) -> usize {
         /// Most white space between a key, its separator and its value.
         const MOST: usize = 64;
-        let space = self.rest(at).iter().take(MOST);
-        at + space.take_while(|&&b| b == b' ' || b == b'\t').count()
+        at + self.run(at, MOST, |b| matches!(b, b' ' | b'\t'))
     }
 
     /// Whether `at` is the class name of a placeholder.
@@ -194,5 +268,40 @@ impl<'a> Scan<'a> {
     pub(super) fn accept(&mut self, key: &Key, value: Value) {
         self.add(value.start, value.end, key.class);
         self.done = self.done.max(value.end);
+    }
+}
+
+/// Tests count every byte that is looked at, and where, to see that time is linear.
+#[inline(always)]
+#[cfg_attr(test, track_caller)]
+pub(super) fn looked(bytes: usize) {
+    #[cfg(test)]
+    work::add(bytes);
+    #[cfg(not(test))]
+    let _ = bytes;
+}
+
+/// Bytes that rules looked at in this thread, by place in the source, counted in tests alone.
+#[cfg(test)]
+pub(super) mod work {
+    use std::{cell::RefCell, collections::HashMap, panic::Location};
+
+    type Places = HashMap<&'static Location<'static>, u64>;
+
+    thread_local!(static PLACES: RefCell<Places> = RefCell::default());
+
+    #[track_caller]
+    pub(super) fn add(bytes: usize) {
+        let place = Location::caller();
+        PLACES.with(|places| *places.borrow_mut().entry(place).or_default() += bytes as u64);
+    }
+
+    /// What `reading` looks at, and where it looks most.
+    pub(in super::super) fn of(reading: impl FnOnce()) -> (u64, String) {
+        PLACES.with(RefCell::take);
+        reading();
+        let places = PLACES.with(RefCell::take);
+        let most = places.iter().max_by_key(|(_, bytes)| **bytes);
+        (places.values().sum(), most.map(|(place, _)| place.to_string()).unwrap_or_default())
     }
 }

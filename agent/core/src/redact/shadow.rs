@@ -12,104 +12,165 @@ const DECODE_ROUNDS: usize = 3;
 /// Capacity, in bytes, above which a shadow gives its memory back after the line.
 const KEPT: usize = 64 * 1024;
 
-/// A copy of a line, and where each of its bytes came from.
-#[derive(Default)]
-pub(super) struct Shadow {
-    pub(super) text: Vec<u8>,
-    /// For each byte of `text`, begin and end of its source.
-    from: Vec<(u32, u32)>,
+/// Where a stretch of a shadow came from.
+#[derive(Clone, Copy)]
+struct Piece {
+    /// Where it begins in the shadow.
+    at: u32,
+    /// Where its source begins.
+    from: u32,
+    /// Bytes of the source that one byte stands for; 0: the stretch was copied as it is.
+    width: u32,
 }
 
-impl Shadow {
-    /// Span in the source of a span that is not empty.
-    pub(super) fn source(&self, start: usize, end: usize) -> Option<(usize, usize)> {
-        let first = self.from.get(start)?;
-        let last = self.from.get(end.checked_sub(1)?)?;
-        Some((first.0 as usize, last.1 as usize))
+/// One step of reading a text anew: what came of it, and the way back.
+#[derive(Default)]
+struct Layer {
+    text: Vec<u8>,
+    /// In the order of their places.
+    pieces: Vec<Piece>,
+}
+
+impl Layer {
+    /// Bytes `from..to` of `line` as they are.
+    fn copy(&mut self, line: &[u8], from: usize, to: usize) {
+        if from < to {
+            // Lines are at most 256 KiB long.
+            self.pieces.push(Piece { at: self.text.len() as u32, from: from as u32, width: 0 });
+            self.text.extend_from_slice(line.get(from..to).unwrap_or_default());
+        }
     }
 
-    pub(super) fn clear(&mut self) {
-        if self.text.capacity() > KEPT {
+    /// One byte for `from..to`.
+    fn instead(&mut self, byte: u8, from: usize, to: usize) {
+        let width = (to - from) as u32;
+        self.pieces.push(Piece { at: self.text.len() as u32, from: from as u32, width });
+        self.text.push(byte);
+    }
+
+    /// Source of the byte at `at`.
+    fn source_of(&self, at: usize) -> Option<(usize, usize)> {
+        let next = self.pieces.partition_point(|piece| piece.at as usize <= at);
+        let piece = self.pieces.get(next.checked_sub(1)?)?;
+        let from = piece.from as usize;
+        Some(match piece.width {
+            0 => (from + at - piece.at as usize, from + at - piece.at as usize + 1),
+            width => (from, from + width as usize),
+        })
+    }
+
+    fn source(&self, start: usize, end: usize) -> Option<(usize, usize)> {
+        if end > self.text.len() {
+            return None;
+        }
+        Some((self.source_of(start)?.0, self.source_of(end.checked_sub(1)?)?.1))
+    }
+
+    fn clear(&mut self) {
+        if self.text.capacity() > KEPT || self.pieces.capacity() > KEPT / size_of::<Piece>() {
             *self = Self::default();
         }
         self.text.clear();
-        self.from.clear();
+        self.pieces.clear();
     }
 
-    /// Empties the shadow and takes the room that a line of this length can need, no more.
+    /// Empties it and takes the room that a line of this length can need, no more.
     fn make_room(&mut self, len: usize) {
         self.clear();
         self.text.reserve_exact(len);
-        self.from.reserve_exact(len);
     }
 
-    fn push(&mut self, byte: u8, start: usize, end: usize) {
-        self.text.push(byte);
-        // Lines are at most 256 KiB long.
-        self.from.push((start as u32, end as u32));
+    /// The cleaned text of `line`.
+    fn clean(&mut self, line: &[u8]) {
+        self.make_room(line.len());
+        let mut copied = 0;
+        let mut at = 0;
+        while let Some(&byte) = line.get(at) {
+            let rest = || line.get(at..).unwrap_or_default();
+            let found = match byte {
+                0x1b => Some((escape_sequence(rest()), None)),
+                0xc2 | 0xe2 | 0xef => plain_form(rest()),
+                _ => None,
+            };
+            let Some((width, instead)) = found else {
+                at += 1;
+                continue;
+            };
+            self.copy(line, copied, at);
+            if let Some(instead) = instead {
+                self.instead(instead, at, at + width);
+            }
+            at += width;
+            copied = at;
+        }
+        self.copy(line, copied, line.len());
+    }
+
+    /// The decoded text of `line`; false when there was nothing to decode.
+    fn decode(&mut self, line: &[u8]) -> bool {
+        self.make_room(line.len());
+        let mut copied = 0;
+        let mut at = 0;
+        while let Some(found) =
+            memchr::memchr3(b'%', b'\\', b'&', line.get(at..).unwrap_or_default())
+        {
+            at += found;
+            let Some((byte, width)) = escaped(line.get(at..).unwrap_or_default()) else {
+                at += 1;
+                continue;
+            };
+            self.copy(line, copied, at);
+            self.instead(byte, at, at + width);
+            at += width;
+            copied = at;
+        }
+        if copied > 0 {
+            self.copy(line, copied, line.len());
+        }
+        copied > 0
+    }
+}
+
+/// A copy of a line, and where each of its bytes came from.
+#[derive(Default)]
+pub(super) struct Shadow {
+    /// As many as were needed, each read from the one before.
+    layers: [Layer; DECODE_ROUNDS],
+    used: usize,
+}
+
+impl Shadow {
+    pub(super) fn text(&self) -> &[u8] {
+        let last = self.used.checked_sub(1).and_then(|last| self.layers.get(last));
+        last.map_or(&[], |layer| &layer.text)
+    }
+
+    /// Span in the source of a span that is not empty.
+    pub(super) fn source(&self, start: usize, end: usize) -> Option<(usize, usize)> {
+        let layers = self.layers.get(..self.used)?;
+        layers.iter().rev().try_fold((start, end), |(start, end), layer| layer.source(start, end))
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.used = 0;
+        self.layers.iter_mut().for_each(Layer::clear);
     }
 
     /// Fills the shadow with the cleaned text of `line`.
     pub(super) fn clean(&mut self, line: &[u8]) {
-        self.make_room(line.len());
-        let mut at = 0;
-        while let Some(&byte) = line.get(at) {
-            let rest = line.get(at..).unwrap_or_default();
-            let (width, instead) = match byte {
-                0x1b => (escape_sequence(rest), None),
-                0xc2 | 0xe2 | 0xef => match plain_form(rest) {
-                    Some((width, instead)) => (width, instead),
-                    None => (1, Some(byte)),
-                },
-                _ => (1, Some(byte)),
-            };
-            if let Some(instead) = instead {
-                self.push(instead, at, at + width);
-            }
-            at += width;
-        }
+        let [first, ..] = &mut self.layers;
+        first.clean(line);
+        self.used = 1;
     }
 
     /// Fills the shadow with the decoded text of `line`; false when there was nothing to decode.
     pub(super) fn decode(&mut self, line: &[u8]) -> bool {
-        self.make_room(line.len());
-        let mut changed = false;
-        let mut at = 0;
-        while let Some(&byte) = line.get(at) {
-            let (byte, width) = match escaped(line.get(at..).unwrap_or_default()) {
-                Some(found) => found,
-                None => (byte, 1),
-            };
-            changed |= width > 1;
-            self.push(byte, at, at + width);
-            at += width;
+        let [first, second, third] = &mut self.layers;
+        self.used = usize::from(first.decode(line));
+        if self.used == 1 && second.decode(&first.text) {
+            self.used = if third.decode(&second.text) { 3 } else { 2 };
         }
-        for _ in 1..DECODE_ROUNDS {
-            if !changed || !self.decode_again() {
-                break;
-            }
-        }
-        changed
-    }
-
-    /// Another round, in place: the text only gets shorter.
-    fn decode_again(&mut self) -> bool {
-        let (mut read, mut write) = (0, 0);
-        while let Some(&byte) = self.text.get(read) {
-            let found = escaped(self.text.get(read..).unwrap_or_default());
-            let (byte, width) = found.unwrap_or((byte, 1));
-            let source = self.source(read, read + width).unwrap_or_default();
-            if let (Some(text), Some(from)) = (self.text.get_mut(write), self.from.get_mut(write)) {
-                *text = byte;
-                *from = (source.0 as u32, source.1 as u32);
-            }
-            read += width;
-            write += 1;
-        }
-        let changed = write < self.text.len();
-        self.text.truncate(write);
-        self.from.truncate(write);
-        changed
+        self.used > 0
     }
 }
 
@@ -182,12 +243,13 @@ pub(super) fn plain(value: &[u8]) -> Cow<'_, [u8]> {
     if memchr::memchr3(0x1b, b'%', b'\\', value).is_none() && value.is_ascii() {
         return Cow::Borrowed(value);
     }
+    let mut cleaned = Layer::default();
+    cleaned.clean(value);
     let mut shadow = Shadow::default();
-    shadow.clean(value);
-    let cleaned = std::mem::take(&mut shadow.text);
-    shadow.decode(&cleaned);
-    shadow.text.retain(|&b| b != b'\\');
-    Cow::Owned(shadow.text)
+    let decoded = shadow.decode(&cleaned.text);
+    let mut text = if decoded { shadow.text().to_vec() } else { cleaned.text };
+    text.retain(|&b| b != b'\\');
+    Cow::Owned(text)
 }
 
 #[cfg(test)]
@@ -197,7 +259,7 @@ mod tests {
     fn cleaned(line: &str) -> String {
         let mut shadow = Shadow::default();
         shadow.clean(line.as_bytes());
-        String::from_utf8(shadow.text).expect("text")
+        String::from_utf8(shadow.text().to_vec()).expect("text")
     }
 
     #[test]
@@ -213,7 +275,7 @@ mod tests {
         let mut shadow = Shadow::default();
         let line = b"x%25253d\\u0026%41";
         assert!(shadow.decode(line));
-        assert_eq!(shadow.text, b"x=&A");
+        assert_eq!(shadow.text(), b"x=&A");
         assert_eq!(shadow.source(1, 2), Some((1, 8)));
         assert_eq!(shadow.source(2, 4), Some((8, 17)));
     }
@@ -222,6 +284,5 @@ mod tests {
     fn percent_signs_that_are_no_escape_stay() {
         let mut shadow = Shadow::default();
         assert!(!shadow.decode(b"50% of 10%zz %0"));
-        assert_eq!(shadow.text, b"50% of 10%zz %0");
     }
 }

@@ -1,53 +1,239 @@
-//! Literals in SQL statements, and what databases and drivers say about values (R37).
+//! Literals in SQL statements, whole ones, pieces of them, and those over many lines (R37).
+
+mod bound;
 
 use super::Class;
-use super::scan::Scan;
-use super::value::{self, Reach};
+use super::scan::{Cue, Scan};
+use super::value;
+
+pub(super) use bound::{
+    at_args, at_binding, at_bound, at_complaint, at_identified, at_key_detail, at_list, at_pairs,
+    at_parameter, at_parameters, at_row, at_said,
+};
 
 /// Longest statement that is read, bytes.
 const LONGEST: usize = 16 * 1024;
 
+/// Words that the lines of a statement begin with.
+const WORDS: &[&str] = &[
+    "select",
+    "from",
+    "where",
+    "and",
+    "or",
+    "set",
+    "values",
+    "insert",
+    "update",
+    "delete",
+    "join",
+    "left",
+    "inner",
+    "right",
+    "on",
+    "having",
+    "order",
+    "group",
+    "limit",
+    "union",
+    "into",
+    "when",
+    "then",
+    "else",
+    "with",
+    "merge",
+    "using",
+    "returning",
+    "not",
+    "between",
+    "like",
+    "in",
+];
+
 /// The first word of a statement at `start..end`.
 pub(super) fn at_statement(scan: &mut Scan<'_>, start: usize, end: usize) {
-    let word = |b: Option<u8>| {
-        b.is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'/'))
-    };
-    if start < scan.sql_done || start > scan.body && word(scan.before(start)) {
+    if start < scan.sql_done || in_word(scan, start) {
         return;
     }
     let limit = string_end(scan, start).min(start + LONGEST);
-    let body = scan.slice(end, limit);
     // What must come for this to be a statement and no sentence.
     let wanted: &[&[u8]] = match scan.at(start).map(|b| b | 0x20) {
         Some(b's') => &[b"from", b"where"],
-        Some(b'i') => &[b"values", b"select"],
+        Some(b'i' | b'r') => &[b"values", b"select", b"set "],
         Some(b'u') => &[b"set "],
+        Some(b'm') => &[b"using"],
         _ => &[b"where", b"using"],
     };
-    let Some(first_quote) = memchr::memchr(b'\'', body) else { return };
+    let begins = scan.slice(scan.body, start.min(scan.body + 64)).trim_ascii().is_empty();
+    let body = scan.slice(end, limit);
+    if begins && body.len() < 256 {
+        scan.cues.next = Some(Cue::Statement);
+    }
     scan.spend(body.len() / 4);
-    let is_sql = wanted.iter().any(|w| body.windows(w.len()).any(|x| x.eq_ignore_ascii_case(w)));
-    if !is_sql {
+    if memchr::memchr2(b'\'', b'"', body).is_none() {
         return;
     }
-    scan.sql_done = limit;
-    let mut at = end + first_quote;
-    while at < limit {
-        let Some(found) = memchr::memchr(b'\'', scan.slice(at, limit)) else { return };
-        let open = at + found;
-        let Some(close) = literal_end(scan, open, limit) else { return };
-        if is_operand(scan, open) && !value::is_nothing(scan.slice(open + 1, close)) {
-            scan.add(open + 1, close, Class::Sql);
-        }
-        at = close + 1;
+    if wanted.iter().any(|word| holds(body, word)) {
+        scan.sql_done = limit;
+        literals(scan, start, limit);
     }
+}
+
+/// A piece of a statement: `where name = 'x'`, `values ('x')`, `call p('x')`.
+pub(super) fn at_fragment(scan: &mut Scan<'_>, start: usize, end: usize) {
+    /// From the word to its first literal.
+    const NEAR: usize = 128;
+    if start < scan.sql_done || in_word(scan, start) {
+        return;
+    }
+    let near = scan.slice(end, end + NEAR);
+    let Some(quote) = memchr::memchr2(b'\'', b'"', near) else { return };
+    let quote = end + quote;
+    let before = scan.slice(end, quote).trim_ascii_end();
+    let before = before.strip_suffix(b"\\").unwrap_or(before);
+    let before = before.strip_suffix(b"N").unwrap_or(before).trim_ascii_end();
+    let call = scan.at(start).is_some_and(|b| matches!(b, b'c' | b'C' | b'e' | b'E'));
+    // `where the service 'api'` is a sentence.
+    let sign = before.last().is_some_and(|b| matches!(b, b'=' | b'<' | b'>' | b'('));
+    let word = [&b"like"[..], b"LIKE"].iter().any(|word| before.ends_with(word));
+    let fits = match (call, scan.before(end)) {
+        // `call name('x'`, `exec dbo.name 'x'`
+        (true, _) => {
+            let name = |b: &u8| b.is_ascii_alphanumeric() || b"_.[]".contains(b);
+            let shout = scan.at(start).is_some_and(|b| b.is_ascii_uppercase());
+            sign && before.iter().rev().skip(1).all(name) || shout && before.iter().all(name)
+        }
+        _ if scan.starts(start, b"sp_") => true,
+        (false, Some(b'(')) => before.is_empty() || sign || before.ends_with(b","),
+        _ => sign || word,
+    };
+    if fits {
+        let limit = string_end(scan, start).min(start + LONGEST);
+        scan.sql_done = limit;
+        if call && !sign {
+            take_literal(scan, quote, limit);
+        }
+        literals(scan, start, limit);
+    }
+}
+
+/// A line of a statement that began on a line before; false when this is none.
+pub(super) fn at_next_line(scan: &mut Scan<'_>, start: usize) -> bool {
+    let first = scan.run(start, 64, |b| b.is_ascii_alphanumeric() || b"_$".contains(b));
+    let word = scan.slice(start, start + first).to_ascii_lowercase();
+    let known = WORDS.iter().any(|w| w.as_bytes() == word);
+    // `p.name='x'`, `('x', 4)`, `, name = 'x'`
+    let sign = scan.at(scan.skip_space(start + first));
+    let piece = match sign {
+        Some(b'.' | b'=' | b',' | b'<' | b'>') => first > 0,
+        Some(b'(' | b')' | b'\'' | b'"') => first == 0,
+        None => first > 0,
+        _ => false,
+    };
+    if !(known || piece || first == 0 && sign == Some(b',')) {
+        return false;
+    }
+    let limit = scan.text.len().min(start + LONGEST);
+    if start >= scan.sql_done {
+        scan.sql_done = limit;
+        literals(scan, start, limit);
+    }
+    scan.text.get(..scan.text_end).and_then(<[u8]>::last) != Some(&b';')
+}
+
+/// Whether a body is nothing but the first word of a statement.
+pub(super) fn is_lone_word(body: &[u8]) -> bool {
+    body.len() <= 12
+        && WORDS.iter().any(|word| body.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+}
+
+/// Whether `at` stands inside of a word or a path.
+fn in_word(scan: &Scan<'_>, at: usize) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'/');
+    let escape = at >= 2
+        && matches!(scan.before(at), Some(b'n' | b't'))
+        && scan.before(at - 1) == Some(b'\\');
+    at > scan.body && scan.before(at).is_some_and(word) && !escape
+}
+
+/// Takes the literals of a statement at `start..limit`.
+fn literals(scan: &mut Scan<'_>, start: usize, limit: usize) {
+    let mut at = start;
+    while let Some(open) = scan.find2(b'\'', b'"', at, limit) {
+        scan.spend((open - at) / 8 + 1);
+        if scan.spent() {
+            return;
+        }
+        let Some(next) = (if scan.at(open) == Some(b'\'') {
+            if is_operand(scan, open) {
+                take_literal(scan, open, limit)
+            } else {
+                literal_end(scan, open, limit).map(|close| close + 1)
+            }
+        } else {
+            double_quoted(scan, start, open, limit)
+        }) else {
+            return;
+        };
+        at = next;
+    }
+}
+
+/// Takes the literal whose quote is at `open`; returns where reading goes on.
+fn take_literal(scan: &mut Scan<'_>, open: usize, limit: usize) -> Option<usize> {
+    let close = literal_end(scan, open, limit)?;
+    if !value::is_nothing(scan.slice(open + 1, close)) {
+        scan.add(open + 1, close, Class::Sql);
+    }
+    Some(close + 1)
+}
+
+/// `name = "x"`: a literal for MySQL, where a name of a column would have a dot or stand first.
+fn double_quoted(scan: &mut Scan<'_>, start: usize, quote: usize, limit: usize) -> Option<usize> {
+    let slashes = scan.run_before(quote, start, |&b| b == b'\\');
+    let value = value::quoted(scan, quote - slashes, slashes, b'"');
+    if value.next > limit {
+        return None;
+    }
+    let before = scan.slice(start.max(quote.saturating_sub(64)), quote - slashes);
+    let before = before.trim_ascii_end();
+    let listed = || {
+        // In the list of `IN (…)` or of `VALUES (…)`, not of columns.
+        let open = memchr::memrchr(b'(', before);
+        let head = open.and_then(|open| before.get(..open)).unwrap_or_default().trim_ascii_end();
+        let tail = head.get(head.len().saturating_sub(2)..).unwrap_or_default();
+        tail.eq_ignore_ascii_case(b"in")
+            || holds(scan.slice(start, quote.min(start + 1024)), b"values")
+    };
+    let operand = match before.last() {
+        Some(b'=' | b'<' | b'>') => true,
+        Some(b'(' | b',') => listed(),
+        _ => {
+            before.len() >= 4
+                && before.get(before.len() - 4..).is_some_and(|w| w.eq_ignore_ascii_case(b"like"))
+        }
+    };
+    let column = scan.at(value.next) == Some(b'.');
+    if operand && !column && !value::is_nothing(scan.slice(value.start, value.end)) {
+        scan.add(value.start, value.end, Class::Sql);
+    }
+    Some(value.next)
+}
+
+/// Whether `word`, in lower case, stands in `text` in any case.
+fn holds(text: &[u8], word: &[u8]) -> bool {
+    let Some((&first, rest)) = word.split_first() else { return true };
+    memchr::memchr2_iter(first, first.to_ascii_uppercase(), text).any(|at| {
+        text.get(at + 1..at + word.len()).is_some_and(|after| after.eq_ignore_ascii_case(rest))
+    })
 }
 
 /// The quote that closes the literal that `open` begins; two quotes are one of its letters.
 fn literal_end(scan: &Scan<'_>, open: usize, limit: usize) -> Option<usize> {
     let mut at = open + 1;
     loop {
-        let close = at + memchr::memchr(b'\'', scan.slice(at, limit))?;
+        let close = scan.find(b'\'', at, limit)?;
+        scan.spend(close - at);
         if scan.at(close + 1) != Some(b'\'') {
             return Some(close);
         }
@@ -60,7 +246,10 @@ fn literal_end(scan: &Scan<'_>, open: usize, limit: usize) -> Option<usize> {
 fn is_operand(scan: &Scan<'_>, open: usize) -> bool {
     let before = scan.slice(open.saturating_sub(16), open).trim_ascii_end();
     // `N'…'`, `E'…'`
-    let before = before.strip_suffix(b"N").or(before.strip_suffix(b"E")).unwrap_or(before);
+    let before = match before.split_last() {
+        Some((b'N' | b'E', rest)) if !rest.last().is_some_and(u8::is_ascii_alphabetic) => rest,
+        _ => before,
+    };
     let sign = before.trim_ascii_end().last();
     let word = before.rsplit(|b| !b.is_ascii_alphabetic()).next().unwrap_or_default();
     matches!(sign, Some(b'=' | b',' | b'(' | b'<' | b'>' | b'|' | b'['))
@@ -90,140 +279,4 @@ fn string_end(scan: &Scan<'_>, at: usize) -> usize {
     let open = at - before.len() + quote - slashes;
     let value = value::quoted(scan, open, slashes, b'"');
     if value.end > at { value.end } else { scan.text.len() }
-}
-
-/// `binding parameter [1] as [VARCHAR] - [x]`, as Hibernate says it.
-pub(super) fn at_binding(scan: &mut Scan<'_>, end: usize) {
-    let near = scan.slice(end, end + 96);
-    let Some(dash) = memchr::memmem::find(near, b"] - [").or(memchr::memmem::find(near, b"] <- ["))
-    else {
-        return;
-    };
-    let start = end + dash + 3;
-    let rest = scan.slice(start, start + LONGEST);
-    scan.spend(rest.len() / 8);
-    let Some(close) = memchr::memchr(b']', rest) else { return };
-    scan.add(start, start + close, Class::Sql);
-}
-
-/// `Key (name)=(x) already exists.`, as PostgreSQL says it; `key` ends at `end`.
-pub(super) fn at_key_detail(scan: &mut Scan<'_>, end: usize) -> bool {
-    if scan.slice(end, end + 2) != b" (" {
-        return false;
-    }
-    let near = scan.slice(end + 2, end + 258);
-    let Some(found) = memchr::memmem::find(near, b")=(") else { return false };
-    let start = end + 2 + found + 3;
-    let rest = scan.slice(start, start + 1024);
-    let close = memchr::memmem::find(rest, b") ").or(memchr::memchr(b')', rest));
-    let Some(close) = close else { return false };
-    scan.add(start, start + close, Class::Sql);
-    true
-}
-
-/// `Failing row contains (1, x, …).`
-pub(super) fn at_row(scan: &mut Scan<'_>, end: usize) {
-    let open = scan.skip_space(end);
-    if scan.at(open) != Some(b'(') {
-        return;
-    }
-    let rest = scan.slice(open + 1, open + 4096);
-    scan.spend(rest.len() / 8);
-    if let Some(close) = memchr::memrchr(b')', rest) {
-        scan.add(open + 1, open + 1 + close, Class::Sql);
-    }
-}
-
-/// `invalid input syntax for type integer: "x"`, `Duplicate entry 'x' for key`: the first string after
-/// the words, within a few more words.
-pub(super) fn at_complaint(scan: &mut Scan<'_>, end: usize) {
-    let near = scan.slice(end, end + 64);
-    let Some(found) = near.iter().position(|b| matches!(b, b'"' | b'\'' | b'\\')) else { return };
-    let value = value::read(scan, end + found, Reach::Word);
-    if value.quoted && !value::is_nothing(scan.slice(value.start, value.end)) {
-        scan.add(value.start, value.end, Class::Sql);
-    }
-}
-
-/// `@name = N'x'`, at its `@`. Returns where reading goes on.
-pub(super) fn at_parameter(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
-    let name =
-        scan.rest(at + 1).iter().take(64).take_while(|b| b.is_ascii_alphanumeric() || **b == b'_');
-    let sign = scan.skip_space(at + 1 + name.count());
-    if scan.at(sign) != Some(b'=') || sign == at + 1 {
-        return None;
-    }
-    let mut open = scan.skip_space(sign + 1);
-    if scan.at(open) == Some(b'N') {
-        open += 1;
-    }
-    if scan.at(open) != Some(b'\'') {
-        return None;
-    }
-    let close = literal_end(scan, open, scan.text.len().min(open + LONGEST))?;
-    scan.spend(close - open);
-    if !value::is_nothing(scan.slice(open + 1, close)) {
-        scan.add(open + 1, close, Class::Sql);
-    }
-    Some(close + 1)
-}
-
-/// `parameters: $1 = 'x', $2 = 'y'`, `Parameters: x(String), 1(Integer)`, `params: ['x', 1]`.
-pub(super) fn at_parameters(scan: &mut Scan<'_>, end: usize) {
-    let mut from = end;
-    while matches!(scan.at(from), Some(b' ' | b':' | b'=' | b'"' | b'\\')) && from < end + 8 {
-        from += 1;
-    }
-    let limit = string_end(scan, end).min(from + LONGEST);
-    let text = scan.slice(from, limit);
-    scan.spend(text.len() / 4);
-    if text.starts_with(b"$1 = ")
-        || text.starts_with(b"['")
-        || text.starts_with(b"('")
-        || text.starts_with(b"{'")
-    {
-        let mut at = from;
-        while let Some(found) = memchr::memchr(b'\'', scan.slice(at, limit)) {
-            let open = at + found;
-            let Some(close) = literal_end(scan, open, limit) else { return };
-            if !value::is_nothing(scan.slice(open + 1, close)) && scan.at(close + 1) != Some(b':') {
-                scan.add(open + 1, close, Class::Sql);
-            }
-            at = close + 1;
-        }
-        return;
-    }
-    // MyBatis
-    let mut at = from;
-    while let Some(found) = memchr::memmem::find(scan.slice(at, limit), b"(String)") {
-        let end = at + found;
-        let before = scan.slice(at, end);
-        let lead = memchr::memmem::rfind(before, b"), ").map_or(0, |at| at + 3);
-        scan.add(at + lead, end, Class::Sql);
-        at = end + 8;
-    }
-}
-
-/// R10: `CREATE USER bob IDENTIFIED BY 'x'`.
-pub(super) fn at_identified(scan: &mut Scan<'_>, end: usize) {
-    let open = scan.skip_space(end);
-    if value::quote_at(scan, open).is_some() {
-        let value = value::read(scan, open, Reach::Word);
-        if value.quoted && !value::is_nothing(scan.slice(value.start, value.end)) {
-            scan.add(value.start, value.end, Class::Password);
-        }
-    }
-}
-
-/// `bind => [x, 1]`, `args=[x 1]`, `The duplicate key value is (x)`: up to the bracket.
-pub(super) fn at_bound(scan: &mut Scan<'_>, start: usize) {
-    let rest = scan.slice(start, start + LONGEST);
-    let close = if scan.before(start) == Some(b'(') { b')' } else { b']' };
-    let Some(len) = memchr::memchr(close, rest) else { return };
-    scan.spend(len);
-    let text = scan.slice(start, start + len);
-    // Numbers alone say nothing of a person.
-    if text.iter().any(u8::is_ascii_alphabetic) {
-        scan.add(start, start + len, Class::Sql);
-    }
 }

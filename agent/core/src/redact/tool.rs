@@ -81,7 +81,7 @@ const FLAGS: &[Flag] = &[
 /// A tool's name at `start`.
 pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
     let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    let more = scan.rest(end).iter().take(24).take_while(|b| is_name(b)).count();
+    let more = scan.run(end, 24, is_name);
     let end = end + more;
     if start < scan.done
         || scan.before(start).is_some_and(|b| is_name(&b) || b >= 0x80) && start > scan.body

@@ -1,5 +1,7 @@
 //! Where a value ends, and whether it is one.
 
+use std::sync::LazyLock;
+
 use super::placeholder;
 use super::scan::Scan;
 use super::words::{NOTHING, PLAIN};
@@ -27,7 +29,7 @@ pub(super) enum Reach {
 
 /// Backslashes at `at`, and the quote after them.
 pub(super) fn quote_at(scan: &Scan<'_>, at: usize) -> Option<(usize, u8)> {
-    let slashes = scan.rest(at).iter().take(64).take_while(|&&b| b == b'\\').count();
+    let slashes = scan.run(at, 64, |&b| b == b'\\');
     match scan.at(at + slashes) {
         Some(quote @ (b'"' | b'\'' | b'`')) => Some((slashes, quote)),
         _ => None,
@@ -45,28 +47,23 @@ pub(super) fn quoted(scan: &Scan<'_>, at: usize, slashes: usize, quote: u8) -> V
     let outer = (1_usize << depth) - 1;
     let period = 1_usize << (depth + 1);
     let mut from = start;
-    while let Some(found) = memchr::memchr(quote, scan.rest(from)) {
-        let mark = from + found;
-        let run = scan.slice(start, mark).iter().rev().take_while(|&&b| b == b'\\').count();
+    while let Some(mark) = scan.find(quote, from, scan.text.len()) {
+        let run = scan.run_before(mark, start, |&b| b == b'\\');
         let doubled = scan.at(mark + 1) == Some(quote) && mark > start && slashes == 0;
         if run < outer || run % period == outer && !doubled {
             // The backslashes of the closing quote stay with it.
+            scan.spend(mark - at);
             return Value { start, end: mark - run.min(outer), next: mark + 1, quoted: true };
         }
         from = mark + 1 + usize::from(doubled && run % period == outer);
     }
+    scan.spend(scan.text.len() - at);
     let end = trimmed_end(scan, start, scan.text.len());
     Value { start, end, next: scan.text.len(), quoted: true }
 }
 
 /// Reads the value at `at`, quoted or not.
 pub(super) fn read(scan: &Scan<'_>, at: usize, reach: Reach) -> Value {
-    let value = read_freely(scan, at, reach);
-    scan.spend(value.next - at.min(value.next));
-    value
-}
-
-fn read_freely(scan: &Scan<'_>, at: usize, reach: Reach) -> Value {
     if let Some((slashes, quote)) = quote_at(scan, at) {
         let value = quoted(scan, at, slashes, quote);
         if closes_string_around(scan, &value) {
@@ -94,6 +91,7 @@ fn read_freely(scan: &Scan<'_>, at: usize, reach: Reach) -> Value {
         Reach::Line => line_end(scan, at, word_end),
         Reach::GoField => go_field_end(scan, at, word_end),
     };
+    scan.spend(end - at);
     Value { start: at, end, next: end, quoted: false }
 }
 
@@ -113,7 +111,7 @@ fn closes_string_around(scan: &Scan<'_>, value: &Value) -> bool {
 /// End of an unquoted value: at white space, or at a sign that closes what the value stands in.
 fn word_end(scan: &Scan<'_>, start: usize) -> usize {
     // `{{ … }}` of a template.
-    if scan.rest(start).starts_with(b"{{")
+    if scan.starts(start, b"{{")
         && let Some(close) = memchr::memmem::find(scan.slice(start, start + 512), b"}}")
     {
         return start + close + 2;
@@ -148,7 +146,7 @@ fn word_end(scan: &Scan<'_>, start: usize) -> usize {
             }
             b'"' | b'\'' | b'`' if closes(scan, at + 1) && scan.is_quoted(start, byte) => break,
             b',' | b';' | b'|' if separates(scan, at + 1) => break,
-            b'&' if separates(scan, at + 1) || scan.rest(at).starts_with(b"&amp;") => break,
+            b'&' if separates(scan, at + 1) || scan.starts(at, b"&amp;") => break,
             b'<' if matches!(next, Some(b'/') | None)
                 || next.is_some_and(|b| b.is_ascii_alphabetic() || b == b'>')
                     && scan.slice(start.saturating_sub(256), start).contains(&b'>') =>
@@ -160,7 +158,7 @@ fn word_end(scan: &Scan<'_>, start: usize) -> usize {
             b'>' if closes(scan, at + 1) => break,
             // `\n`, `\"`: an escape of the string around.
             b'\\' => {
-                let run = scan.rest(at).iter().take_while(|&&b| b == b'\\').count();
+                let run = scan.run(at, usize::MAX, |&b| b == b'\\');
                 match scan.at(at + run) {
                     Some(b'"' | b'\'') if closes(scan, at + run + 1) => break,
                     Some(b'n' | b'r' | b't') => break,
@@ -222,14 +220,14 @@ fn starts_pair(scan: &Scan<'_>, at: usize) -> bool {
     if !scan.at(at).is_some_and(|b| b.is_ascii_alphabetic() || b == b'_') {
         return false;
     }
-    let len = scan.rest(at).iter().take(48).take_while(|b| name(b)).count();
+    let len = scan.run(at, 48, name);
     len > 0 && matches!(scan.at(at + len), Some(b'=' | b':'))
 }
 
 /// Whether `key=` begins at `at`.
 pub(super) fn starts_assignment(scan: &Scan<'_>, at: usize) -> bool {
-    let name = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
-    let len = scan.rest(at).iter().take(64).take_while(name).count();
+    let name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    let len = scan.run(at, 64, name);
     let letter = scan.at(at).is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
     letter && scan.at(at + len) == Some(b'=') && scan.at(at + len + 1) != Some(b'=')
 }
@@ -246,11 +244,11 @@ fn line_end(scan: &Scan<'_>, start: usize, word_end: usize) -> usize {
     }
     let end = trimmed_end(scan, start, scan.string_end.unwrap_or(scan.text.len()).max(start));
     while at < end
-        && let Some(space) = memchr::memchr2(b' ', b'\t', scan.slice(at, end))
+        && let Some(space) = scan.find2(b' ', b'\t', at, end)
     {
-        at += space + 1;
-        let name = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
-        let word = scan.rest(at).iter().take(64).take_while(name).count();
+        at = space + 1;
+        let name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+        let word = scan.run(at, 64, name);
         let pair = match (scan.at(at + word), scan.at(at + word + 1)) {
             (Some(b'='), _) => word > 0,
             (Some(b':'), next) => word > 0 && next.is_none_or(|b| b == b' '),
@@ -274,12 +272,7 @@ fn go_field_end(scan: &Scan<'_>, start: usize, word_end: usize) -> usize {
         match scan.at(at) {
             None | Some(b'}' | b'"' | b'\\') => break,
             Some(b' ') => {
-                let word = scan
-                    .rest(at + 1)
-                    .iter()
-                    .take(64)
-                    .take_while(|b| b.is_ascii_alphanumeric())
-                    .count();
+                let word = scan.run(at + 1, 64, u8::is_ascii_alphanumeric);
                 if word > 0 && scan.at(at + 1 + word) == Some(b':') {
                     return at;
                 }
@@ -292,9 +285,8 @@ fn go_field_end(scan: &Scan<'_>, start: usize, word_end: usize) -> usize {
 }
 
 pub(super) fn trimmed_end(scan: &Scan<'_>, start: usize, end: usize) -> usize {
-    let spaces =
-        scan.slice(start, end).iter().rev().take_while(|b| b.is_ascii_whitespace()).count();
-    end - spaces.min(end - start)
+    let end = if end >= scan.text.len() { scan.text_end.max(start) } else { end };
+    end - scan.run_before(end, start, u8::is_ascii_whitespace)
 }
 
 /// Values that say that there is none, or that it is hidden already.
@@ -323,61 +315,74 @@ fn is_reference(value: &[u8]) -> bool {
     framed(b"${", b"}") || framed(b"$(", b")") || framed(b"{{", b"}}")
 }
 
-/// Shannon entropy in bits a byte.
-pub(super) fn entropy(value: &[u8]) -> f64 {
-    let mut counts = [0_u32; 256];
-    for &byte in value {
+/// Longest value that is judged as a whole, bytes; longer ones are judged by their head.
+const HEAD: usize = 256;
+
+/// Shannon entropy in bits a byte, of [`HEAD`] bytes at most.
+fn entropy(value: &[u8]) -> f64 {
+    /// `n · log2 n`.
+    static WEIGHTS: LazyLock<[f64; HEAD + 1]> = LazyLock::new(|| {
+        std::array::from_fn(|n| if n == 0 { 0.0 } else { n as f64 * (n as f64).log2() })
+    });
+    let weights = &*WEIGHTS;
+    let weight = |n: u16| weights.get(usize::from(n)).copied().unwrap_or_default();
+    let mut counts = [0_u16; 256];
+    let mut sum = 0.0;
+    for &byte in value.iter().take(HEAD) {
         if let Some(count) = counts.get_mut(usize::from(byte)) {
+            sum += weight(*count + 1) - weight(*count);
             *count += 1;
         }
     }
-    let total = value.len() as f64;
-    counts
-        .iter()
-        .filter(|&&count| count > 0)
-        .map(|&count| {
-            let share = f64::from(count) / total;
-            -share * share.log2()
-        })
-        .sum()
+    let total = value.len().min(HEAD) as f64;
+    total.log2() - sum / total
+}
+
+/// What a byte may be in random text.
+mod sign {
+    pub(super) const LOWER: u8 = 1;
+    pub(super) const UPPER: u8 = 2;
+    pub(super) const DIGIT: u8 = 4;
+    pub(super) const OTHER: u8 = 8;
+    /// In no such text.
+    pub(super) const FOREIGN: u8 = 16;
+
+    pub(super) const KINDS: [u8; 256] = {
+        let mut kinds = [FOREIGN; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            kinds[byte] = match byte as u8 {
+                b'a'..=b'z' => LOWER,
+                b'A'..=b'Z' => UPPER,
+                b'0'..=b'9' => DIGIT,
+                b'+' | b'/' | b'=' | b'_' | b'-' | b'.' | b'~' | b'%' | b'!' | b'$' | b'*'
+                | b'#' | b'@' | b'^' => OTHER,
+                _ => FOREIGN,
+            };
+            byte += 1;
+        }
+        kinds
+    };
 }
 
 /// R41: looks random enough to be a secret, and like none of the identifiers that must stay.
 pub(super) fn looks_random(value: &[u8]) -> bool {
-    // Longer values are judged by their head.
-    let head = value.get(..value.len().min(256)).unwrap_or_default();
-    let alphabet = |b: &u8| {
-        b.is_ascii_alphanumeric()
-            || matches!(
-                b,
-                b'+' | b'/'
-                    | b'='
-                    | b'_'
-                    | b'-'
-                    | b'.'
-                    | b'~'
-                    | b'%'
-                    | b'!'
-                    | b'$'
-                    | b'*'
-                    | b'#'
-                    | b'@'
-                    | b'^'
-            )
-    };
-    let has = |test: fn(&u8) -> bool| head.iter().any(test);
+    let head = value.get(..value.len().min(HEAD)).unwrap_or_default();
+    let kinds = head.iter().fold(0, |kinds, &b| kinds | sign::KINDS[usize::from(b)]);
     head.len() >= 16
-        && head.iter().all(alphabet)
-        && has(u8::is_ascii_lowercase)
-        && has(u8::is_ascii_uppercase)
-        && has(u8::is_ascii_digit)
+        && kinds & !sign::OTHER == sign::LOWER | sign::UPPER | sign::DIGIT
         && entropy(head) >= 4.0_f64.min((head.len() as f64).log2() - 0.4)
 }
 
 /// A word that may be a password in a sentence: not one of the words that sentences about
 /// passwords are made of.
 pub(super) fn may_be_secret_word(word: &[u8]) -> bool {
+    /// Longest participle that is thought of, bytes.
+    const LONGEST: usize = 64;
     let word = word.trim_ascii();
+    if word.len() > LONGEST {
+        return true;
+    }
     if PLAIN.has(word) {
         return false;
     }

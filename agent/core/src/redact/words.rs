@@ -2,38 +2,83 @@
 
 use std::sync::LazyLock;
 
-/// A list that answers quickly whether it holds a word.
+/// A list that answers quickly whether it holds a word: a hash table over the letters from the last
+/// to the first, so that one pass finds every word that a text ends in.
 pub(super) struct Words {
-    sorted: Vec<&'static [u8]>,
+    /// Open addressing, at most a quarter full.
+    slots: Vec<&'static [u8]>,
+    /// Bit `n`: there is a word of `n` letters.
+    lengths: u32,
 }
 
-/// Longest word of any list.
+/// Longest word of any list (tested); lengths are bits of a `u32`.
 const LONGEST: usize = 20;
+
+/// A hash of nothing, and what one more letter makes of it.
+const START: u32 = 0x811c_9dc5;
+
+const fn more(hash: u32, letter: u8) -> u32 {
+    (hash ^ letter.to_ascii_lowercase() as u32).wrapping_mul(0x0100_0193)
+}
 
 impl Words {
     fn of(text: &'static str) -> Self {
-        let mut sorted: Vec<_> = text.split_ascii_whitespace().map(str::as_bytes).collect();
-        sorted.sort_unstable();
-        sorted.dedup();
-        Self { sorted }
+        let words: Vec<_> = text.split_ascii_whitespace().map(str::as_bytes).collect();
+        let size = (words.len() * 4).next_power_of_two();
+        let mut list = Self { slots: vec![&[]; size], lengths: 0 };
+        for word in words {
+            list.lengths |= 1 << word.len();
+            let mut slot = list.first_slot(word.iter().rev().fold(START, |h, &b| more(h, b)));
+            // Three of four slots are free.
+            while let Some(taken) = list.slots.get_mut(slot) {
+                if taken.is_empty() {
+                    *taken = word;
+                    break;
+                }
+                slot = (slot + 1) % size;
+            }
+        }
+        list
+    }
+
+    fn first_slot(&self, hash: u32) -> usize {
+        (hash ^ (hash >> 15)) as usize & (self.slots.len() - 1)
+    }
+
+    /// Whether `word`, in any case, with this hash, is in the list.
+    fn holds(&self, hash: u32, word: &[u8]) -> bool {
+        let mut slot = self.first_slot(hash);
+        while let Some(listed) = self.slots.get(slot).filter(|listed| !listed.is_empty()) {
+            if listed.eq_ignore_ascii_case(word) {
+                return true;
+            }
+            slot = (slot + 1) % self.slots.len();
+        }
+        false
     }
 
     /// Whether `word`, in any case, is in the list.
     pub(super) fn has(&self, word: &[u8]) -> bool {
-        if word.len() > LONGEST {
-            return false;
-        }
-        let folded = word.iter().map(u8::to_ascii_lowercase);
-        self.sorted.binary_search_by(|w| w.iter().copied().cmp(folded.clone())).is_ok()
+        word.len() <= LONGEST
+            && self.lengths >> word.len() & 1 == 1
+            && self.holds(word.iter().rev().fold(START, |h, &b| more(h, b)), word)
     }
 
-    /// Whether `text`, in lower case, ends in a word of at least `least` letters.
+    /// Whether `text` ends in a word of at least `least` letters.
     pub(super) fn ends(&self, text: &[u8], least: usize) -> bool {
-        (least..=text.len().min(LONGEST))
-            .any(|len| text.get(text.len() - len..).is_some_and(|end| self.has(end)))
+        let mut hash = START;
+        for (index, &letter) in text.iter().rev().take(LONGEST).enumerate() {
+            hash = more(hash, letter);
+            let len = index + 1;
+            let may = len >= least && self.lengths >> len & 1 == 1;
+            if may && text.get(text.len() - len..).is_some_and(|end| self.holds(hash, end)) {
+                return true;
+            }
+        }
+        false
     }
 
-    /// Whether `text`, in lower case, begins with a word.
+    /// Whether `text` begins with a word.
     pub(super) fn begins(&self, text: &[u8]) -> bool {
         (1..=text.len().min(LONGEST)).any(|len| text.get(..len).is_some_and(|head| self.has(head)))
     }
@@ -66,7 +111,7 @@ pub(super) static JOINED: LazyLock<Words> = LazyLock::new(|| {
     Words::of(
         "accesskey admin again auth base base64 bytes code confirm confirmation current data db
         encrypted hash hashed id key keys new old phrase phrases plain previous raw repeat s salt
-        secret string text token value values verify wd word words wort",
+        secret string text token value values verify wd word words wort wrd",
     )
 });
 
@@ -150,7 +195,8 @@ mod tests {
     #[test]
     fn no_word_is_longer_than_lookups_expect() {
         for list in [&HARMLESS, &JOINED, &BEFORE_PASS, &BEFORE_KEY, &PLAIN, &NOTHING] {
-            assert!(list.sorted.iter().all(|word| word.len() <= LONGEST));
+            assert!(list.slots.iter().all(|word| word.len() <= LONGEST));
+            assert!(list.slots.iter().all(|word| word.is_empty() || list.has(word)));
         }
     }
 

@@ -172,6 +172,8 @@ impl Driver {
             inventory: inventory.clone(),
             custom_kinds: Default::default(),
             state_bytes: self.state_bytes(bundle).await?,
+            has_begun: state_of(bundle).is_some_and(|state| !state.untouched()),
+            agent_is_deployment: self.identity.own.is_some(),
         })
     }
 

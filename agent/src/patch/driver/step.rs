@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 use mendix_agent_core::bundle::{
-    admission::HighWater,
+    admission::{AGENT_COMPONENT, HighWater},
     cadence,
     plan::Plan,
     run::{Event, Step},
@@ -21,6 +21,7 @@ use super::{
     },
     Done, Driver,
     plan::NoPlan,
+    upgrade::{after_restore, is_agents},
 };
 use crate::crd::patch_bundle::PatchBundle;
 
@@ -80,6 +81,10 @@ impl Driver {
             }
             Step::Snapshot => {
                 self.wait_until_due(bundle, cancel).await?;
+                if is_agents(bundle) {
+                    // Before anything is touched it may wait for as long as it takes.
+                    Box::pin(self.wait_for_trial(bundle, None, cancel)).await?;
+                }
                 let plan = match self.plan(bundle, &inventory, supply, paused, cancel).await {
                     Ok(plan) => plan,
                     Err(NoPlan::Stopped) => return Err(StepError::Stopped),
@@ -121,13 +126,18 @@ impl Driver {
                 let images = self.images(bundle, paused, cancel).await?;
                 let of_component: Vec<PreImage> =
                     images.into_iter().filter(|image| image.place == place).collect();
-                let left = steps.restore(&of_component).await?;
+                let left = match self.name_of(bundle, place).as_deref() {
+                    Some(AGENT_COMPONENT) => {
+                        Box::pin(self.come_back(bundle, &of_component, &steps)).await?
+                    }
+                    _ => steps.restore(&of_component).await?,
+                };
                 if place == 0 {
                     for component in &bundle.spec.components {
                         self.withdraw(&component.name, paused, cancel).await?;
                     }
                 }
-                let mut done = Done::on(Event::Restored);
+                let mut done = Done::on(after_restore(bundle, place));
                 if !left.is_empty() {
                     done.note.message = Some(format!("left in place: {}", summary(&left)));
                 }
@@ -153,13 +163,25 @@ impl Driver {
             let why = format!("the plan has no component {place}");
             return Ok(Done::because(Event::Failed, "NoPlan", why));
         };
-        if let Step::Apply(_) = step {
-            steps.apply(component).await?;
-            return Ok(Done::on(Event::Applied));
+        let is_agent = component.entry().name == AGENT_COMPONENT;
+        match step {
+            Step::Apply(_) if is_agent => {
+                return Box::pin(self.roll_out(bundle, component, steps)).await;
+            }
+            Step::Apply(_) => {
+                steps.apply(component).await?;
+                return Ok(Done::on(Event::Applied));
+            }
+            Step::Gate(_) if is_agent => {
+                return Box::pin(self.judge(bundle, component, steps)).await;
+            }
+            _ => {}
         }
         let images = self.images(bundle, steps.paused, steps.cancel).await?;
         let baseline = baseline(&images);
         let (passage, event) = match step {
+            // A trial is gate and soak in one, and what it committed stays.
+            _ if is_agent => (Passage::Passed(vec![]), Event::Soaked),
             Step::Gate(_) => (steps.gate(component, &baseline).await?, Event::Ready),
             _ => (steps.soak(component, &baseline).await?, Event::Soaked),
         };

@@ -66,7 +66,7 @@ impl Driver {
         // Why it goes back stays on the record while it does.
         let keeps = matches!(
             (from, to),
-            (State::RollingBack(_), State::RollingBack(_) | State::RolledBack)
+            (State::RollingBack(_), State::RollingBack(_) | State::RolledBack | State::Postponed)
         );
         if !keeps || note.message.is_some() {
             let earlier = status.message.take().filter(|_| keeps);
@@ -104,7 +104,7 @@ impl Driver {
     }
 
     /// The component at a place of the plan; the record lists them in that order.
-    fn name_of(&self, bundle: &PatchBundle, place: u32) -> Option<String> {
+    pub(super) fn name_of(&self, bundle: &PatchBundle, place: u32) -> Option<String> {
         let place = usize::try_from(place).ok()?;
         bundle.spec.components.get(place).map(|component| component.name.clone())
     }

@@ -81,6 +81,12 @@ fsGroup: 65532
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
+{{- define "mendix-agent.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
 {{/* What the agent and preflight have in common, from the image on. */}}
 {{- define "mendix-agent.container" -}}
 image: {{ include "mendix-agent.image" . | quote }}
@@ -89,10 +95,9 @@ env:
 - {name: MENDIX_AGENT_CONFIG, value: /etc/mendix-agent/config/config.yaml}
 - {name: MENDIX_AGENT_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
 - {name: MENDIX_AGENT_SERVICE_ACCOUNT_TOKEN_FILE, value: /var/run/secrets/mendix-agent/token}
-securityContext:
-  allowPrivilegeEscalation: false
-  readOnlyRootFilesystem: true
-  capabilities: {drop: [ALL]}
+# The trial that made this pod; empty when it was installed.
+- {name: MENDIX_AGENT_TRIAL, valueFrom: {fieldRef: {fieldPath: "metadata.annotations['agent.mendix.com/trial']"}}}
+securityContext: {{- include "mendix-agent.containerSecurity" . | nindent 2 }}
 volumeMounts:
 # As a folder: a file by subPath would never change while the agent runs (logFilter does).
 - {name: config, mountPath: /etc/mendix-agent/config, readOnly: true}

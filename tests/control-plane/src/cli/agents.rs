@@ -48,6 +48,16 @@ struct View {
     components: Vec<ComponentView>,
     tickets: Vec<TicketView>,
     preflight: Option<PreflightView>,
+    initialization: Option<InitializationView>,
+}
+
+#[derive(Debug, Serialize)]
+struct InitializationView {
+    attempt: u32,
+    state: String,
+    phase: String,
+    failing_check: String,
+    message: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -125,6 +135,7 @@ impl View {
             components: components(&agent),
             tickets: tickets(&agent),
             preflight: preflight(&agent),
+            initialization: initialization(&agent),
             agent_version: agent.agent_version,
             kubernetes_version: agent.kubernetes_version,
             connected_since: agent.connected_since,
@@ -193,6 +204,14 @@ fn tickets(agent: &AgentRecord) -> Vec<TicketView> {
         bytes_used: ticket.bytes_used,
     };
     report.tickets.into_iter().map(view).collect()
+}
+
+fn initialization(agent: &AgentRecord) -> Option<InitializationView> {
+    let Some(Body::Initialization(report)) = agent.report(Section::Initialization) else {
+        return None;
+    };
+    let v1::InitializationReport { attempt, state, phase, failing_check, message, .. } = report;
+    Some(InitializationView { attempt, state, phase, failing_check, message })
 }
 
 fn preflight(agent: &AgentRecord) -> Option<PreflightView> {
@@ -332,6 +351,14 @@ fn detail(view: &View) -> String {
         )
     });
     section("Tickets", tickets.collect());
+    if let Some(initialization) = &view.initialization
+        && initialization.state != "Initialized"
+    {
+        let InitializationView { attempt, state, phase, failing_check, message } = initialization;
+        let mut lines = vec![format!("attempt {attempt}, {state} at {phase} {failing_check}")];
+        lines.push(message.clone());
+        section("Initialization", lines);
+    }
     if let Some(preflight) = &view.preflight {
         let mut lines = vec![preflight.result.clone()];
         lines.extend(preflight.not_passed.iter().cloned());

@@ -67,6 +67,12 @@ pub(super) enum Command {
         #[arg(long)]
         uid: String,
     },
+    /// Ask for another attempt at an initialization that failed.
+    Rerun {
+        /// The cluster.
+        #[arg(long)]
+        uid: String,
+    },
     /// Ask a cluster to apply its last committed release again.
     Recover {
         /// The cluster.
@@ -122,6 +128,11 @@ impl Command {
                         "The certificates of {uid} are revoked. Next: `cluster token --uid {uid}`."
                     )
                 });
+                Ok(())
+            }
+            Self::Rerun { uid } => {
+                let request = store.place_request(&uid, RequestKind::RerunInitialization)?;
+                output.print(&request, || format!("Request {} was placed.", request.request_id));
                 Ok(())
             }
             Self::Recover { uid } => {

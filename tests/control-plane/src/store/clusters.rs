@@ -47,6 +47,9 @@ pub struct ClusterRecord {
     /// Sequence of the portal's keys that its agent is to look for; 0: those it is installed with.
     #[serde(default)]
     pub consent_keys_sequence: u64,
+    /// The last attempt to initialize that an automatic ticket was asked for.
+    #[serde(default)]
+    pub ticketed_attempt: u32,
     /// Its support tickets, in the order in which they were opened.
     pub tickets: Revised<Vec<TicketRecord>>,
     /// One-off requests without outcome.
@@ -178,6 +181,7 @@ impl Store {
             recoveries: 0,
             release: Revised::first(None),
             consent_keys_sequence: 0,
+            ticketed_attempt: 0,
             tickets: Revised::first(Vec::new()),
             requests: Revised::first(Vec::new()),
             done: Vec::new(),

@@ -35,6 +35,8 @@ pub enum RequestKind {
     },
     /// The last committed release once more.
     Recover,
+    /// Another attempt at an initialization that failed.
+    RerunInitialization,
 }
 
 /// A request that ended.
@@ -80,6 +82,9 @@ impl RequestRecord {
                 })
             }
             RequestKind::Recover => v1::request::Kind::Recover(v1::RecoverComponentsRequest {}),
+            RequestKind::RerunInitialization => {
+                v1::request::Kind::RerunInitialization(v1::RerunInitializationRequest {})
+            }
         };
         v1::Request { request_id: self.request_id.clone(), kind: Some(kind) }
     }

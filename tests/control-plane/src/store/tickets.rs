@@ -164,6 +164,21 @@ pub(super) fn section(
     }
 }
 
+/// One line of what the agent said.
+fn initialization_title(report: &v1::InitializationReport) -> String {
+    let check = match report.failing_check.as_str() {
+        "" => String::new(),
+        check => format!(" ({check})"),
+    };
+    let title = format!(
+        "Initialization failed again: attempt {} at {}{check}",
+        report.attempt, report.phase
+    );
+    let mut title: String = title.chars().filter(|c| !c.is_control()).collect();
+    title.truncate(title.floor_char_boundary(MAX_TITLE));
+    title
+}
+
 impl Store {
     /// All tickets, by cluster, in the order in which they were opened.
     ///
@@ -237,6 +252,47 @@ impl Store {
             Ok(())
         })?;
         Ok(request)
+    }
+
+    /// Opens an automatic ticket, which carries no consent, because an attempt to initialize failed
+    /// that was a rerun: one per attempt, and none beside one that is active. The agent says so again
+    /// and again; only a new attempt is worth the lock.
+    pub(crate) fn ticket_for_initialization(
+        &self,
+        uid: &str,
+        report: &v1::InitializationReport,
+    ) -> Result<Option<TicketRecord>, StoreError> {
+        if self.cluster(uid)?.ticketed_attempt >= report.attempt {
+            return Ok(None);
+        }
+        let lock = self.lock()?;
+        let now = Timestamp::now();
+        let ticket = TicketRecord {
+            ticket_id: self.next_ticket_id()?,
+            cluster_uid: uid.to_owned(),
+            status: TicketStatus::Open,
+            origin: TicketOrigin::Automatic,
+            severity: TicketSeverity::High,
+            title: initialization_title(report),
+            opened_at: now,
+            changed_at: now,
+            grant: None,
+        };
+        self.check_ticket(&ticket.ticket_id, &ticket.title)?;
+        self.change_desired_under(&lock, uid, |cluster| {
+            refuse_deleted(cluster)?;
+            if cluster.ticketed_attempt >= report.attempt {
+                return Ok(None);
+            }
+            cluster.ticketed_attempt = report.attempt;
+            let automatic =
+                |other: &TicketRecord| other.is_active() && other.origin == TicketOrigin::Automatic;
+            if cluster.tickets.value.iter().any(automatic) {
+                return Ok(None);
+            }
+            cluster.tickets.revise().push(ticket.clone());
+            Ok(Some(ticket))
+        })
     }
 
     /// Gives a ticket another grant, or its first, and places a request for one snapshot under it.

@@ -170,6 +170,42 @@ fn report(section: Section, revision: u64, body: Report) -> Up {
 }
 
 #[tokio::test]
+async fn a_rerun_that_failed_gets_one_automatic_ticket_per_attempt_and_none_beside_an_open_one() {
+    let plane = Plane::start().await;
+    let agent = plane.enrolled().await;
+    let mut session = agent.session(&plane).await;
+    session.settle().await;
+    let failed = |attempt, wants_ticket, check: &str| {
+        Report::Initialization(v1::InitializationReport {
+            attempt,
+            state: "Failed".into(),
+            phase: "Preflight".into(),
+            failing_check: check.into(),
+            wants_ticket,
+            ..Default::default()
+        })
+    };
+    let steps = [(1, false, 0), (2, true, 1), (2, true, 1), (3, true, 1)];
+    for (revision, (attempt, wants, tickets)) in steps.into_iter().enumerate() {
+        let body = failed(attempt, wants, "TCP");
+        session.send(report(Section::Initialization, revision as u64 + 1, body)).await;
+        session.settle().await;
+        assert_eq!(plane.store().tickets().expect("tickets").len(), tickets, "attempt {attempt}");
+    }
+    let opened = plane.store().tickets().expect("tickets").remove(0);
+    assert_eq!(opened.title, "Initialization failed again: attempt 2 at Preflight (TCP)");
+    assert_eq!((opened.origin, opened.grant), (TicketOrigin::Automatic, None));
+    // Solved, and the next rerun fails with words that are no title.
+    plane.store().set_ticket_status(&opened.ticket_id, TicketStatus::Solved).expect("solve");
+    let body = failed(4, true, &format!("a\nb{}", "x".repeat(400)));
+    session.send(report(Section::Initialization, 9, body)).await;
+    session.settle().await;
+    let tickets = plane.store().tickets().expect("tickets");
+    assert_eq!(tickets.len(), 2);
+    assert!(tickets[1].title.len() <= 256 && tickets[1].title.contains("(abx"));
+}
+
+#[tokio::test]
 async fn a_request_stays_until_its_outcome_is_reported() {
     let plane = Plane::start().await;
     let agent = plane.enrolled().await;

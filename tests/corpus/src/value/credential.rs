@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
-use super::{ALNUM, DIGITS, HEX, LOWER, UPPER, URL_SAFE, length, ordinary};
+use super::{ALNUM, DIGITS, HEX, LOWER, UPPER, URL_SAFE, evaluation, length, ordinary};
 use crate::Set;
 use crate::fill::Source;
 
@@ -120,7 +120,10 @@ pub(crate) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Opti
 }
 
 /// A password as people and generators make them, with symbols only of `symbols`.
-fn password(source: &mut Source<'_>, symbols: &str) -> String {
+pub(super) fn password(source: &mut Source<'_>, symbols: &str) -> String {
+    if source.set == Set::Evaluation {
+        return evaluation::password(source, symbols);
+    }
     // A first and a last character that no reader takes for punctuation around the value.
     let symbol = |source: &mut Source<'_>| source.random.letters(symbols.trim(), 1);
     let word = source.word("pwword");
@@ -146,31 +149,31 @@ fn password(source: &mut Source<'_>, symbols: &str) -> String {
         (Set::Development, _) => {
             format!("P{}{}", symbol(source), source.random.letters("ssw0rd", 6))
         }
-        (Set::Evaluation, 0) => leet(&word) + &source.random.below(100).to_string(),
-        (Set::Evaluation, 1) => source.word("pwwalk"),
-        (Set::Evaluation, 2) => {
+        (Set::Validation, 0) => leet(&word) + &source.random.below(100).to_string(),
+        (Set::Validation, 1) => source.word("pwwalk"),
+        (Set::Validation, 2) => {
             let n = source.random.between(4, 6);
             source.random.letters(LOWER, n) + &source.random.letters(DIGITS, 2)
         }
-        (Set::Evaluation, 3) => {
+        (Set::Validation, 3) => {
             let n = source.random.between(10, 24);
             edged(source, symbols, n)
         }
-        (Set::Evaluation, 4) => {
+        (Set::Validation, 4) => {
             let n = source.random.between(40, 72);
             source.random.letters(ALNUM, n)
         }
-        (Set::Evaluation, 5) => {
+        (Set::Validation, 5) => {
             let part = |source: &mut Source<'_>| {
                 source.random.letters(LOWER, 3) + &source.random.letters(ALNUM, 3)
             };
             format!("{}-{}-{}", part(source), part(source), part(source))
         }
-        (Set::Evaluation, 6) => {
+        (Set::Validation, 6) => {
             source.random.letters(URL_SAFE, 27) + &source.random.letters(ALNUM, 1)
         }
-        (Set::Evaluation, 7) => source.word("pwunicode"),
-        (Set::Evaluation, _) => {
+        (Set::Validation, 7) => source.word("pwunicode"),
+        (_, _) => {
             let other = source.word("pwword");
             format!("{}{}{}{other}", word.to_lowercase(), symbol(source), source.random.below(100))
         }
@@ -178,7 +181,7 @@ fn password(source: &mut Source<'_>, symbols: &str) -> String {
 }
 
 /// Mixed characters that begin and end with a letter or digit.
-fn edged(source: &mut Source<'_>, symbols: &str, n: usize) -> String {
+pub(super) fn edged(source: &mut Source<'_>, symbols: &str, n: usize) -> String {
     let inner = format!("{ALNUM}{symbols}{symbols}");
     let middle = source.random.letters(&inner, n - 2);
     format!("{}{middle}{}", source.random.letters(ALNUM, 1), source.random.letters(ALNUM, 1))
@@ -201,6 +204,9 @@ fn spaced(source: &mut Source<'_>, symbols: &str) -> String {
 
 /// In the user info of a URL, written raw: what a parser by the book would trip over.
 fn url_password(source: &mut Source<'_>) -> String {
+    if source.set == Set::Evaluation {
+        return evaluation::url_password(source);
+    }
     let (word, other) = (source.word("pwword"), source.word("pwword"));
     let n = source.random.below(1000);
     match source.random.below(6) {
@@ -227,6 +233,9 @@ fn leet(word: &str) -> String {
 }
 
 fn token(source: &mut Source<'_>) -> String {
+    if source.set == Set::Evaluation {
+        return evaluation::token(source);
+    }
     let n = source.random.between(20, 60);
     match (source.set, source.random.below(6)) {
         (_, 0) => source.random.letters(ALNUM, n),
@@ -235,23 +244,23 @@ fn token(source: &mut Source<'_>) -> String {
         (Set::Development, 3) => ordinary::uuid(source),
         (Set::Development, 4) => source.random.letters(URL_SAFE, n - 1) + "k",
         (Set::Development, _) => STANDARD.encode(source.random.bytes(n)),
-        (Set::Evaluation, 2) => source.random.letters(HEX, 64).to_uppercase(),
-        (Set::Evaluation, 3) => {
+        (Set::Validation, 2) => source.random.letters(HEX, 64).to_uppercase(),
+        (Set::Validation, 3) => {
             let parts: Vec<_> =
                 (0..5).map(|_| source.random.letters(&(UPPER.to_owned() + DIGITS), 5)).collect();
             parts.join("-")
         }
-        (Set::Evaluation, 4) => {
+        (Set::Validation, 4) => {
             format!("{}_{}", source.random.letters(LOWER, 3), source.random.letters(ALNUM, n))
         }
-        (Set::Evaluation, _) => {
+        (_, _) => {
             format!("{}.{}", source.random.letters(URL_SAFE, 12), source.random.letters(ALNUM, n))
         }
     }
 }
 
 /// Random, with letters of both cases and digits among them for sure: at least 4 bits a character.
-fn random_mixed(source: &mut Source<'_>, n: usize) -> String {
+pub(super) fn random_mixed(source: &mut Source<'_>, n: usize) -> String {
     loop {
         let text = source.random.letters(ALNUM, n);
         let has = |f: fn(&char) -> bool| text.chars().any(|c| f(&c));
@@ -320,7 +329,7 @@ fn slack(source: &mut Source<'_>) -> String {
 }
 
 /// The lines between BEGIN and END, 64 characters each but the last; the argument is their number.
-fn pem(argument: &str, source: &mut Source<'_>) -> String {
+pub(super) fn pem(argument: &str, source: &mut Source<'_>) -> String {
     let lines = length(argument, source, (3, 27));
     let bytes = source.random.bytes(48 * (lines - 1) + 33);
     let text = format!("MII{}", &STANDARD.encode(bytes)[3..]);

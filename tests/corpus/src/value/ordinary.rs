@@ -53,6 +53,12 @@ pub(crate) fn ordinary(name: &str, argument: &str, source: &mut Source<'_>) -> O
             let n = length(argument, source, (8, 8));
             source.random.letters(HEX, n)
         }
+        // A certificate's, as OpenSSL prints it.
+        "fp" => {
+            let n = *source.random.pick(&[20, 32]);
+            let bytes = source.random.bytes(n);
+            bytes.iter().map(|b| format!("{b:02X}")).collect::<Vec<_>>().join(":")
+        }
         "ver" => format!(
             "{}.{}.{}",
             source.random.between(0, 32),

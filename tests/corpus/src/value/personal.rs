@@ -1,6 +1,6 @@
 //! Personal data whose checksums hold.
 
-use super::{DIGITS, HEX, UPPER};
+use super::{DIGITS, HEX, UPPER, evaluation};
 use crate::Set;
 use crate::fill::Source;
 
@@ -12,7 +12,9 @@ pub(crate) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Opti
         "ip6" => ipv6(source),
         "iban" => iban(argument, source),
         "card" => card(argument, source),
-        "bsn" => bsn(source),
+        "bsn" => bsn(argument, source),
+        "birth" => evaluation::birth(source),
+        "guestupn" => evaluation::guest(source),
         "phone" => phone(argument, source),
         _ => return None,
     })
@@ -21,6 +23,10 @@ pub(crate) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Opti
 fn email(source: &mut Source<'_>) -> String {
     let (first, last) = (source.word("first"), source.word("last"));
     let (lower_first, lower_last) = (first.to_lowercase(), last.to_lowercase());
+    if source.set == Set::Evaluation {
+        let local = evaluation::mailbox(source, &lower_first, &lower_last);
+        return format!("{local}@{}", source.word("maildomain"));
+    }
     let initial = &lower_first[..1];
     let local = match (source.set, source.random.below(6)) {
         (_, 0) => format!("{lower_first}.{lower_last}"),
@@ -29,21 +35,21 @@ fn email(source: &mut Source<'_>) -> String {
         (Set::Development, 3) => format!("{lower_last}_{initial}"),
         (Set::Development, 4) => format!("{initial}.van.{lower_last}"),
         (Set::Development, _) => lower_first,
-        (Set::Evaluation, 2) => format!("{lower_first}-{lower_last}"),
-        (Set::Evaluation, 3) => {
+        (Set::Validation, 2) => format!("{lower_first}-{lower_last}"),
+        (Set::Validation, 3) => {
             format!("{initial}.{}.{lower_last}", source.random.letters("abcdehjmrst", 1))
         }
-        (Set::Evaluation, 4) => {
+        (Set::Validation, 4) => {
             format!("{lower_last}.{lower_first}.ext+sso{}", source.random.below(9))
         }
-        (Set::Evaluation, _) => {
+        (_, _) => {
             format!("{}{}", source.random.letters(UPPER, 1), source.random.letters(DIGITS, 6))
         }
     };
     format!("{local}@{}", source.word("maildomain"))
 }
 
-fn ipv4(source: &mut Source<'_>) -> String {
+pub(super) fn ipv4(source: &mut Source<'_>) -> String {
     let random = &mut *source.random;
     let (a, b, c, d) =
         (random.below(256), random.below(256), random.below(256), random.between(1, 254));
@@ -61,6 +67,9 @@ fn ipv4(source: &mut Source<'_>) -> String {
 }
 
 fn ipv6(source: &mut Source<'_>) -> String {
+    if source.set == Set::Evaluation && source.random.percent(50) {
+        return evaluation::ipv6(source);
+    }
     let group = |source: &mut Source<'_>| {
         let n = source.random.between(1, 4);
         let first = source.random.letters("123456789abcdef", 1);
@@ -101,6 +110,7 @@ const DUTCH_BANKS: &[&str] = &["ABNA", "RABO", "INGB", "TRIO", "KNAB", "BUNQ", "
 fn iban(argument: &str, source: &mut Source<'_>) -> String {
     let (country, letters, digits) = match source.random.below(2) {
         0 => IBANS[0],
+        _ if source.set == Set::Evaluation => *source.random.pick(evaluation::IBANS),
         _ => *source.random.pick(IBANS),
     };
     let bank = match country {
@@ -124,7 +134,7 @@ pub(crate) fn mod_97(text: &str) -> u32 {
     })
 }
 
-fn grouped(text: &str, by: char) -> String {
+pub(super) fn grouped(text: &str, by: char) -> String {
     let mut out = String::new();
     for (at, c) in text.chars().enumerate() {
         if at > 0 && at % 4 == 0 {
@@ -136,6 +146,9 @@ fn grouped(text: &str, by: char) -> String {
 }
 
 fn card(argument: &str, source: &mut Source<'_>) -> String {
+    if source.set == Set::Evaluation {
+        return evaluation::card(argument, source);
+    }
     let (prefix, length) = *source.random.pick(&[
         ("4", 16),
         ("4", 16),
@@ -151,15 +164,20 @@ fn card(argument: &str, source: &mut Source<'_>) -> String {
     // Where groups are asked for, only numbers that are printed in fours.
     let (prefix, length) =
         if argument.is_empty() || length == 16 { (prefix, length) } else { ("53", 16) };
-    let digits = source.random.letters(DIGITS, length - prefix.len() - 1);
-    let body = format!("{prefix}{digits}");
-    let check = (0..10).find(|c| luhn(&format!("{body}{c}"))).unwrap_or_default();
-    let number = format!("{body}{check}");
+    let number = card_number(prefix, length, source);
     match argument {
         "spaced" => grouped(&number, ' '),
         "dashed" => grouped(&number, '-'),
         _ => number,
     }
+}
+
+/// `length` digits behind `prefix`, the last of them the check digit.
+pub(super) fn card_number(prefix: &str, length: usize, source: &mut Source<'_>) -> String {
+    let digits = source.random.letters(DIGITS, length - prefix.len() - 1);
+    let body = format!("{prefix}{digits}");
+    let check = (0..10).find(|c| luhn(&format!("{body}{c}"))).unwrap_or_default();
+    format!("{body}{check}")
 }
 
 /// Whether the digits pass ISO/IEC 7812's check.
@@ -182,12 +200,15 @@ pub(crate) fn luhn(digits: &str) -> bool {
     sum.is_multiple_of(10)
 }
 
-fn bsn(source: &mut Source<'_>) -> String {
+fn bsn(argument: &str, source: &mut Source<'_>) -> String {
     loop {
         let first = source.random.between(1, 9);
         let number = format!("{first}{}", source.random.letters(DIGITS, 8));
         if eleven(&number) {
-            return number;
+            return match argument {
+                "dotted" => format!("{}.{}.{}", &number[..4], &number[4..6], &number[6..]),
+                _ => number,
+            };
         }
     }
 }
@@ -200,7 +221,8 @@ pub(crate) fn eleven(digits: &str) -> bool {
     sum % 11 == 0 && digits.len() == 9
 }
 
-/// `#` is a digit, `%` one from 1 to 9. The sets have notations of their own.
+/// `#` is a digit, `%` one from 1 to 9. The development set's, and the
+/// validation set's.
 const PHONES: (&[&str], &[&str]) = (
     &[
         "+31 6 %#######",
@@ -238,14 +260,23 @@ const PHONES: (&[&str], &[&str]) = (
     ],
 );
 
-/// With the argument `intl` one that begins with a plus.
+/// With the argument `intl` one that begins with a plus, with `tight` one that has nothing else but
+/// digits.
 fn phone(argument: &str, source: &mut Source<'_>) -> String {
     let notations = match source.set {
         Set::Development => PHONES.0,
-        Set::Evaluation => PHONES.1,
+        Set::Validation => PHONES.1,
+        Set::Evaluation => evaluation::PHONES,
     };
-    let fit: Vec<_> =
-        notations.iter().filter(|n| argument != "intl" || n.starts_with('+')).collect();
+    let fits = |notation: &&&str| match argument {
+        "intl" => notation.starts_with('+'),
+        "tight" => {
+            notation.starts_with('+')
+                && notation[1..].chars().all(|c| c.is_ascii_digit() || "#%".contains(c))
+        }
+        _ => true,
+    };
+    let fit: Vec<_> = notations.iter().filter(fits).collect();
     let notation = source.random.pick(&fit).to_owned();
     notation
         .chars()

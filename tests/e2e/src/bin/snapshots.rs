@@ -23,7 +23,7 @@ use mendix_agent::{
     audit::Audit,
     channel,
     cluster::Cluster,
-    config::{Config, LogFormat, Route},
+    config::{Config, LogConfig, LogFormat, Route},
     crd::log_sharing_policy::LogSharingPolicy,
     logs,
     requests::RequestOutcomes,
@@ -188,8 +188,8 @@ impl Bench {
             identity_dir: None,
             namespace: install::NAMESPACE.into(),
             listen: ([127, 0, 0, 1], 0).into(),
-            log_filter: "off".into(),
-            log_format: LogFormat::Text,
+            upgrade_after: std::time::Duration::from_secs(600),
+            log: LogConfig { filter: "off".into(), format: LogFormat::Text },
         };
         let (handles, worker) = channel::open(&config, &cluster)?;
         let audit = Audit::new(&cluster, handles.checkpoints.clone());

@@ -16,7 +16,7 @@ use kube::{
 use mendix_agent::{
     channel::{self, Handles, Link, identity::Standing},
     cluster::Cluster,
-    config::{Config, LogFormat, Route},
+    config::{Config, LogConfig, LogFormat, Route},
     preflight::{self, Verdict},
 };
 use mendix_agent_proto::v1::{self, Section};
@@ -64,8 +64,8 @@ impl Plane {
             identity_dir: None,
             namespace: namespace.into(),
             listen: ([127, 0, 0, 1], 0).into(),
-            log_filter: "info".into(),
-            log_format: LogFormat::Text,
+            upgrade_after: std::time::Duration::from_secs(600),
+            log: LogConfig { filter: "info".into(), format: LogFormat::Text },
         }
     }
 

@@ -12,7 +12,7 @@ use kube::{Api, Client, api::PostParams};
 use mendix_agent::{
     channel::{self, Handles, Link, identity::Standing},
     cluster::Cluster,
-    config::{Config, LogFormat, Route},
+    config::{Config, LogConfig, LogFormat, Route},
 };
 use mendix_control_plane::{
     ControlPlane, Options, Running, Store,
@@ -101,8 +101,8 @@ impl Scene {
             identity_dir: None,
             namespace: self.cluster.namespace.clone(),
             listen: ([127, 0, 0, 1], 0).into(),
-            log_filter: "info".into(),
-            log_format: LogFormat::Text,
+            upgrade_after: std::time::Duration::from_secs(600),
+            log: LogConfig { filter: "info".into(), format: LogFormat::Text },
         }
     }
 

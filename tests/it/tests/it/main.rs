@@ -6,6 +6,7 @@ mod channel;
 mod failure_modes;
 mod health;
 mod identity;
+mod initialization;
 mod leadership;
 mod logs;
 mod manifests;

@@ -93,6 +93,7 @@ async fn the_api_server_takes_every_manifest() {
             "20-rbac.yaml",
             "30-policy.yaml",
             "40-agent.yaml",
+            "41-guard.yaml",
             "50-network.yaml",
         ],
     )

@@ -5,6 +5,7 @@ mod fencing;
 mod killed;
 mod model;
 mod obstacles;
+mod upgrade;
 mod webhook;
 mod world;
 

@@ -96,6 +96,18 @@ async fn the_agent_cannot_give_itself_another_cluster_role() {
 
 /// Asks the API server, as the agent, whether it may.
 async fn may(agent: &Client, verb: &str, group: &str, resource: &str, namespace: &str) -> bool {
+    may_named(agent, verb, group, resource, namespace, "").await
+}
+
+/// The same of one object.
+async fn may_named(
+    agent: &Client,
+    verb: &str,
+    group: &str,
+    resource: &str,
+    namespace: &str,
+    name: &str,
+) -> bool {
     let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let review = SelfSubjectAccessReview {
@@ -106,6 +118,7 @@ async fn may(agent: &Client, verb: &str, group: &str, resource: &str, namespace:
                 resource: some(resource),
                 subresource: some(subresource),
                 namespace: some(namespace),
+                name: some(name),
                 ..Default::default()
             }),
             ..Default::default()
@@ -153,6 +166,60 @@ async fn the_agent_has_none_of_the_rights_that_reach_beyond_its_job() {
     ] {
         let allowed = may(&agent, verb, group, resource, namespace).await;
         assert!(allowed, "the agent may not {verb} {group}/{resource} in {namespace}");
+    }
+}
+
+#[tokio::test]
+async fn of_deployments_in_its_namespace_the_agent_may_change_its_own_and_the_guards() {
+    let (_, agent) = clients().await;
+    for name in ["mendix-agent", "mendix-agent-guard"] {
+        assert!(may_named(&agent, "patch", "apps", "deployments", "mendix-agent", name).await);
+        for verb in ["create", "delete"] {
+            assert!(!may_named(&agent, verb, "apps", "deployments", "mendix-agent", name).await);
+        }
+    }
+    assert!(!may(&agent, "patch", "apps", "deployments", "mendix-agent").await);
+    assert!(!may_named(&agent, "patch", "apps", "deployments", "mendix-agent", "other").await);
+}
+
+#[tokio::test]
+async fn the_guard_may_put_one_deployment_back_and_nothing_else() {
+    let (_, _) = clients().await;
+    let server = ApiServer::shared().await.unwrap();
+    let guard = server.client_for("mendix-agent", "mendix-agent-guard").await.unwrap();
+    let own = "mendix-agent";
+    for (verb, group, resource, name) in [
+        ("update", "apps", "deployments", "mendix-agent"),
+        ("list", "", "pods", ""),
+        ("get", "coordination.k8s.io", "leases", "mendix-agent"),
+        ("watch", "agent.mendix.com", "upgradetrials", ""),
+        ("update", "agent.mendix.com", "upgradetrials/status", ""),
+        ("create", "events.k8s.io", "events", ""),
+    ] {
+        let allowed = may_named(&guard, verb, group, resource, own, name).await;
+        assert!(allowed, "the guard may not {verb} {group}/{resource} {name}");
+    }
+    for (verb, group, resource, namespace, name) in [
+        ("update", "apps", "deployments", own, "mendix-agent-guard"),
+        ("update", "apps", "deployments", own, ""),
+        ("delete", "apps", "deployments", own, "mendix-agent"),
+        ("update", "apps", "deployments", "mendix-operator", "mendix-agent"),
+        ("get", "", "secrets", own, "mendix-agent-identity"),
+        ("list", "", "secrets", own, ""),
+        ("get", "", "configmaps", own, "mendix-agent-trust"),
+        ("update", "coordination.k8s.io", "leases", own, "mendix-agent"),
+        ("create", "agent.mendix.com", "upgradetrials", own, ""),
+        ("delete", "agent.mendix.com", "upgradetrials", own, ""),
+        ("get", "agent.mendix.com", "patchbundles", own, ""),
+        ("create", "", "pods", own, ""),
+        ("get", "", "pods/log", own, ""),
+        ("create", "", "pods/exec", own, ""),
+        ("list", "", "pods", "mendix-operator", ""),
+        ("get", "", "namespaces", "", "kube-system"),
+        ("list", "", "nodes", "", ""),
+    ] {
+        let allowed = may_named(&guard, verb, group, resource, namespace, name).await;
+        assert!(!allowed, "the guard may {verb} {group}/{resource} {name} in {namespace:?}");
     }
 }
 

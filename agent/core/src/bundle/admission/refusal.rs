@@ -118,6 +118,10 @@ reasons! {
     BlobMissing => "Fetch the blob again.",
     /// The agent's component is not the last one.
     AgentNotLast => "Give component mendix-agent a phase above all others.",
+    /// A component for the agent where somebody else upgrades it.
+    AgentElsewhere => "Upgrade this agent as it was installed, and publish a release without component mendix-agent.",
+    /// The agent's component is not what a trial can undo.
+    AgentComponent => "Leave only Deployment mendix-agent in the component, with container agent and no other metadata.",
     /// The namespace is not in the component's scope.
     NamespaceOutOfScope => "Move the object, or add the namespace to the component's scope.",
     /// The kind is not in the component's scope.

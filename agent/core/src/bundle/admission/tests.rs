@@ -55,7 +55,10 @@ impl Draft {
             phase,
             blob: BlobRef { target: BlobRef::target_name(&sha256), sha256, size: 1000 },
             images: images.into_iter().collect(),
-            scope: Scope { namespaces: vec!["mendix".into()], kinds: kinds.into_iter().collect() },
+            scope: Scope {
+                namespaces: vec!["mendix".into(), "mendix-agent".into()],
+                kinds: kinds.into_iter().collect(),
+            },
             gates: Gates::default(),
             adopt: false,
             exceptions: vec![],
@@ -99,8 +102,18 @@ pub(crate) fn facts() -> ClusterFacts {
         kubernetes_version: "v1.34.2".into(),
         agent_namespace: "mendix-agent".into(),
         ring: "early".into(),
+        agent_is_deployment: true,
         ..ClusterFacts::default()
     }
+}
+
+/// The least that upgrades the agent.
+fn own_deployment() -> Value {
+    let mut body = object("apps/v1", "Deployment", Some("mendix-agent"), "mendix-agent");
+    let image = format!("registry.example/agent@sha256:{}", "ab".repeat(32));
+    body["spec"] =
+        json!({"template": {"spec": {"containers": [{"name": "agent", "image": image}]}}});
+    body
 }
 
 pub(crate) fn object(api_version: &str, kind: &str, namespace: Option<&str>, name: &str) -> Value {
@@ -248,6 +261,15 @@ fn release_state_stays_in_its_budget() {
 }
 
 #[test]
+fn a_run_that_has_begun_goes_on_under_the_agent_that_it_brought() {
+    let draft =
+        one(vec![config_map("a")]).change(|index| index.agent_versions.max = Some("0.1.9".into()));
+    let newer = ClusterFacts { agent_version: "0.2.0".into(), ..facts() };
+    assert_eq!(refusals(draft.clone(), &newer), only(Reason::AgentVersion, "agent_versions"));
+    draft.admit(&ClusterFacts { has_begun: true, ..newer }).unwrap();
+}
+
+#[test]
 fn a_missing_blob_is_named() {
     let mut draft = one(vec![config_map("a")]);
     draft.objects.clear();
@@ -257,7 +279,7 @@ fn a_missing_blob_is_named() {
 #[test]
 fn the_agent_comes_last() {
     let draft =
-        |phase| one(vec![config_map("a")]).component("mendix-agent", phase, vec![config_map("b")]);
+        |phase| one(vec![config_map("a")]).component("mendix-agent", phase, vec![own_deployment()]);
     draft(2).admit(&facts()).unwrap();
     assert_eq!(refusals(draft(1), &facts()), only(Reason::AgentNotLast, "phase"));
 }

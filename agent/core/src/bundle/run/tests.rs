@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const EVENTS: [Event; 14] = [
+const EVENTS: [Event; 15] = [
     Event::Started,
     Event::Received,
     Event::PreflightPassed,
@@ -13,6 +13,7 @@ const EVENTS: [Event; 14] = [
     Event::Ready,
     Event::Soaked,
     Event::Restored,
+    Event::Excused,
     Event::Failed,
     Event::Stuck,
     Event::Refused,
@@ -30,6 +31,7 @@ fn states(components: u32) -> Vec<State> {
         S::Snapshotted,
         S::Committed,
         S::RolledBack,
+        S::Postponed,
         S::Held,
         S::Refused,
     ];
@@ -51,6 +53,7 @@ fn outcomes(step: Step) -> &'static [Event] {
         Step::Apply(_) => &[Event::Applied, Event::Failed],
         Step::Gate(_) => &[Event::Ready, Event::Failed],
         Step::Soak { .. } => &[Event::Soaked, Event::Failed],
+        Step::Restore(0) => &[Event::Restored, Event::Stuck, Event::Excused],
         Step::Restore(_) => &[Event::Restored, Event::Stuck],
         Step::None => &[],
     }
@@ -62,7 +65,7 @@ fn every_outcome_of_every_step_is_legal_and_everything_else_is_not() {
         for state in states(components) {
             let legal = outcomes(state.step(components));
             for event in EVENTS {
-                let reoffered = state == State::Refused && event == Event::Offered;
+                let reoffered = state.is_offered_again() && event == Event::Offered;
                 assert_eq!(
                     next(&state, components, event).is_ok(),
                     legal.contains(&event) || reoffered,
@@ -116,6 +119,7 @@ fn only_failed_runs_quarantine_their_digest() {
     assert_eq!(offer(None), Offer::New);
     assert_eq!(offer(Some(&State::Committed)), Offer::Done);
     assert_eq!(offer(Some(&State::Refused)), Offer::Resume);
+    assert_eq!(offer(Some(&State::Postponed)), Offer::Resume);
 }
 
 proptest! {
@@ -125,7 +129,7 @@ proptest! {
     #[test]
     fn a_run_that_is_killed_at_any_instant_ends(
         components in 1u32..5,
-        script in prop::collection::vec((0usize..2, any::<bool>(), any::<bool>()), 0..60),
+        script in prop::collection::vec((0usize..6, any::<bool>(), any::<bool>()), 0..60),
     ) {
         let mut script = script.into_iter();
         let mut persisted = State::Offered;
@@ -152,12 +156,14 @@ proptest! {
             if die_after {
                 continue;
             }
-            let event = outcomes(step)[pick];
+            let event = outcomes(step)[pick % outcomes(step).len()];
             persisted = next(&persisted, components, event).unwrap().to;
         }
         match persisted {
             State::Committed => prop_assert!(applied.iter().all(|n| *n > 0)),
-            State::RolledBack => prop_assert!(applied.iter().all(|n| *n == 0)),
+            State::RolledBack | State::Postponed => {
+                prop_assert!(applied.iter().all(|n| *n == 0));
+            }
             State::Refused => prop_assert!(applied.iter().all(|n| *n == 0)),
             State::Held => prop_assert!(pre_images),
             other => prop_assert!(false, "ended in {other}"),

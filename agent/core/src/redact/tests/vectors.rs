@@ -7,6 +7,8 @@
 // Paths, so that the benchmark can include this file as well.
 #[path = "vectors/decoys.rs"]
 pub(crate) mod decoys;
+#[path = "vectors/field.rs"]
+pub(crate) mod field;
 #[path = "vectors/keys.rs"]
 pub(crate) mod keys;
 #[path = "vectors/people.rs"]
@@ -150,6 +152,10 @@ fn secret(kind: &str, random: &mut Random) -> String {
         "urlpw" => around(random, &format!("{ALNUM}@/:!-_.~$*"), 10),
         "unicode" => around(random, &format!("{LOWER}äöüßéè漢字€"), 8),
         "word" => random.string("bcdfghklmnprtvz", 9),
+        "person" => {
+            let mut name = || random.string(UPPER, 1) + &random.string(LOWER, 7);
+            name() + " " + &name()
+        }
         "pin" => random.string("123456789", 6),
         "phrase" => (0..4).map(|_| random.string(LOWER, 6)).collect::<Vec<_>>().join(" "),
         "long" => around(random, ALNUM, 4000),

@@ -53,9 +53,20 @@ impl Session {
                 agent.reports.insert(report.section, record);
             }
         });
-        if let Some(v1::report::Body::RequestOutcomes(outcomes)) = report.body {
-            let (store, uid) = (self.shared.store.clone(), self.uid.clone());
-            blocking(move || store.complete_requests(&uid, &outcomes.outcomes)).await?;
+        let (store, uid) = (self.shared.store.clone(), self.uid.clone());
+        match report.body {
+            Some(v1::report::Body::RequestOutcomes(outcomes)) => {
+                blocking(move || store.complete_requests(&uid, &outcomes.outcomes)).await?;
+            }
+            Some(v1::report::Body::Initialization(report)) if report.wants_ticket => {
+                let opened =
+                    blocking(move || store.ticket_for_initialization(&uid, &report)).await?;
+                if let Some(ticket) = opened {
+                    let (uid, ticket) = (self.uid.as_str(), ticket.ticket_id);
+                    tracing::warn!(uid, ticket, "initialization failed again; opened a ticket");
+                }
+            }
+            _ => {}
         }
         let ack = v1::ReportAck { section: report.section, revision: report.revision };
         self.send(v1::control_message::Body::ReportAck(ack)).await

@@ -12,7 +12,7 @@ use k8s_openapi::api::{core::v1::ServiceAccount, rbac::v1::ClusterRoleBinding};
 use kube::{Api, Client, api::PostParams};
 use mendix_agent::{
     cluster::Cluster,
-    config::{Config, Layer, LogFormat, Route},
+    config::{Config, Layer, LogConfig, LogFormat, Route},
     logging::Level,
     run,
 };
@@ -221,10 +221,10 @@ pub(super) fn be_one() {
         identity_dir: None,
         namespace: namespace.into(),
         listen: listen.parse().unwrap(),
-        log_filter: "info,kube_client=off".into(),
-        log_format: LogFormat::Text,
+        upgrade_after: std::time::Duration::from_secs(600),
+        log: LogConfig { filter: "info,kube_client=off".into(), format: LogFormat::Text },
     };
-    let level = Level::start(&config, Layer::default(), None);
+    let level = Level::start(&config.log, Layer::default(), None);
     let exit = tokio::runtime::Runtime::new().unwrap().block_on(run::run(config, level));
     assert!(exit.is_ok(), "{exit:?}");
 }

@@ -17,7 +17,7 @@ use mendix_agent::{
     audit::Audit,
     channel,
     cluster::Cluster,
-    config::{Config, LogFormat, Route},
+    config::{Config, LogConfig, LogFormat, Route},
     crd::{
         log_sharing_policy::LogSharingPolicy, log_snapshot::LogSnapshot,
         managed_component::ManagedComponent, support_ticket::SupportTicket,
@@ -213,8 +213,8 @@ impl World {
             identity_dir: None,
             namespace: self.agent_namespace.clone(),
             listen: ([127, 0, 0, 1], 0).into(),
-            log_filter: "info".into(),
-            log_format: LogFormat::Text,
+            upgrade_after: std::time::Duration::from_secs(600),
+            log: LogConfig { filter: "info".into(), format: LogFormat::Text },
         };
         let (handles, worker) = channel::open(&config, &cluster).unwrap();
         let audit = Audit::new(&cluster, handles.checkpoints.clone());

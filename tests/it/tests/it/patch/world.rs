@@ -31,6 +31,7 @@ use mendix_agent::{
         supply::{Supply, SupplyError},
         take,
     },
+    upgrade::Own,
 };
 use mendix_agent_core::bundle::{
     Authentic,
@@ -129,12 +130,17 @@ impl World {
 
     /// A driver with a client of its own.
     pub(super) fn driver_on(&self, cluster: Cluster) -> Driver {
+        self.driver_of(cluster, None)
+    }
+
+    /// A driver of a process that knows this of its own upgrade.
+    pub(super) fn driver_of(&self, cluster: Cluster, own: Option<Own>) -> Driver {
         let reporter = Reporter::new(
             cluster.clone(),
             self.reports.clone(),
             Audit::new(&cluster, watch::channel(None).0),
         );
-        let identity = Identity { agent_version: "1.0.0".into(), ring: Arc::new(String::new) };
+        let identity = Identity { agent_version: "1.0.0".into(), ring: Arc::new(String::new), own };
         Driver::new(cluster, reporter, identity)
     }
 
@@ -149,15 +155,6 @@ impl World {
         objects: &[Value],
         change: impl FnOnce(&mut ReleaseIndex),
     ) -> Authentic {
-        let objects: Vec<Object> =
-            objects.iter().map(|body| Object::from_body(body.clone()).unwrap()).collect();
-        let blob = blob::encode(&objects).unwrap();
-        let mut kinds: Vec<String> = objects.iter().map(|object| object.id.group_kind()).collect();
-        kinds.sort();
-        kinds.dedup();
-        let mut images: Vec<String> = objects.iter().flat_map(|o| images(&o.body)).collect();
-        images.sort();
-        images.dedup();
         let mut index = ReleaseIndex {
             schema: 1,
             release_id: format!("r{sequence}"),
@@ -170,24 +167,45 @@ impl World {
             kubernetes_versions: Default::default(),
             from: vec![],
             blocked_from: vec![],
-            components: vec![ComponentEntry {
-                name: COMPONENT.into(),
-                version: format!("1.{sequence}"),
-                phase: 1,
-                blob: blob.reference.clone(),
-                images,
-                scope: Scope { namespaces: vec![self.target.clone()], kinds },
-                gates: Gates { timeout_seconds: 30, soak_seconds: 0 },
-                adopt: false,
-                exceptions: vec![],
-            }],
+            components: vec![self.entry(COMPONENT, 1, &self.target, sequence, objects)],
             deletes: vec![],
         };
         change(&mut index);
-        let mut targets = self.supply.targets.lock().unwrap();
-        targets.insert(blob.reference.target, blob.bytes);
         let target = ReleaseIndex::target_name(&index.release_id);
         vouched(&target, index.canonical_bytes())
+    }
+
+    /// A component of a release, its objects put into the repository.
+    pub(super) fn entry(
+        &self,
+        name: &str,
+        phase: u32,
+        namespace: &str,
+        sequence: u64,
+        objects: &[Value],
+    ) -> ComponentEntry {
+        let objects: Vec<Object> =
+            objects.iter().map(|body| Object::from_body(body.clone()).unwrap()).collect();
+        let blob = blob::encode(&objects).unwrap();
+        let mut kinds: Vec<String> = objects.iter().map(|object| object.id.group_kind()).collect();
+        kinds.sort();
+        kinds.dedup();
+        let mut images: Vec<String> = objects.iter().flat_map(|o| images(&o.body)).collect();
+        images.sort();
+        images.dedup();
+        let mut targets = self.supply.targets.lock().unwrap();
+        targets.insert(blob.reference.target.clone(), blob.bytes);
+        ComponentEntry {
+            name: name.into(),
+            version: format!("1.{sequence}"),
+            phase,
+            blob: blob.reference,
+            images,
+            scope: Scope { namespaces: vec![namespace.into()], kinds },
+            gates: Gates { timeout_seconds: 30, soak_seconds: 0 },
+            adopt: false,
+            exceptions: vec![],
+        }
     }
 
     /// Carries a release to its end.

@@ -163,7 +163,7 @@ fn the_agent_takes_the_arguments_that_the_chart_gives() {
         taken.push(matches.subcommand_name().unwrap().to_owned());
     }
     taken.sort();
-    assert_eq!(taken, ["preflight", "run"]);
+    assert_eq!(taken, ["guard", "preflight", "run"]);
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn every_pod_keeps_to_the_restricted_pod_security_standard() {
             pods += 1;
         }
     }
-    assert_eq!(pods, 4, "Deployment and preflight, twice");
+    assert_eq!(pods, 6, "agent, guard and preflight, twice");
     // The check is one: what it must find, it finds.
     let good = json!({
         "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },

@@ -38,25 +38,90 @@ fn namespaces_of_kubernetes_and_of_the_agent_are_denied_also_when_in_scope() {
     }
 }
 
+fn agent(bodies: Vec<Value>) -> Draft {
+    Draft::new(5).component("mendix-agent", 9, bodies)
+}
+
 #[test]
-fn the_agents_component_may_be_in_its_namespace_and_not_touch_its_state() {
-    let agent = |bodies| {
-        Draft::new(5).component("mendix-agent", 9, bodies).change(|index| {
-            index.components[0].scope.namespaces =
-                vec!["mendix-agent".into(), "kube-system".into()];
-        })
-    };
+fn the_agents_component_is_its_own_deployment_and_nothing_else() {
+    agent(vec![own_deployment()]).admit(&facts()).unwrap();
     let own = Some("mendix-agent");
-    agent(vec![object("v1", "ConfigMap", own, "a")]).admit(&facts()).unwrap();
-    let secret = object("v1", "Secret", own, "mendix-agent-tuf");
-    assert_eq!(refusals(agent(vec![secret]), &facts()), only(Reason::AgentState, "kind"));
-    let policy = object("agent.mendix.com/v1alpha1", "LogSharingPolicy", own, "default");
-    assert_eq!(refusals(agent(vec![policy]), &facts()), only(Reason::AgentState, "apiVersion"));
-    let kube_system = object("v1", "ConfigMap", Some("kube-system"), "a");
-    assert_eq!(
-        refusals(agent(vec![kube_system]), &facts()),
-        only(Reason::NamespaceDenied, "metadata.namespace")
-    );
+    for (body, reasons) in [
+        (object("v1", "ConfigMap", own, "a"), &[Reason::AgentComponent][..]),
+        (object("v1", "Secret", own, "tuf"), &[Reason::AgentState, Reason::AgentComponent]),
+        (
+            object("agent.mendix.com/v1alpha1", "LogSharingPolicy", own, "default"),
+            &[Reason::AgentState, Reason::AgentComponent],
+        ),
+        (
+            object("v1", "ConfigMap", Some("kube-system"), "a"),
+            &[Reason::NamespaceDenied, Reason::AgentComponent],
+        ),
+        (crd("agent.mendix.com", "AgentStatus", "Namespaced"), &[Reason::AgentComponent]),
+        (
+            object("rbac.authorization.k8s.io/v1", "ClusterRole", None, "mendix-agent"),
+            &[Reason::AgentComponent],
+        ),
+        (deployment_called("mendix-agent-guard"), &[Reason::AgentComponent]),
+    ] {
+        let refused = agent(vec![own_deployment(), body]).admit(&facts()).unwrap_err();
+        let found: Vec<Reason> = refused.iter().map(|refusal| refusal.reason).collect();
+        assert_eq!(found, reasons, "{refused:?}");
+    }
+    let alone = agent(vec![deployment_called("mendix-agent-guard")]).admit(&facts()).unwrap_err();
+    assert_eq!(alone.len(), 2, "another one is there, and its own is not: {alone:?}");
+}
+
+fn deployment_called(name: &str) -> Value {
+    with(own_deployment(), "/metadata/name", json!(name))
+}
+
+#[test]
+fn what_a_trial_could_not_undo_is_no_part_of_the_agents_deployment() {
+    let set = |key: &str, value: Value| {
+        let mut body = own_deployment();
+        let (parent, last) = key.rsplit_once('/').unwrap();
+        if body.pointer(parent).is_none() {
+            body["spec"]["template"]["metadata"] = json!({"annotations": {}});
+        }
+        body.pointer_mut(parent).unwrap()[last.replace("~1", "/")] = value;
+        body
+    };
+    for (key, value, field) in [
+        ("/metadata/labels", json!({"a": "b"}), "metadata.labels"),
+        ("/metadata/annotations", json!({"a": "b"}), "metadata.annotations"),
+        ("/spec/strategy", json!({"type": "Recreate"}), "spec.strategy"),
+        ("/spec/paused", json!(true), "spec.paused"),
+        ("/spec/replicas", json!(0), "spec.replicas"),
+        (
+            "/spec/template/metadata/annotations/agent.mendix.com~1trial",
+            json!("x"),
+            "spec.template.metadata.annotations[agent.mendix.com/trial]",
+        ),
+        (
+            "/spec/template/spec/serviceAccountName",
+            json!("default"),
+            "spec.template.spec.serviceAccountName",
+        ),
+        ("/spec/template/spec/containers/0/name", json!("other"), "spec.template.spec.containers"),
+    ] {
+        let draft = agent(vec![set(key, value)]);
+        assert_eq!(refusals(draft, &facts()), only(Reason::AgentComponent, field), "{key}");
+    }
+    for (key, value) in [
+        ("/spec/replicas", json!(3)),
+        ("/spec/template/spec/serviceAccountName", json!("mendix-agent")),
+        ("/spec/template/metadata/annotations/example.com~1owner", json!("platform")),
+    ] {
+        agent(vec![set(key, value)]).admit(&facts()).unwrap();
+    }
+}
+
+#[test]
+fn an_agent_that_is_no_deployment_is_not_upgraded_by_a_release() {
+    let elsewhere = ClusterFacts { agent_is_deployment: false, ..facts() };
+    let draft = agent(vec![own_deployment()]);
+    assert_eq!(refusals(draft, &elsewhere), only(Reason::AgentElsewhere, "name"));
 }
 
 fn crd(group: &str, kind: &str, scope: &str) -> Value {
@@ -67,13 +132,12 @@ fn crd(group: &str, kind: &str, scope: &str) -> Value {
 }
 
 #[test]
-fn only_the_agents_component_defines_its_kinds() {
+fn no_release_defines_the_agents_kinds() {
     let body = crd("agent.mendix.com", "AgentStatus", "Namespaced");
     assert_eq!(refusals(one(vec![body.clone()]), &facts()), only(Reason::AgentState, "spec.group"));
     // The name alone says it too.
     let renamed = with(body.clone(), "/spec/group", json!("example.com"));
     assert_eq!(refusals(one(vec![renamed]), &facts()), only(Reason::AgentState, "spec.group"));
-    Draft::new(5).component("mendix-agent", 9, vec![body]).admit(&facts()).unwrap();
 }
 
 #[test]

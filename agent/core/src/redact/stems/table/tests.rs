@@ -1,0 +1,121 @@
+//! The table against an automaton.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Everything that a scan reports.
+#[derive(Default)]
+struct Found {
+    stems: Vec<(usize, usize)>,
+    digits: Vec<usize>,
+    addresses: Vec<usize>,
+}
+
+impl Reader for Found {
+    const NUMBERS: bool = true;
+
+    fn stem(&mut self, _rule: Rule, start: usize, end: usize) {
+        self.stems.push((start, end));
+    }
+
+    fn digits(&mut self, at: usize) -> usize {
+        self.digits.push(at);
+        at
+    }
+
+    fn address(&mut self, at: usize) -> usize {
+        self.addresses.push(at);
+        at
+    }
+}
+
+fn by_automaton(text: &[u8]) -> Vec<(usize, usize)> {
+    let automaton = aho_corasick::AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .build(STEMS.entries.iter().map(|e| &e.folded))
+        .expect("stems make an automaton");
+    let mut found: Vec<_> =
+        automaton.find_overlapping_iter(text).map(|m| (m.start(), m.end())).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+fn by_table(text: &[u8]) -> Vec<(usize, usize)> {
+    let mut reader = Found::default();
+    STEMS.scan(text, 0, &mut reader);
+    let mut found = reader.stems;
+    // `|0x20` folds a few signs as well (`@` and `` ` ``); the automaton folds letters only.
+    found.retain(|&(s, e)| {
+        STEMS.entries.iter().any(|entry| entry.folded.eq_ignore_ascii_case(&text[s..e]))
+    });
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+#[test]
+fn table_is_small_enough_for_its_indices() {
+    assert!(STEMS.lists.len() < usize::from(u16::MAX), "{} lists", STEMS.lists.len());
+    assert!(super::super::super::prefixed::VENDORS.len() < 256);
+    let alarms: u32 = STEMS.bits.iter().map(|w| w.count_ones() * w.count_ones()).sum();
+    let share = f64::from(alarms) / (WORDS * 64 * 64) as f64;
+    assert!(share < 0.02, "{share} of all windows are false alarms");
+}
+
+#[test]
+fn every_stem_is_found_at_even_and_odd_places_and_at_the_very_end() {
+    for entry in &STEMS.entries {
+        for pad in 0..4 {
+            for tail in ["", " ", "x", "=1234"] {
+                let mut text = vec![b'.'; pad];
+                text.extend_from_slice(&entry.folded);
+                text.extend_from_slice(tail.as_bytes());
+                let expected = (pad, pad + entry.folded.len());
+                assert!(by_table(&text).contains(&expected), "{:?}", entry.folded);
+                let upper = text.to_ascii_uppercase();
+                assert!(by_table(&upper).contains(&expected), "{:?}", entry.folded);
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn numbers_are_reported_wherever_they_stand(text in "[0-9a-f:. x]{0,60}") {
+        let text = text.as_bytes();
+        let mut found = Found::default();
+        STEMS.scan(text, 0, &mut found);
+        let row = |b: u8| matches!(b, b'0'..=b'9' | b':');
+        let hex = |b: u8| row(b) || matches!(b, b'a'..=b'f');
+        let digits: Vec<usize> = (0..text.len().saturating_sub(3))
+            .step_by(2)
+            .filter(|&at| text[at..at + 4].iter().all(|&b| row(b)))
+            .collect();
+        let addresses: Vec<usize> = (1..text.len().saturating_sub(1))
+            .filter(|&at| match text[at] {
+                b'.' => row(text[at - 1]) && row(text[at + 1]),
+                b':' => hex(text[at - 1]) && hex(text[at + 1]),
+                _ => false,
+            })
+            .collect();
+        prop_assert_eq!(found.digits, digits);
+        prop_assert_eq!(found.addresses, addresses);
+    }
+
+    #[test]
+    fn table_and_automaton_find_the_same(
+        pieces in proptest::collection::vec(
+            prop_oneof![
+                "[ -~]{0,6}".prop_map(String::from),
+                (0..KEY_STEMS.len()).prop_map(|i| KEY_STEMS[i].0.to_owned()),
+                (0..KEY_STEMS.len()).prop_map(|i| KEY_STEMS[i].0.to_uppercase()),
+            ],
+            0..12,
+        )
+    ) {
+        let text = pieces.concat().into_bytes();
+        prop_assert_eq!(by_table(&text), by_automaton(&text));
+    }
+}
