@@ -7,7 +7,7 @@ use super::{Capability, Link, StreamId, TooLarge, Update};
 /// What to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Dial now; answer with [`Event::Dialled`] or [`Event::Closed`].
+    /// Dial now; answer with [`Dialled`](super::Event::Dialled) or [`Closed`](super::Event::Closed).
     Dial(StreamId),
     /// Send on a stream that was dialled.
     Send(StreamId, v1::AgentMessage),
