@@ -4,6 +4,8 @@
 //! Names carry their unit; labels are bounded by the number of managed components, active tickets
 //! and tasks.
 
+mod guard;
+
 use std::fmt;
 
 use mendix_agent_proto::v1::{self, report::Body};
@@ -20,7 +22,6 @@ use crate::{
     audit::Audit,
     channel::{Link, Reports},
     supervise::Tasks,
-    upgrade::guard::Shown,
 };
 
 /// What the pages show of a replica that leads.
@@ -53,13 +54,6 @@ impl Metrics {
         Self { registry }
     }
 
-    /// Metrics of the guard.
-    pub fn of_guard(shown: watch::Receiver<Shown>, tasks: Tasks) -> Self {
-        let mut registry = Registry::with_prefix("mendix_agent_guard");
-        registry.register_collector(Box::new(Guarded { shown, tasks }));
-        Self { registry }
-    }
-
     /// The page in OpenMetrics text format.
     ///
     /// # Errors
@@ -80,43 +74,6 @@ struct Observed {
 impl fmt::Debug for Observed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Observed").finish_non_exhaustive()
-    }
-}
-
-struct Guarded {
-    shown: watch::Receiver<Shown>,
-    tasks: Tasks,
-}
-
-impl fmt::Debug for Guarded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guarded").finish_non_exhaustive()
-    }
-}
-
-impl Collector for Guarded {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let page = &mut Page { encoder: &mut encoder };
-        let shown = self.shown.borrow().clone();
-        page.gauges(
-            "watches",
-            "Whether the guard sees the trials of new agents",
-            [(vec![], i64::from(shown.watches && shown.problem.is_none()))],
-        )?;
-        page.gauges("open_trials", "Trials that have not ended", [(vec![], integer(shown.open))])?;
-        page.counters(
-            "reverted_trials",
-            "Trials that the guard has reverted since its start",
-            [(vec![], shown.reverted)],
-        )?;
-        page.counters(
-            "task_restarts",
-            "How often a task of the guard was started again",
-            self.tasks
-                .states()
-                .iter()
-                .map(|(name, state)| (vec![("task", (*name).into())], state.restarts)),
-        )
     }
 }
 

@@ -164,7 +164,6 @@ impl World {
         self.release(&image, change, lasts).await?;
         self.ended("RolledBack").await?;
         let trial = self.trial().await?;
-        println!("  {}", trial.message.clone().unwrap_or_default());
         ensure!(trial.phase == "Reverted" && trial.cause.as_deref() == Some(cause), "{trial:?}");
         let after = self.deployment(AGENT).await?.spec.template;
         ensure!(before == after, "the pods are not as before");
