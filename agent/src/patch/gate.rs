@@ -9,7 +9,7 @@ use futures::{FutureExt, TryStreamExt};
 use mendix_agent_core::bundle::{
     drift::is_recreated,
     object::ObjectId,
-    readiness::{Patience, Readiness, Verdict, compare, judge},
+    readiness::{Patience, Readiness, Verdict, compare, is_judged, judge},
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -91,8 +91,11 @@ pub async fn pass(
 ) -> Result<Passage, StepError> {
     let mut deadline = Instant::now() + terms.limit;
     let mut ready_since: Option<Instant> = None;
-    // Between full rounds only what is not ready yet is looked at.
-    let mut due = ids.to_vec();
+    // Between full rounds only what is not ready yet is looked at. What has no health that could change
+    // is looked at once: thousands of ConfigMaps need no reading all through a soak.
+    let (mut round, lasting): (Vec<ObjectId>, Vec<ObjectId>) =
+        (ids.to_vec(), ids.iter().filter(|id| is_judged(id)).cloned().collect());
+    let mut due = round.clone();
     loop {
         let began = Instant::now();
         let outage = std::sync::atomic::AtomicBool::new(false);
@@ -105,7 +108,7 @@ pub async fn pass(
             deadline += began.elapsed();
         }
         let exhausted = Instant::now() >= deadline;
-        let full_round = due.len() == ids.len();
+        let full_round = due.len() == round.len();
         due.clear();
         let (mut waiting, mut failed, mut tolerated) = (vec![], vec![], vec![]);
         for (id, now) in &healths {
@@ -136,11 +139,12 @@ pub async fn pass(
             return Ok(Passage::Failed(Failure { what: terms.missed(exhausted), objects }));
         }
         if waiting.is_empty() && !full_round {
-            due = ids.to_vec();
+            due.clone_from(&round);
             continue;
         }
         if waiting.is_empty() {
-            due = ids.to_vec();
+            round.clone_from(&lasting);
+            due.clone_from(&round);
             let since = *ready_since.get_or_insert_with(Instant::now);
             if since.elapsed() >= terms.hold {
                 return Ok(Passage::Passed(tolerated));

@@ -15,6 +15,8 @@ use serde_json::Value;
 
 pub use pods::telling_pod;
 
+use super::object::ObjectId;
+
 /// Health of one live object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
@@ -113,6 +115,34 @@ pub fn compare(before: Option<&Readiness>, now: &Readiness, patience: Patience) 
         }
         Readiness::Progressing { .. } | Readiness::Failed { .. } => Verdict::NewFailure { reason },
     }
+}
+
+/// Whether objects of this kind have a health that can change; others are ready when they are there.
+pub fn is_judged(id: &ObjectId) -> bool {
+    !super::kind::is_built_in_group(&id.group)
+        || matches!(
+            (id.group.as_str(), id.kind.as_str()),
+            ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet")
+                | ("batch", "Job")
+                | (
+                    "",
+                    "ReplicationController"
+                        | "Pod"
+                        | "Service"
+                        | "PersistentVolumeClaim"
+                        | "PersistentVolume"
+                        | "Namespace"
+                )
+                | ("apiextensions.k8s.io", "CustomResourceDefinition")
+                | ("apiregistration.k8s.io", "APIService")
+                | ("autoscaling", "HorizontalPodAutoscaler")
+                | ("networking.k8s.io", "Ingress")
+                | (
+                    "admissionregistration.k8s.io",
+                    "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration"
+                )
+                | ("policy", "PodDisruptionBudget")
+        )
 }
 
 /// Judges one object as the API server returned it.

@@ -476,3 +476,54 @@ proptest! {
         judge(&live(kind.0, kind.1, numbers.clone(), numbers));
     }
 }
+
+/// The list of kinds with a health of their own must name every kind that `judge` looks into.
+#[test]
+fn a_kind_that_is_not_judged_is_ready_whatever_its_object_says() {
+    let group_kinds = [
+        ("v1", "ConfigMap"),
+        ("v1", "Secret"),
+        ("v1", "ServiceAccount"),
+        ("v1", "Service"),
+        ("v1", "Pod"),
+        ("v1", "Namespace"),
+        ("v1", "PersistentVolumeClaim"),
+        ("v1", "PersistentVolume"),
+        ("v1", "ReplicationController"),
+        ("apps/v1", "Deployment"),
+        ("apps/v1", "StatefulSet"),
+        ("apps/v1", "DaemonSet"),
+        ("apps/v1", "ReplicaSet"),
+        ("batch/v1", "Job"),
+        ("batch/v1", "CronJob"),
+        ("autoscaling/v1", "HorizontalPodAutoscaler"),
+        ("policy/v1", "PodDisruptionBudget"),
+        ("networking.k8s.io/v1", "Ingress"),
+        ("networking.k8s.io/v1", "IngressClass"),
+        ("networking.k8s.io/v1", "NetworkPolicy"),
+        ("rbac.authorization.k8s.io/v1", "Role"),
+        ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
+        ("apiregistration.k8s.io/v1", "APIService"),
+        ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"),
+        ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration"),
+        ("example.com/v1", "Thing"),
+    ];
+    for (api_version, kind) in group_kinds {
+        // As unwell as an object can look.
+        let sick = json!({
+            "apiVersion": api_version, "kind": kind, "metadata": {"name": "a", "generation": 2},
+            "spec": {"type": "LoadBalancer", "replicas": 3},
+            "webhooks": [{"name": "w", "clientConfig": {"service": {"name": "s"}}}],
+            "status": {"phase": "Terminating", "observedGeneration": 1, "replicas": 0},
+        });
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let id = ObjectId {
+            group: group.into(),
+            version: version.into(),
+            kind: kind.into(),
+            namespace: None,
+            name: "a".into(),
+        };
+        assert_eq!(judge(&sick) != Readiness::Ready, is_judged(&id), "{kind}");
+    }
+}
