@@ -174,7 +174,7 @@ fn objects(parts: &Parts<'_>, content: &str, image: &str) -> Vec<Value> {
 #[tokio::test]
 async fn processes_killed_at_every_call_leave_what_an_undisturbed_one_leaves() {
     if env::var(SWEEP).is_err() {
-        println!("SKIP the full sweep takes half an hour: {SWEEP}=full, or `.ci/nightly sweep`");
+        println!("SKIP the full sweep takes an hour: {SWEEP}=full, or `.ci/nightly sweep`");
         return;
     }
     let sweep = Sweep::new().await;
