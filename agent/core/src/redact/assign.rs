@@ -7,7 +7,7 @@ use super::key::{self, Key, Strength};
 use super::members::{go_bytes, list, object, plural_object};
 use super::pairs::{is_name_of_pair, listed_pair, name_value_pair, reversed_pair};
 use super::placeholder;
-use super::prose::{flag_or_prose, is_flag, said_before};
+use super::prose::{flag_or_prose, is_flag, random_before, said_before};
 use super::scan::{Cue, Scan};
 use super::sql;
 use super::stems::Rule;
@@ -117,8 +117,8 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
                 scan.cues.next = Some(Cue::ValueOf(key.class));
             } else if is_flag(scan, &key) {
                 scan.cues.next = Some(Cue::Argument(key.class));
-            } else if key.class == Class::Password {
-                said_before(scan, &key);
+            } else if key.class != Class::Password || !said_before(scan, &key) {
+                random_before(scan, &key);
             }
         }
         _ => {

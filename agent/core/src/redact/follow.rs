@@ -296,7 +296,8 @@ fn pem_words(scan: &mut Scan<'_>, end: usize) -> bool {
         let letters = scan.run(at, usize::MAX, sign);
         let padding = scan.run(at + letters, 2, |&b| b == b'=');
         let len = letters + padding;
-        if letters >= 24 || padding > 0 && len >= 4 && len.is_multiple_of(4) {
+        let last = at + len >= end && padding > 0 && len >= 4 && len.is_multiple_of(4);
+        if letters >= 24 || last {
             scan.add(at, (at + len).min(end), Class::Pem);
             found = true;
         }

@@ -248,6 +248,19 @@ pub(super) fn at_cookie(scan: &mut Scan<'_>, start: usize, end: usize) {
     }
 }
 
+/// `http.Cookie{Name:"sid", Value:"…", Path:"/"}`, as Go prints one.
+pub(super) fn at_go_cookie(scan: &mut Scan<'_>, open: usize) {
+    /// From the brace to the value.
+    const NEAR: usize = 128;
+    let Some(found) = memchr::memmem::find(scan.slice(open, open + NEAR), b"Value:") else {
+        return;
+    };
+    let value = value::read(scan, scan.skip_space(open + found + 6), Reach::GoField);
+    if !value::is_nothing(scan.slice(value.start, value.end)) {
+        scan.add(value.start, value.end, Class::Cookie);
+    }
+}
+
 /// Takes the values of `name=value; …`; false if there is no such pair.
 pub(super) fn cookies(scan: &mut Scan<'_>, start: usize, end: usize) -> bool {
     let mut from = start;

@@ -39,7 +39,8 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     if is_setting(scan, key, text) || is_word(key, text) {
         return false;
     }
-    let named = key.class == Class::Secret && is_object_name(scan, key, text);
+    let listed = key.plural && key.class == Class::Token;
+    let named = (key.class == Class::Secret || listed) && is_object_name(scan, key, text);
     !named && !is_fingerprint(text)
 }
 
@@ -105,7 +106,7 @@ fn is_pointer(text: &[u8]) -> bool {
 /// `secret="namespace/name"`: the way Kubernetes components log an object.
 fn is_object_name(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     let name = scan.slice(key.start, key.end).to_ascii_lowercase();
-    let plain = name.ends_with(b"secret") || name.ends_with(b"secrets");
+    let plain = [&b"secret"[..], b"secrets", b"tokens"].iter().any(|end| name.ends_with(end));
     let dns = |part: &[u8]| {
         !part.is_empty()
             && part
@@ -131,7 +132,19 @@ fn is_object_name(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
 
 /// A word that a sentence gives as a secret without saying so: long, mixed, and no name of anything.
 pub(super) fn is_random_word(text: &[u8]) -> bool {
-    !is_named(text) && value::looks_random(text) && !is_uuid(text)
+    !is_named(text) && value::looks_random(text) && !is_uuid(text) || is_product_key(text)
+}
+
+/// `ABCDE-12FGH-…`: keys of licences, in groups of capitals and digits.
+fn is_product_key(text: &[u8]) -> bool {
+    let group = |part: &[u8]| {
+        (4..=8).contains(&part.len())
+            && part.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+    };
+    text.split(|&b| b == b'-').filter(|part| group(part)).count() >= 4
+        && text.split(|&b| b == b'-').all(group)
+        && text.iter().any(u8::is_ascii_digit)
+        && text.iter().filter(|b| b.is_ascii_uppercase()).count() >= 6
 }
 
 /// Whether a word is written in it: small letters in a row, vowels among them.

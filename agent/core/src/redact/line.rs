@@ -55,6 +55,8 @@ impl Scan<'_> {
             Rule::Auth => header::at_auth(self, start, end),
             Rule::Scheme => header::at_scheme(self, start, end),
             Rule::Cookie => header::at_cookie(self, start, end),
+            Rule::GoCookie => header::at_go_cookie(self, end),
+            Rule::Creds => tool::at_creds(self, start, end),
             Rule::OauthParameter => query::at_oauth(self, start, end),
             Rule::SamlParameter => query::at_saml(self, start, end),
             Rule::SamlElement => query::at_assertion(self, start, end),

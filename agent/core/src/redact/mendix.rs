@@ -159,6 +159,11 @@ pub(super) fn at_constants(scan: &mut Scan<'_>, start: usize, end: usize) {
 /// Where the value begins after ` with value `, ` to `, ` = ` and the like.
 pub(super) fn stated(scan: &Scan<'_>, at: usize) -> Option<usize> {
     let mut at = scan.skip_space(at);
+    // `(String)`
+    if scan.at(at) == Some(b'(') {
+        let len = scan.run(at, 16, |&b| b != b')');
+        at = scan.skip_space(at + len + 1);
+    }
     let mut said = false;
     for _ in 0..4 {
         let rest = scan.slice(at, at + 16);
@@ -172,16 +177,27 @@ pub(super) fn stated(scan: &Scan<'_>, at: usize) -> Option<usize> {
             b"of",
             b"overridden",
             b"changed",
+            b"resolved",
+            b"replaced",
+            b"configured",
+            b"loaded",
+            b"initialised",
+            b"initialized",
+            b"was",
+            b"now",
+            b"by",
+            b"as",
         ]
         .into_iter()
         .find(|w| rest.starts_with(w) && rest.get(w.len()).is_none_or(|b| b" :=".contains(b)));
         let Some(word) = word else { break };
-        said |= matches!(word, b"to" | b"value" | b"is");
+        said |= matches!(word, b"to" | b"value" | b"is" | b"with" | b"by" | b"as" | b"was");
         at = scan.skip_space(at + word.len());
     }
-    if matches!(scan.at(at), Some(b'=' | b':')) {
+    let arrows = [&b"->"[..], b"=>", b"<-", b":=", b"=", b":"];
+    if let Some(arrow) = arrows.iter().find(|arrow| scan.starts(at, arrow)) {
         said = true;
-        at = scan.skip_space(at + 1);
+        at = scan.skip_space(at + arrow.len());
     }
     (said && at < scan.text.len()).then_some(at)
 }

@@ -41,7 +41,33 @@ pub(super) fn flag_or_prose(
         }
     } else if spaced && !quoted_key {
         prose(scan, &key, at);
+    } else if spaced && let Some(from) = said_of_name(scan, at) {
+        let value = value::read(scan, from, Reach::Word);
+        if value.quoted && is_value(scan, &key, scan.slice(value.start, value.end)) {
+            scan.accept(&key, value);
+        }
+    } else if quoted_key {
+        random_before(scan, &key);
     }
+}
+
+/// `'db.password' has been set to 'x'`: where the quoted value begins after the quoted name.
+fn said_of_name(scan: &Scan<'_>, at: usize) -> Option<usize> {
+    let mut from = at;
+    for _ in 0..5 {
+        if from > at && value::quote_at(scan, from).is_some() {
+            return Some(from);
+        }
+        let (word, next) = word_at(scan, from);
+        if !(is_auxiliary(word)
+            || is_changed(word)
+            || matches!(word, b"with" | b"value" | b"value:"))
+        {
+            return None;
+        }
+        from = next;
+    }
+    None
 }
 
 /// Where the value begins after `with value `, `value:` and the like.
@@ -356,5 +382,33 @@ fn random_word(scan: &mut Scan<'_>, key: &Key, at: usize) {
         }
         expected = is_copula(word) || is_foreign_copula(word);
         from = next;
+    }
+    random_before(scan, key);
+}
+
+/// R41: `x is no valid token`, `using x as key`: a random word shortly before the key.
+pub(super) fn random_before(scan: &mut Scan<'_>, key: &Key) {
+    /// Most words and bytes before the key.
+    const WORDS: usize = 5;
+    const NEAR: usize = 160;
+    let floor = key.start.saturating_sub(NEAR).max(scan.body.min(key.start));
+    let before = scan.slice(floor, key.start);
+    let mut end = before.len();
+    // In JSON the first word of a string follows its quote.
+    for word in before.rsplit(|b| matches!(b, b' ' | b'"')).take(WORDS + 2) {
+        let start = end - word.len();
+        let trim = |b: &&u8| b"\"'`\\<>()[]{}:;,.".contains(b);
+        let head = word.iter().take_while(trim).count();
+        let tail = word.iter().rev().take_while(trim).count();
+        let text = word.get(head..word.len().saturating_sub(tail)).unwrap_or_default();
+        let plain = text.iter().all(|b| b.is_ascii_alphanumeric() || b"+/=_-".contains(b));
+        // What the floor cut is no whole word.
+        let whole = start > 0 || floor == scan.body;
+        if whole && plain && text.len() >= 20 && !text.starts_with(b"/") && is_random_word(text) {
+            let (start, end) = (floor + start + head, floor + start + head + text.len());
+            scan.add(start, end, key.class);
+            return;
+        }
+        end = start.saturating_sub(1);
     }
 }

@@ -160,6 +160,17 @@ fn take(scan: &mut Scan<'_>, holds: Holds, start: usize, end: usize) {
     scan.done = scan.done.max(end);
 }
 
+/// `--creds user:password`, `--src-creds=user:password`: of tools that copy images.
+pub(super) fn at_creds(scan: &mut Scan<'_>, start: usize, end: usize) {
+    let sign = scan.at(end);
+    let flag = scan.before(start) == Some(b'-');
+    if !flag || !matches!(sign, Some(b'=' | b' ')) {
+        return;
+    }
+    let value = value::read(scan, scan.skip_space(end + 1), Reach::Word);
+    take(scan, Holds::Pair, value.start, value.end);
+}
+
 /// `echo x | docker login --password-stdin`, `echo x | base64 -d`: what is piped into something that
 /// takes or decodes a secret.
 pub(super) fn at_echo(scan: &mut Scan<'_>, start: usize, end: usize) {

@@ -302,17 +302,29 @@ pub(super) fn is_nothing(value: &[u8]) -> bool {
         || placeholder::end_at(value, 0) == Some(value.len())
 }
 
-/// `${DB_PASSWORD}`, `$(TOKEN)`, `{{ .Values.x }}`, `%PASSWORD%`: names a value, holds none.
+/// `${DB_PASSWORD}`, `$(TOKEN)`, `{{ .Values.x | quote }}`, `<password>`, `16 bytes`: names a value or
+/// tells its size, holds none.
 fn is_reference(value: &[u8]) -> bool {
-    let framed = |open: &[u8], close: &[u8]| {
-        value.strip_prefix(open).and_then(|v| v.strip_suffix(close)).is_some_and(|inside| {
-            !inside.is_empty()
-                && inside
-                    .iter()
-                    .all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b' '))
-        })
+    let inside = |open: &[u8], close: &[u8]| {
+        let inside = value.strip_prefix(open)?.strip_suffix(close)?;
+        (!inside.is_empty()).then_some(inside)
     };
-    framed(b"${", b"}") || framed(b"$(", b")") || framed(b"{{", b"}}")
+    let name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b' ');
+    if let Some(text) = inside(b"${", b"}").or_else(|| inside(b"$(", b")")) {
+        // A default after the name may be the secret, a message is none.
+        let named = text.split(|&b| b == b'?').next().unwrap_or_default();
+        return named.strip_suffix(b":").unwrap_or(named).iter().all(name);
+    }
+    if let Some(text) = inside(b"{{", b"}}") {
+        return text.trim_ascii().first().is_some_and(|b| b".$(".contains(b))
+            || text.iter().all(name);
+    }
+    if let Some(text) = inside(b"<", b">") {
+        let word = |b: &u8| b.is_ascii_lowercase() || matches!(b, b'-' | b'_' | b' ');
+        return text.iter().all(word);
+    }
+    let digits = value.iter().take_while(|b| b.is_ascii_digit()).count();
+    digits > 0 && matches!(value.get(digits..), Some(b" bytes" | b" byte"))
 }
 
 /// Longest value that is judged as a whole, bytes; longer ones are judged by their head.

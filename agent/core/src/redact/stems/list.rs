@@ -23,6 +23,10 @@ pub(in super::super) enum Rule {
     /// Schemes of an authorization header.
     Scheme,
     Cookie,
+    /// Go's dump of a cookie.
+    GoCookie,
+    /// `--creds user:password`
+    Creds,
     /// Parameters of an OAuth redirect.
     OauthParameter,
     SamlParameter,
@@ -155,6 +159,11 @@ pub(super) const KEY_STEMS: &[(&str, Rule)] = &[
     ("basic", Rule::Scheme),
     ("negotiate", Rule::Scheme),
     ("cookie", Rule::Cookie),
+    ("cookie{", Rule::GoCookie),
+    ("creds", Rule::Creds),
+    ("authorization code", Rule::Weak),
+    ("authorizationcode", Rule::Weak),
+    ("device code", Rule::Weak),
     ("code=", Rule::OauthParameter),
     ("state=", Rule::OauthParameter),
     ("nonce=", Rule::OauthParameter),
