@@ -83,6 +83,9 @@ pub async fn run(
         None => Record::first(Timestamp::now(), wish(&object)),
     };
     let mut sections = handles.reports.subscribe();
+    // Not a pause that begins anew with each change: of those there may be one every second.
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let mut next = record.clone();
         let mut begun = vec![];
@@ -116,7 +119,7 @@ pub async fn run(
             changed = handles.link.changed(), if !done => if changed.is_err() { return Ok(()) },
             changed = handles.standing.changed(), if !done => if changed.is_err() { return Ok(()) },
             changed = sections.changed(), if !done => if changed.is_err() { return Ok(()) },
-            () = tokio::time::sleep(LOOK), if !done => {
+            _ = look.tick(), if !done => {
                 if let Some(found) = keeper.read().await? {
                     object = found;
                 }

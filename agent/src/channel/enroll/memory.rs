@@ -138,8 +138,15 @@ impl Renewal {
     pub(super) fn due(&mut self, identity: &Identity) -> Timestamp {
         match &self.of {
             Some((leaf, due)) if leaf == identity.leaf() => *due,
-            _ => {
-                let due = renew_at(identity.not_before(), identity.not_after(), random());
+            former => {
+                // One that took another's place was issued a moment ago, whatever it says: control
+                // planes date certificates back, for clocks that are behind. A short one would be
+                // renewed again at once, and again.
+                let begin = match former {
+                    Some(_) => identity.not_before().max(Timestamp::now()),
+                    None => identity.not_before(),
+                };
+                let due = renew_at(begin, identity.not_after(), random());
                 self.of = Some((identity.leaf().clone(), due));
                 due
             }

@@ -35,13 +35,13 @@ struct Installed {
     tasks: CancellationToken,
 }
 
-impl Drop for Installed {
-    fn drop(&mut self) {
-        self.tasks.cancel();
-    }
-}
-
 impl Installed {
+    /// Ends it, its session included: the next one is no clone of it.
+    async fn stop(self) {
+        self.tasks.cancel();
+        self.agent.stop().await;
+    }
+
     fn start(config: &Config, cluster: &Cluster) -> Self {
         let agent = Agent::start(config, cluster);
         let tasks = CancellationToken::new();
@@ -151,7 +151,7 @@ async fn a_failed_installation_is_run_again_by_a_person_or_by_a_request() {
     assert_eq!((done[0].outcome.as_str(), done[0].reason.as_str()), ("Succeeded", ""));
     assert_eq!((done[1].outcome.as_str(), done[1].reason.as_str()), ("Refused", "StillRunning"));
     assert!(store.tickets().unwrap().is_empty());
-    drop(installed);
+    installed.stop().await;
 
     // Later that attempt has failed, too, while the agent was away. A person has it run again.
     let began = Timestamp::now() - SignedDuration::try_from(ATTEMPT).unwrap();
@@ -171,7 +171,7 @@ async fn a_rerun_that_fails_opens_one_automatic_ticket_without_consent() {
     let (cluster, config) = installed(&plane).await;
     let installed = Installed::start(&config, &cluster);
     let first = installed.until("a connection", |it| it.phase == "FirstRelease").await;
-    drop(installed);
+    installed.stop().await;
     let began = Timestamp::now() - SignedDuration::try_from(ATTEMPT).unwrap();
     keep(&cluster, &Initialization { attempt: 2, started_at: began, ..first }).await;
 
@@ -182,7 +182,7 @@ async fn a_rerun_that_fails_opens_one_automatic_ticket_without_consent() {
     assert_eq!((ticket.origin, ticket.grant.is_none()), (TicketOrigin::Automatic, true));
     assert_eq!(ticket.title, "Initialization failed again: attempt 2 at FirstRelease");
     // The agent says it again in another session, and there is one ticket.
-    drop(installed);
+    installed.stop().await;
     let again = Installed::start(&config, &cluster);
     again.agent.connected().await;
     let heard = || plane.running.agent(&cluster.uid)?.report(Section::Initialization);

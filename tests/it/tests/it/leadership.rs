@@ -178,6 +178,7 @@ async fn an_agent_that_was_frozen_past_its_certificates_expiry_recovers_when_it_
 
     frozen.signal("STOP");
     let before = known().recoveries;
+    assert!(known().issued.len() < 10, "a short certificate is not renewed again and again");
     eventually(PATIENCE, "all of its certificates have expired", async || {
         let now = Timestamp::now();
         known().issued.iter().all(|issued| issued.not_after < now).then_some(())

@@ -442,9 +442,12 @@ async fn a_critical_release_that_arrives_during_a_rollback_waits_for_its_end() {
     let work = patch::take(&driver, index, &world.supply, &given_up, &cancel);
     tokio::pin!(work);
     let bundles: Api<PatchBundle> = world.cluster.own();
+    let mut finished = false;
     let rolling_back = until("the run goes back", async || {
-        if world.get("Job", "migrate").await.is_some() {
+        // Once: afterwards the rollback takes it away.
+        if !finished && world.get("Job", "migrate").await.is_some() {
             world.finish_job("migrate").await;
+            finished = true;
         }
         let all = bundles.list(&Default::default()).await.unwrap();
         all.items.iter().any(|bundle| ["RollingBack", "RolledBack"].contains(&state(bundle)))

@@ -353,7 +353,8 @@ impl World {
     pub(super) async fn finish_job(&self, name: &str) {
         let jobs: Api<Job> = Api::namespaced(self.client.clone(), &self.target);
         let status = json!({"status": {"succeeded": 1, "conditions": [{"type": "Complete", "status": "True"}]}});
-        jobs.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+        let done = jobs.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await;
+        done.unwrap_or_else(|error| panic!("finish Job {name}: {error}"));
     }
 
     /// Somebody else changes an object.
