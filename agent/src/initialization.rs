@@ -33,6 +33,8 @@ const LOOK: Duration = Duration::from_secs(15);
 const ABSENT: Duration = Duration::from_secs(1);
 /// Longest note of a Kubernetes Event is 1 KiB.
 const MAX_NOTE: usize = 1000;
+/// How much of the annotation counts, bytes; Kubernetes takes 256 KiB.
+const MAX_WISH: usize = 256;
 
 /// Why the record can't be kept.
 #[derive(Debug, thiserror::Error)]
@@ -158,8 +160,10 @@ fn answer(
     }
 }
 
+/// The wish for a rerun. Anybody who may annotate the object writes it, and it is kept in the status.
 fn wish(object: &AgentStatus) -> Option<String> {
-    object.annotations().get(RERUN).cloned()
+    let value = object.annotations().get(RERUN)?;
+    Some(value[..value.floor_char_boundary(MAX_WISH)].to_owned())
 }
 
 fn facts(
@@ -287,5 +291,19 @@ impl Keeper {
         note.truncate(note.floor_char_boundary(MAX_NOTE));
         tracing::info!(reason, attempt, phase, why, "initialization");
         self.cluster.event(&object.object_ref(&()), kind, reason, "Initialize", note).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_annotation_of_any_size_is_kept_in_bounds() {
+        let mut object = AgentStatus::new(NAME, Default::default());
+        assert_eq!(wish(&object), None);
+        object.annotations_mut().insert(RERUN.into(), "é".repeat(100_000));
+        let kept = wish(&object).unwrap();
+        assert_eq!(kept, "é".repeat(MAX_WISH / 2));
     }
 }
