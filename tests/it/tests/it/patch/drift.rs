@@ -195,6 +195,10 @@ async fn what_a_request_to_recover_finds_is_put_back() {
 #[tokio::test]
 async fn objects_of_a_run_that_is_not_over_are_left_to_it() {
     let guarded = Guarded::new().await;
+    // A correction that is in flight keeps the driver from beginning a run. The run of this test is
+    // written to its record past the driver, so that the watch has to end before it and start after it.
+    guarded.watch.abort();
+    until("the watch has ended", async || guarded.watch.is_finished()).await;
     let world = &guarded.world;
     let components: Api<ManagedComponent> = world.cluster.own();
     let announced = json!({"status": {"run": {"bundle": "r2", "version": "1.2", "objects": 2}}});
@@ -203,7 +207,14 @@ async fn objects_of_a_run_that_is_not_over_are_left_to_it() {
         .await
         .unwrap();
     world.meddle("ConfigMap", "settings", json!({"data": {"a": "of the run"}})).await;
-    let recovery = guarded.drift.recover(&CancellationToken::new()).await.unwrap();
+    let stop = CancellationToken::new();
+    let watch = async { guarded.drift.run(&stop).await.unwrap() };
+    let recover = async {
+        let recovery = guarded.drift.recover(&stop).await.unwrap();
+        stop.cancel();
+        recovery
+    };
+    let ((), recovery) = tokio::join!(watch, recover);
     assert_eq!((recovery.corrected, recovery.failures.len()), (0, 2), "{:?}", recovery.failures);
     let settings = world.get("ConfigMap", "settings").await.unwrap();
     assert_eq!(settings["data"]["a"], "of the run");
