@@ -27,7 +27,7 @@ pub use self::{
     json::canonical,
     proxy::proxy,
     redaction::redactor,
-    release::{admission, blob, index},
+    release::{admission, blob, floor, index},
     seeds::seeds,
     session::{frames, session},
 };
@@ -43,6 +43,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("blob", blob),
     ("canonical", canonical),
     ("envelope", envelope),
+    ("floor", floor),
     ("frames", frames),
     ("grant", grant),
     ("index", index),

@@ -8,7 +8,7 @@ use mendix_agent_core::{
         Authentic,
         admission::{self, AGENT_COMPONENT, ClusterFacts, DENIED_NAMESPACES, HighWater},
         blob, canonical,
-        floor::Marks,
+        floor::{self, KnownFloor, Marks},
         index::{self, BlobRef, ComponentEntry, Gates, ReleaseIndex, Scope},
         kind,
         limits::Limits,
@@ -47,6 +47,32 @@ fn published(bytes: &[u8]) -> bool {
     let names: BTreeSet<_> = index.components.iter().map(|entry| &entry.name).collect();
     assert!(!names.is_empty() && names.len() == index.components.len());
     true
+}
+
+/// Floors in the order in which they come, one a line, as they were signed and in canonical spelling.
+pub fn floor(bytes: &[u8]) -> bool {
+    let mut known: Option<KnownFloor> = None;
+    for line in bytes.split(|byte| *byte == b'\n') {
+        known = follow(line, known).or(known);
+        if let Ok(value) = serde_json::from_slice::<Value>(line) {
+            known = follow(&canonical::bytes(&value), known).or(known);
+        }
+    }
+    known.is_some()
+}
+
+/// What is remembered after one more file; none if it was not accepted.
+fn follow(bytes: &[u8], known: Option<KnownFloor>) -> Option<KnownFloor> {
+    let floor = floor::read(bytes).ok()?;
+    assert_eq!(floor.canonical_bytes(), bytes);
+    let verified = floor::verify(&authentic(floor::FILE, bytes)).expect("what reads also verifies");
+    assert_eq!(*verified, floor);
+    assert!(floor::verify(&authentic("release-1.json", bytes)).is_err());
+    let next = floor.follow(known).ok()?;
+    assert_eq!((next.serial, next.sequence), (floor.serial, floor.sequence));
+    let before = known.map_or((0, 0), |known| (known.serial, known.sequence));
+    assert!(next.serial >= before.0 && next.sequence >= before.1, "{before:?} to {next:?}");
+    Some(next)
 }
 
 /// A blob as it was signed, or lines that become one.

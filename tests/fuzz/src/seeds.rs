@@ -36,6 +36,7 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("canonical", "fractions", b"[0.1,1e300,-0.0,123456789012345678901]".to_vec()),
         ("envelope", "signed", envelope::seed()),
         ("envelope", "payload", [&[40, 0, 1][..], br#"{"b":[]}"#].concat()),
+        ("floor", "raised", floors()),
         ("grant", "grant", consent::good_grant().to_string().into_bytes()),
         ("grant", "ledger", ledger().to_string().into_bytes()),
         ("index", "index", canonical::bytes(&index())),
@@ -101,6 +102,20 @@ fn lines() -> Vec<u8> {
     let mut sorted = objects();
     sorted.sort_by_key(|object| object["apiVersion"] != "v1");
     sorted.iter().flat_map(|object| [canonical::bytes(object), b"\n".to_vec()].concat()).collect()
+}
+
+/// One that is raised, one that comes again, one that would sink and one that is older.
+fn floors() -> Vec<u8> {
+    let floors = [(1, 5), (2, 9), (2, 9), (3, 8), (1, 9)].map(|(serial, sequence)| {
+        let floor = json!({
+            "schema": 1,
+            "serial": serial,
+            "signed_at": "2026-11-22T12:00:00Z",
+            "sequence": sequence,
+        });
+        [canonical::bytes(&floor), b"\n".to_vec()].concat()
+    });
+    floors.concat()
 }
 
 fn index() -> Value {
