@@ -2,6 +2,7 @@
 //! minute, reported up when it changed. What it means is decided in `mendix_agent_core::health`.
 
 mod apps;
+mod guard;
 mod host;
 mod nodes;
 
@@ -19,13 +20,15 @@ use crate::{channel::Reports, cluster::Cluster};
 /// How often health is looked at.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Reports health until shutdown.
+/// Reports health until shutdown. `has_guard`: whether the agent runs as a Deployment, whose upgrades
+/// the guard watches.
 ///
 /// # Errors
 /// Never: what can't be read is said in the report.
 pub async fn run(
     cluster: Cluster,
     reports: Reports,
+    has_guard: bool,
     shutdown: CancellationToken,
 ) -> Result<(), Infallible> {
     let mut ticks = tokio::time::interval(INTERVAL);
@@ -41,6 +44,10 @@ pub async fn run(
             apps: apps.look().await,
             host: host::figures(),
             own: host::own(),
+            guard: match has_guard {
+                true => guard::is_available(&cluster).await.map(Some),
+                false => Ok(None),
+            },
         };
         reports.publish(Body::Health(report(seen, &components(&reports), &mut steps)));
     }

@@ -227,6 +227,13 @@ fn health(page: &mut Page<'_, '_>, report: &v1::HealthReport) -> fmt::Result {
             (labels, i64::from(n.ready))
         }),
     )?;
+    if let Some(available) = report.guard_available {
+        page.gauges(
+            "guard_available",
+            "Whether the guard is available without which no upgrade of the agent begins",
+            [(vec![], i64::from(available))],
+        )?;
+    }
     let Some(apps) = &report.apps else { return Ok(()) };
     let counts = |label: &'static str, counts: &[v1::AppCount]| {
         counts

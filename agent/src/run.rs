@@ -328,13 +328,15 @@ fn start(
         }
     });
     let standing = handles.standing.clone();
+    let trial = std::env::var(TRIAL_VARIABLE).ok();
+    let is_deployment = trial.is_some();
     let identity = patch::driver::Identity {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         ring: Arc::new(move || match &*standing.borrow() {
             Standing::Enrolled(credentials) => credentials.identity().ring().to_owned(),
             Standing::NotEnrolled { .. } => String::new(),
         }),
-        own: std::env::var(TRIAL_VARIABLE).ok().map(|trial| Own {
+        own: trial.map(|trial| Own {
             trial,
             link: handles.link.clone(),
             stable_for: config.upgrade_after,
@@ -361,8 +363,9 @@ fn start(
         logs::run(cluster, handles, portal.clone(), outcomes, audit, token)
     });
     let (health_cluster, reports) = (cluster.clone(), handles.reports.clone());
-    supervisor
-        .spawn("health", move |token| health::run(health_cluster.clone(), reports.clone(), token));
+    supervisor.spawn("health", move |token| {
+        health::run(health_cluster.clone(), reports.clone(), is_deployment, token)
+    });
     let path = (cluster.clone(), config.clone(), handles.link.clone(), handles.reports.clone());
     supervisor.spawn("preflight", move |token| {
         let (cluster, config, link, reports) = path.clone();

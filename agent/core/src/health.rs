@@ -28,6 +28,9 @@ pub struct Seen {
     pub host: Option<HostSeen>,
     /// This process.
     pub own: OwnSeen,
+    /// Whether the guard of the agent's upgrades is available; none where the agent is no Deployment and
+    /// so has none; or why that can't be read.
+    pub guard: Result<Option<bool>, String>,
 }
 
 /// The worst of the components: Degraded over Progressing over Unknown over Healthy; Unknown when
@@ -87,6 +90,15 @@ pub fn report(
             ));
         }
     }
+    let guard = seen.guard.unwrap_or_else(|error| {
+        reasons.push(error);
+        None
+    });
+    if guard == Some(false) {
+        reasons.push(
+            "the guard is not available, and no upgrade of the agent begins without it".into(),
+        );
+    }
     let (resident, cpu) = steps.own(seen.own);
     v1::HealthReport {
         state: state.to_owned(),
@@ -96,6 +108,7 @@ pub fn report(
         nodes,
         apps,
         host: seen.host.map(|host| steps.host(host)),
+        guard_available: guard,
     }
 }
 
@@ -113,7 +126,22 @@ mod tests {
 
     fn nothing() -> Seen {
         let own = OwnSeen { resident_bytes: 0, cpu_millis: 0 };
-        Seen { nodes: Ok(vec![]), apps: Ok(None), host: None, own }
+        Seen { nodes: Ok(vec![]), apps: Ok(None), host: None, own, guard: Ok(None) }
+    }
+
+    #[test]
+    fn a_guard_that_is_away_is_told_before_an_upgrade_waits_for_it() {
+        let seen = |guard| Seen { guard, ..nothing() };
+        let fine = [component("a", "Ready")];
+        let away = told(seen(Ok(Some(false))), &fine);
+        assert_eq!((away.state.as_str(), away.guard_available), ("Healthy", Some(false)));
+        assert!(away.reasons[0].contains("guard is not available"), "{:?}", away.reasons);
+        for guard in [None, Some(true)] {
+            let report = told(seen(Ok(guard)), &fine);
+            assert_eq!((report.guard_available, report.reasons), (guard, vec![]));
+        }
+        let unread = told(seen(Err("reading the guard: forbidden".into())), &fine);
+        assert_eq!((unread.guard_available, unread.reasons.len()), (None, 1));
     }
 
     #[test]

@@ -64,6 +64,7 @@ fn page() -> String {
                 below_minimum: 2,
                 unknown_runtime: 0,
             }),
+            guard_available: Some(true),
             ..Default::default()
         }),
     ] {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Api, Client,
     api::{DynamicObject, Patch, PatchParams},
@@ -20,13 +21,13 @@ use crate::manifests;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The first report of a task that begins now.
-async fn report(agent: &Client) -> v1::HealthReport {
+/// The first report of a task that begins now; `has_guard`: of an agent that runs as a Deployment.
+async fn report(agent: &Client, has_guard: bool) -> v1::HealthReport {
     let cluster = Cluster::connect(agent.clone(), "mendix-agent".into()).await.unwrap();
     let reports = Reports::default();
     let mut told = reports.subscribe();
     let stop = CancellationToken::new();
-    let task = tokio::spawn(health::run(cluster, reports, stop.clone()));
+    let task = tokio::spawn(health::run(cluster, reports, has_guard, stop.clone()));
     let waiting = told.wait_for(|sections| sections.contains_key(&Section::Health));
     let sections = tokio::time::timeout(PATIENCE, waiting).await.expect("in time").unwrap().clone();
     stop.cancel();
@@ -67,7 +68,7 @@ async fn apps_are_counted_once_their_kind_exists_and_nodes_show_what_aks_says() 
         }),
     )
     .await;
-    let without = report(&agent).await;
+    let without = report(&agent, false).await;
     assert_eq!(without.apps, None, "a cluster without the Operator has no apps");
     assert!(!without.reasons.iter().any(|it| it.contains("apps")), "{:?}", without.reasons);
     let [node] = &without.nodes[..] else { panic!("{:?}", without.nodes) };
@@ -102,7 +103,7 @@ async fn apps_are_counted_once_their_kind_exists_and_nodes_show_what_aks_says() 
         )
         .await;
     }
-    let with = report(&agent).await;
+    let with = report(&agent, false).await;
     let counted = with.apps.expect("apps");
     assert_eq!((counted.total, counted.below_minimum, counted.unknown_runtime), (103, 2, 0));
     assert_eq!(counted.by_state, [v1::AppCount { name: "Running".into(), count: 103 }]);
@@ -111,6 +112,34 @@ async fn apps_are_counted_once_their_kind_exists_and_nodes_show_what_aks_says() 
         "{:?}",
         with.reasons
     );
+}
+
+#[tokio::test]
+async fn a_guard_that_has_no_pod_is_told_before_an_upgrade_waits_for_it() {
+    let server = ApiServer::start(ApiServerOptions::default()).await.unwrap();
+    let admin = server.client().await.unwrap();
+    manifests::apply(&admin, &["10-namespaces.yaml", "00-crds.yaml", "20-rbac.yaml"]).await;
+    let agent = server.client_for("mendix-agent", "mendix-agent").await.unwrap();
+    let is_named = |report: &v1::HealthReport| {
+        report.reasons.iter().any(|reason| reason.contains("the guard is not available"))
+    };
+
+    let elsewhere = report(&agent, false).await;
+    assert_eq!((elsewhere.guard_available, is_named(&elsewhere)), (None, false));
+    let never_installed = report(&agent, true).await;
+    assert_eq!((never_installed.guard_available, is_named(&never_installed)), (Some(false), true));
+
+    // No kubelet runs here: the Deployment has the status that its controller would write.
+    manifests::apply(&admin, &["41-guard.yaml"]).await;
+    assert_eq!(report(&agent, true).await.guard_available, Some(false));
+    let guards: Api<Deployment> = Api::namespaced(admin, "mendix-agent");
+    let status = json!({"status": {"replicas": 1, "readyReplicas": 1, "availableReplicas": 1}});
+    guards
+        .patch_status("mendix-agent-guard", &PatchParams::default(), &Patch::Merge(status))
+        .await
+        .unwrap();
+    let there = report(&agent, true).await;
+    assert_eq!((there.guard_available, is_named(&there)), (Some(true), false));
 }
 
 fn definition() -> Value {
