@@ -45,7 +45,10 @@ use self::{
     drift::Minutes,
     store::{Newest, Store, Written},
 };
-use crate::{cluster::Cluster, errors::describe};
+use crate::{
+    cluster::{ApiError, Cluster},
+    errors::describe,
+};
 
 /// Decisions that may wait to be written; more are counted and given up.
 const MAX_WAITING: usize = 512;
@@ -63,21 +66,9 @@ pub enum AuditError {
     /// No room, or a record that is too long.
     #[error(transparent)]
     Append(#[from] AppendError),
-    /// No answer in time.
-    #[error("{what}: no answer from the Kubernetes API in time")]
-    Deadline {
-        /// The call.
-        what: &'static str,
-    },
-    /// It refused or failed.
-    #[error("{what}")]
-    Api {
-        /// The call.
-        what: &'static str,
-        /// The cause.
-        #[source]
-        source: Box<kube::Error>,
-    },
+    /// The API server did not do what was asked.
+    #[error(transparent)]
+    Api(#[from] ApiError),
     /// Another process writes the same log.
     #[error("other writers kept changing the audit log")]
     Contended,

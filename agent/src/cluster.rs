@@ -4,7 +4,7 @@
 //! A replica that doesn't lead has a [`Site`]; with a [`Term`] it becomes a [`Cluster`], which is what
 //! everything takes that writes.
 
-use std::time::Duration;
+mod call;
 
 use k8s_openapi::api::core::v1::{Namespace, ObjectReference};
 use kube::{
@@ -13,6 +13,8 @@ use kube::{
 };
 use thiserror::Error;
 
+pub use self::call::{ApiError, CALL_DEADLINE};
+pub(crate) use self::call::{call, within};
 use crate::leadership::Term;
 
 /// Field manager of everything the agent applies for a release.
@@ -20,10 +22,6 @@ pub const FIELD_MANAGER: &str = "mendix-agent";
 /// Field manager of the agent's writes to its own status (API servers before 1.22 don't record the
 /// subresource, so spec and status need managers of their own).
 pub const STATUS_MANAGER: &str = "mendix-agent-status";
-
-/// Longest wait for one API call that is not a watch. kube-rs has no read timeout of its own and
-/// retries 429/503/504 by itself; this bounds both.
-pub const CALL_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The cluster as any replica sees it.
 #[derive(Clone)]
@@ -53,21 +51,9 @@ pub struct Cluster {
 /// Why the cluster could not be read at start-up.
 #[derive(Debug, Error)]
 pub enum ClusterError {
-    /// The API server did not answer in time.
-    #[error("{what}: no answer from the Kubernetes API within {} s", CALL_DEADLINE.as_secs())]
-    Deadline {
-        /// The call.
-        what: &'static str,
-    },
-    /// The API server refused or failed.
-    #[error("{what}")]
-    Api {
-        /// The call.
-        what: &'static str,
-        /// The cause.
-        #[source]
-        source: kube::Error,
-    },
+    /// A call did not succeed.
+    #[error(transparent)]
+    Api(#[from] ApiError),
     /// kube-system has no UID.
     #[error(
         "namespace kube-system has no UID; this is not a Kubernetes API server the agent knows"
@@ -82,10 +68,9 @@ impl Site {
     /// When the API server can't be reached, or refuses `get namespaces/kube-system` or `/version`.
     pub async fn connect(client: Client, namespace: String) -> Result<Self, ClusterError> {
         let namespaces: Api<Namespace> = Api::all(client.clone());
-        let kube_system =
-            deadline("get namespace kube-system", namespaces.get("kube-system")).await?;
+        let kube_system = call("get namespace kube-system", namespaces.get("kube-system")).await?;
         let uid = kube_system.metadata.uid.ok_or(ClusterError::NoUid)?;
-        let version = deadline("get /version", client.apiserver_version()).await?;
+        let version = call("get /version", client.apiserver_version()).await?;
         Ok(Self { client, namespace, uid, server_version: version.git_version })
     }
 
@@ -156,14 +141,4 @@ impl Cluster {
             Err(_) => tracing::warn!(reason, "recording a Kubernetes event timed out"),
         }
     }
-}
-
-async fn deadline<T>(
-    what: &'static str,
-    call: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, ClusterError> {
-    tokio::time::timeout(CALL_DEADLINE, call)
-        .await
-        .map_err(|_| ClusterError::Deadline { what })?
-        .map_err(|source| ClusterError::Api { what, source })
 }

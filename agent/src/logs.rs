@@ -36,7 +36,6 @@ use mendix_agent_core::{bundle::Authentic, consent::keys::ConsentKeysError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use self::objects::RecordError;
 use self::{
     clock::Clock, keys::Pinned, ledger::LedgerStore, live::Sources, policy::Policy,
     refusals::Refusals,
@@ -44,7 +43,7 @@ use self::{
 use crate::{
     audit::Audit,
     channel::{Dialer, Handles, OwnCredentials, Reports, Revised},
-    cluster::{CALL_DEADLINE, Cluster},
+    cluster::{ApiError, Cluster},
     crd::managed_component::ManagedComponent,
     requests::RequestOutcomes,
 };
@@ -71,21 +70,9 @@ pub enum LogsError {
         keys::SECRET
     )]
     StoredKeys(#[source] ConsentKeysError),
-    /// The API server did not answer in time.
-    #[error("{what}: no answer from the Kubernetes API within {} s", CALL_DEADLINE.as_secs())]
-    Deadline {
-        /// The call.
-        what: &'static str,
-    },
-    /// The API server refused or failed.
-    #[error("{what}")]
-    Api {
-        /// The call.
-        what: &'static str,
-        /// The cause.
-        #[source]
-        source: Box<kube::Error>,
-    },
+    /// The API server did not do what was asked.
+    #[error(transparent)]
+    Api(#[from] ApiError),
 }
 
 /// Where the keys of the support portal come from.
@@ -118,7 +105,7 @@ struct Logs {
 
 impl Logs {
     /// Components with a committed release: the only ones a grant may name.
-    async fn managed(&self) -> Result<Vec<ManagedComponent>, RecordError> {
+    async fn managed(&self) -> Result<Vec<ManagedComponent>, ApiError> {
         let api: Api<ManagedComponent> = self.cluster.own();
         let mut components = objects::list(&api, "list ManagedComponents").await?;
         components.retain(ManagedComponent::has_release);

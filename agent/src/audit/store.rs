@@ -12,10 +12,9 @@ use mendix_agent_core::audit::{
     Hash,
     log::{self, Append, Log, Segment},
 };
-use tokio::time::timeout;
 
 use super::AuditError;
-use crate::cluster::FIELD_MANAGER;
+use crate::cluster::{ApiError, FIELD_MANAGER, within};
 
 /// Name of a segment's ConfigMap, without its number.
 pub(super) const PREFIX: &str = "audit-";
@@ -66,11 +65,8 @@ pub(super) fn segment(map: ConfigMap) -> Option<Segment> {
 async fn call<T>(
     what: &'static str,
     call: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, AuditError> {
-    timeout(DEADLINE, call)
-        .await
-        .map_err(|_| AuditError::Deadline { what })?
-        .map_err(|source| AuditError::Api { what, source: Box::new(source) })
+) -> Result<T, ApiError> {
+    within(DEADLINE, what, call).await
 }
 
 /// All segments that an API has, oldest first, each handed to `take` as its page arrives.
@@ -164,10 +160,8 @@ impl Store {
                 resource_version: map.metadata.resource_version.unwrap_or_default(),
             })),
             // 404: the newest segment was deleted. What is there now decides.
-            Err(AuditError::Api { source, .. }) if is_code(&source, &[404, 409]) => {
-                Ok(Written::Conflict)
-            }
-            Err(error) => Err(error),
+            Err(error) if error.is(404) || error.is(409) => Ok(Written::Conflict),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -176,12 +170,8 @@ impl Store {
         let params = DeleteParams::default();
         match call("delete ConfigMap audit-…", self.api.delete(&name, &params)).await {
             Ok(_) => Ok(()),
-            Err(AuditError::Api { source, .. }) if is_code(&source, &[404]) => Ok(()),
-            Err(error) => Err(error),
+            Err(error) if error.is(404) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
-}
-
-fn is_code(error: &kube::Error, codes: &[u16]) -> bool {
-    matches!(error, kube::Error::Api(status) if codes.contains(&status.code))
 }

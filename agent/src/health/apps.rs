@@ -8,7 +8,10 @@ use kube::api::{ListParams, Request};
 use mendix_agent_core::health::AppSeen;
 use serde::Deserialize;
 
-use crate::cluster::{CALL_DEADLINE, Cluster};
+use crate::{
+    cluster::{Cluster, call},
+    errors::describe,
+};
 
 /// Path of all apps of the cluster.
 const PATH: &str = "/apis/privatecloud.mendix.com/v1alpha1/mendixapps";
@@ -38,12 +41,10 @@ impl Apps {
             return Ok(Some(apps.clone()));
         }
         self.seen = None;
-        let list = tokio::time::timeout(CALL_DEADLINE, list(&self.cluster));
-        let apps = match list.await {
-            Ok(Ok(apps)) => apps,
-            Ok(Err(kube::Error::Api(answer))) if answer.code == 404 => return Ok(None),
-            Ok(Err(error)) => return Err(format!("listing Mendix apps: {error}")),
-            Err(_) => return Err("listing Mendix apps timed out".into()),
+        let apps = match call("list Mendix apps", list(&self.cluster)).await {
+            Ok(apps) => apps,
+            Err(error) if error.is(404) => return Ok(None),
+            Err(error) => return Err(describe(&error)),
         };
         self.seen = Some((Instant::now(), apps.clone()));
         Ok(Some(apps))

@@ -5,17 +5,16 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 
 use crate::{
-    cluster::{CALL_DEADLINE, Cluster},
+    cluster::{Cluster, call},
+    errors::describe,
     upgrade::GUARD,
 };
 
 /// Whether a pod of the guard is available; one that was never installed is not.
 pub(super) async fn is_available(cluster: &Cluster) -> Result<bool, String> {
     let api: Api<Deployment> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let guard = tokio::time::timeout(CALL_DEADLINE, api.get_opt(GUARD))
-        .await
-        .map_err(|_| format!("reading Deployment {GUARD} timed out"))?
-        .map_err(|error| format!("reading Deployment {GUARD}: {error}"))?;
+    let guard = call("get Deployment mendix-agent-guard", api.get_opt(GUARD)).await;
+    let guard = guard.map_err(|error| describe(&error))?;
     let status = guard.and_then(|guard| guard.status);
     Ok(status.and_then(|status| status.available_replicas).is_some_and(|pods| pods > 0))
 }

@@ -4,7 +4,10 @@ use k8s_openapi::api::core::v1::Node;
 use kube::{Api, api::ListParams};
 use mendix_agent_proto::v1;
 
-use crate::cluster::{CALL_DEADLINE, Cluster};
+use crate::{
+    cluster::{Cluster, call},
+    errors::describe,
+};
 
 /// Nodes that are reported one by one; a cluster has more rarely, and the report stays small.
 const MAX_NODES: u32 = 200;
@@ -15,11 +18,8 @@ const UPGRADE_STATUS: &str = "kubernetes.azure.com/upgrade-status";
 
 pub(super) async fn list(cluster: &Cluster) -> Result<Vec<v1::NodeHealth>, String> {
     let api: Api<Node> = Api::all(cluster.client.clone());
-    let list =
-        tokio::time::timeout(CALL_DEADLINE, api.list(&ListParams::default().limit(MAX_NODES)))
-            .await
-            .map_err(|_| "listing nodes timed out".to_owned())?
-            .map_err(|error| format!("listing nodes: {error}"))?;
+    let params = ListParams::default().limit(MAX_NODES);
+    let list = call("list nodes", api.list(&params)).await.map_err(|error| describe(&error))?;
     Ok(list.items.iter().map(node).collect())
 }
 

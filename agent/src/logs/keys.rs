@@ -17,15 +17,12 @@ use mendix_agent_core::{
     bundle::Authentic,
     consent::keys::{ConsentKeysError, FILE, Trust},
 };
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, time::sleep};
 
 use super::LogsError;
 use crate::{
     audit::Audit,
-    cluster::{CALL_DEADLINE, Cluster, FIELD_MANAGER},
+    cluster::{ApiError, Cluster, FIELD_MANAGER, call},
     errors::describe,
 };
 
@@ -144,17 +141,7 @@ fn tell(audit: &Audit, trust: &Trust, source: &str) {
     });
 }
 
-async fn call<T>(
-    what: &'static str,
-    call: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, LogsError> {
-    timeout(CALL_DEADLINE, call)
-        .await
-        .map_err(|_| LogsError::Deadline { what })?
-        .map_err(|source| LogsError::Api { what, source: Box::new(source) })
-}
-
-async fn read(api: &Api<Secret>) -> Result<Option<Vec<u8>>, LogsError> {
+async fn read(api: &Api<Secret>) -> Result<Option<Vec<u8>>, ApiError> {
     let secret = call("get Secret mendix-agent-consent-keys", api.get_opt(SECRET)).await?;
     // A Secret without the entry is damaged, not absent: the empty file does not parse.
     Ok(secret.map(|secret| {
@@ -165,7 +152,7 @@ async fn read(api: &Api<Secret>) -> Result<Option<Vec<u8>>, LogsError> {
 
 /// Puts a file in the place of an older one. Two writers write the same bytes, or the one that is
 /// behind finds that out when it starts.
-async fn write(api: &Api<Secret>, file: &[u8]) -> Result<(), LogsError> {
+async fn write(api: &Api<Secret>, file: &[u8]) -> Result<(), ApiError> {
     let stored = call("get Secret mendix-agent-consent-keys", api.get_opt(SECRET)).await?;
     let secret = Secret {
         metadata: ObjectMeta {

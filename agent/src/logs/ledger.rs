@@ -10,10 +10,9 @@ use kube::{
     api::{ObjectMeta, PostParams},
 };
 use mendix_agent_core::consent::{Refusal, grant::Grant, ledger::Ledger};
-use tokio::time::timeout;
 
 use crate::{
-    cluster::{CALL_DEADLINE, Cluster, FIELD_MANAGER},
+    cluster::{Cluster, FIELD_MANAGER, call},
     errors::describe,
     leadership::Term,
 };
@@ -46,10 +45,8 @@ impl LedgerStore {
     }
 
     async fn load(&self) -> Result<(Ledger, Option<Secret>), Refusal> {
-        let secret = timeout(CALL_DEADLINE, self.api.get_opt(NAME))
-            .await
-            .map_err(|_| unavailable("the Kubernetes API did not answer"))?
-            .map_err(|error| unavailable(describe(&error)))?;
+        let secret = call("get the ledger", self.api.get_opt(NAME)).await;
+        let secret = secret.map_err(|error| unavailable(describe(&error)))?;
         let Some(secret) = secret else { return Ok((Ledger::default(), None)) };
         let bytes = secret
             .data
@@ -105,11 +102,10 @@ impl LedgerStore {
                 }
             }
         };
-        match timeout(CALL_DEADLINE, written).await {
-            Ok(Ok(_)) => Ok(true),
-            Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(false),
-            Ok(Err(error)) => Err(unavailable(describe(&error))),
-            Err(_) => Err(unavailable("the Kubernetes API did not answer")),
+        match call("write the ledger", written).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is(409) => Ok(false),
+            Err(error) => Err(unavailable(describe(&error))),
         }
     }
 }

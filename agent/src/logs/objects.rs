@@ -8,10 +8,9 @@ use kube::{
 };
 use mendix_agent_core::consent::ticket::MAX_TICKETS;
 use serde_json::json;
-use tokio::time::timeout;
 
 use crate::{
-    cluster::{CALL_DEADLINE, Cluster, FIELD_MANAGER, STATUS_MANAGER},
+    cluster::{ApiError, Cluster, FIELD_MANAGER, STATUS_MANAGER, call},
     crd::{
         log_snapshot::{LogSnapshot, LogSnapshotSpec, LogSnapshotStatus},
         support_ticket::{SupportTicket, SupportTicketSpec, SupportTicketStatus},
@@ -25,50 +24,8 @@ const MAX_MIRRORS: usize = 2 * MAX_TICKETS;
 /// A page of a list.
 const PAGE: u32 = 250;
 
-/// Why an object could not be written or read.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// No answer in time.
-    #[error("{what}: no answer from the Kubernetes API within {} s", CALL_DEADLINE.as_secs())]
-    Deadline {
-        /// The call.
-        what: &'static str,
-    },
-    /// It refused or failed.
-    #[error("{what}")]
-    Api {
-        /// The call.
-        what: &'static str,
-        /// The cause.
-        #[source]
-        source: Box<kube::Error>,
-    },
-}
-
-impl RecordError {
-    /// Whether what was asked for does not exist, or its kind.
-    pub(super) fn is_not_found(&self) -> bool {
-        match self {
-            Self::Api { source, .. } => {
-                matches!(&**source, kube::Error::Api(status) if status.code == 404)
-            }
-            Self::Deadline { .. } => false,
-        }
-    }
-}
-
-pub(super) async fn call<T>(
-    what: &'static str,
-    call: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, RecordError> {
-    timeout(CALL_DEADLINE, call)
-        .await
-        .map_err(|_| RecordError::Deadline { what })?
-        .map_err(|source| RecordError::Api { what, source: Box::new(source) })
-}
-
 /// All objects of a kind in the agent's namespace, page by page.
-pub(super) async fn list<K>(api: &Api<K>, what: &'static str) -> Result<Vec<K>, RecordError>
+pub(super) async fn list<K>(api: &Api<K>, what: &'static str) -> Result<Vec<K>, ApiError>
 where
     K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
@@ -99,7 +56,7 @@ impl Receipts {
     }
 
     /// All receipts.
-    pub(super) async fn all(&self) -> Result<Vec<LogSnapshot>, RecordError> {
+    pub(super) async fn all(&self) -> Result<Vec<LogSnapshot>, ApiError> {
         list(&self.api, "list LogSnapshots").await
     }
 
@@ -108,7 +65,7 @@ impl Receipts {
         &self,
         id: &str,
         spec: LogSnapshotSpec,
-    ) -> Result<LogSnapshot, RecordError> {
+    ) -> Result<LogSnapshot, ApiError> {
         let object = LogSnapshot {
             metadata: ObjectMeta { name: Some(id.into()), ..Default::default() },
             spec,
@@ -130,7 +87,7 @@ impl Receipts {
         &self,
         id: &str,
         status: &LogSnapshotStatus,
-    ) -> Result<LogSnapshot, RecordError> {
+    ) -> Result<LogSnapshot, ApiError> {
         // Applied, not merged: what an earlier status had and this one has not goes away.
         let patch = Patch::Apply(json!({
             "apiVersion": LogSnapshot::api_version(&()), "kind": LogSnapshot::kind(&()),
@@ -141,7 +98,7 @@ impl Receipts {
     }
 
     /// Deletes the oldest finished receipts beyond what is kept.
-    pub(super) async fn prune(&self) -> Result<(), RecordError> {
+    pub(super) async fn prune(&self) -> Result<(), ApiError> {
         let mut finished: Vec<_> = self
             .all()
             .await?
@@ -173,7 +130,7 @@ impl Mirrors {
     }
 
     /// All mirrors.
-    pub(super) async fn all(&self) -> Result<Vec<SupportTicket>, RecordError> {
+    pub(super) async fn all(&self) -> Result<Vec<SupportTicket>, ApiError> {
         list(&self.api, "list SupportTickets").await
     }
 
@@ -183,7 +140,7 @@ impl Mirrors {
         name: &str,
         ticket_id: &str,
         status: &SupportTicketStatus,
-    ) -> Result<SupportTicket, RecordError> {
+    ) -> Result<SupportTicket, ApiError> {
         let mut object =
             SupportTicket::new(name, SupportTicketSpec { ticket_id: ticket_id.into() });
         let params = PatchParams::apply(FIELD_MANAGER).force();
@@ -197,7 +154,7 @@ impl Mirrors {
     }
 
     /// Deletes the oldest mirrors of deleted tickets beyond what is kept.
-    pub(super) async fn prune(&self, mirrors: &[SupportTicket]) -> Result<(), RecordError> {
+    pub(super) async fn prune(&self, mirrors: &[SupportTicket]) -> Result<(), ApiError> {
         let mut gone: Vec<_> = mirrors
             .iter()
             .filter(|t| t.status.as_ref().is_some_and(|s| s.ticket_status == DELETED))

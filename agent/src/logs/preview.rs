@@ -27,11 +27,10 @@ use tokio::sync::mpsc;
 use super::{
     assemble::{AssembleError, Assembler, Sink, Subject, Tally},
     collect::{Caller, Collector, ITEM_BACKLOG, Room, Scope},
-    objects::{self, RecordError, call},
-    snapshot,
+    objects, snapshot,
 };
 use crate::{
-    cluster::Cluster,
+    cluster::{ApiError, Cluster, call},
     crd::{
         log_sharing_policy::{LogSharingPolicy, NAME, SharingMode},
         managed_component::ManagedComponent,
@@ -70,7 +69,7 @@ pub struct Arguments {
 pub enum PreviewError {
     /// The components or the policy can't be read.
     #[error(transparent)]
-    Record(#[from] RecordError),
+    Record(#[from] ApiError),
     /// A component that no release manages here.
     #[error("{name:?} is no managed component; there are: {known}")]
     Unknown {

@@ -25,11 +25,11 @@ use self::{
 use super::{
     Logs,
     news::News,
-    objects::{Receipts, RecordError},
+    objects::Receipts,
     snapshot::{self, Ending, Snapshot},
     upload::{self, Settled},
 };
-use crate::{crd::log_snapshot::LogSnapshot, errors::describe};
+use crate::{cluster::ApiError, crd::log_snapshot::LogSnapshot, errors::describe};
 
 /// Pause after a failure of the Kubernetes API.
 const RETRY: Duration = Duration::from_secs(5);
@@ -83,7 +83,7 @@ async fn handle(
     id: &str,
     request: &v1::SnapshotRequest,
     shutdown: &CancellationToken,
-) -> Result<(), RecordError> {
+) -> Result<(), ApiError> {
     if let Some(receipt) = answered(receipts, id).await? {
         tell(logs, &receipt);
         return Ok(());
@@ -168,7 +168,7 @@ async fn handle(
 }
 
 /// A terminal receipt of an earlier process for this request; one that a restart cut off is none.
-async fn answered(receipts: &Receipts, id: &str) -> Result<Option<LogSnapshot>, RecordError> {
+async fn answered(receipts: &Receipts, id: &str) -> Result<Option<LogSnapshot>, ApiError> {
     let all = receipts.all().await?;
     Ok(all.into_iter().find(|receipt| {
         let status = receipt.status.as_ref();

@@ -22,10 +22,11 @@ use tokio::time::sleep;
 
 use super::{
     Logs,
-    objects::{DELETED, Mirrors, RecordError, reference},
+    objects::{DELETED, Mirrors, reference},
 };
 use crate::{
     audit::grant_name,
+    cluster::ApiError,
     crd::support_ticket::{SupportTicket, SupportTicketStatus},
     errors::describe,
 };
@@ -74,11 +75,7 @@ pub(super) async fn follow(logs: &Logs) {
     }
 }
 
-async fn round(
-    logs: &Logs,
-    mirrors: &Mirrors,
-    known: &mut Option<Known>,
-) -> Result<(), RecordError> {
+async fn round(logs: &Logs, mirrors: &Mirrors, known: &mut Option<Known>) -> Result<(), ApiError> {
     let Some(listed) = listed(logs) else {
         // Nothing heard since the start: what is known stays as it is.
         return Ok(());
@@ -147,7 +144,7 @@ fn decision(status: &SupportTicketStatus) -> Decision {
 
 impl Known {
     /// What the objects say.
-    async fn read(mirrors: &Mirrors) -> Result<Self, RecordError> {
+    async fn read(mirrors: &Mirrors) -> Result<Self, ApiError> {
         let objects = mirrors.all().await?;
         let status = |object: SupportTicket| Some((object.name_any(), object.status?));
         let written: BTreeMap<_, _> = objects.into_iter().filter_map(status).collect();

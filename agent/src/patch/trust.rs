@@ -51,7 +51,7 @@ pub use store::SECRET;
 pub use transport::{FetchError, Interruption};
 
 use crate::{
-    cluster::{CALL_DEADLINE, Cluster},
+    cluster::{ApiError, Cluster},
     leadership::Superseded,
 };
 
@@ -92,21 +92,9 @@ pub enum TrustError {
     /// Somebody else wrote the Secret in between.
     #[error("Secret {SECRET} was written by somebody else in the meantime; load it again")]
     Conflict,
-    /// The API server did not answer in time.
-    #[error("{what}: no answer from the Kubernetes API within {} s", CALL_DEADLINE.as_secs())]
-    ApiDeadline {
-        /// The call.
-        what: &'static str,
-    },
-    /// The API server refused or failed.
-    #[error("{what}")]
-    Api {
-        /// The call.
-        what: &'static str,
-        /// The cause.
-        #[source]
-        source: kube::Error,
-    },
+    /// The API server did not do what was asked.
+    #[error(transparent)]
+    Api(#[from] ApiError),
     /// No private folder for tough's files.
     #[error("can't use a temporary folder; mount a memory-backed volume at the one TMPDIR names")]
     Directory(#[source] std::io::Error),
@@ -195,9 +183,7 @@ impl TrustError {
     pub fn is_transient(&self) -> bool {
         match self {
             // A term that is over ends by itself; nothing is refused because of it.
-            Self::Superseded(_) | Self::Conflict | Self::ApiDeadline { .. } | Self::Api { .. } => {
-                true
-            }
+            Self::Superseded(_) | Self::Conflict | Self::Api(_) => true,
             Self::Transport(error) => {
                 let tough::error::Error::Transport { source, .. } = error.as_ref() else {
                     return false;

@@ -18,8 +18,9 @@ use super::{
     pods::{Found, PAGE},
 };
 use crate::{
+    cluster::{ApiError, call},
     errors::describe,
-    logs::objects::{RecordError, call, list},
+    logs::objects::list,
 };
 
 /// The namespace that apps run in.
@@ -30,7 +31,7 @@ const LABEL: &str = "privatecloud.mendix.com/app";
 /// Adds the pods of all apps. What can't be read is declared.
 pub(super) async fn find(collector: &Collector, found: &mut Found) -> Result<(), Closed> {
     match pods(collector, found).await {
-        Err(error) if error.is_not_found() => {
+        Err(error) if error.is(404) => {
             collector.gap("runtime-logs", "NoApps", "this cluster has no Mendix apps").await
         }
         Ok(0) => collector.gap("runtime-logs", "NoApps", "there is no Mendix app here").await,
@@ -40,7 +41,7 @@ pub(super) async fn find(collector: &Collector, found: &mut Found) -> Result<(),
 }
 
 /// Gives how many apps there are.
-async fn pods(collector: &Collector, found: &mut Found) -> Result<usize, RecordError> {
+async fn pods(collector: &Collector, found: &mut Found) -> Result<usize, ApiError> {
     let client = &collector.scope.cluster.client;
     let kind = GroupVersionKind::gvk("privatecloud.mendix.com", "v1alpha1", "MendixApp");
     let api: Api<DynamicObject> =

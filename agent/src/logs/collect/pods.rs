@@ -23,9 +23,9 @@ use mendix_agent_core::{archive::Run, consent::grant::DataClass};
 
 use super::{Closed, Collector, apps};
 use crate::{
+    cluster::{ApiError, call},
     crd::managed_component::OwnedObject,
     errors::describe,
-    logs::objects::{RecordError, call},
 };
 
 /// Streams in one snapshot; more are declared, the unhealthy ones come first.
@@ -163,7 +163,7 @@ async fn in_namespace(
     namespace: &str,
     inventory: &[&OwnedObject],
     found: &mut Found,
-) -> Result<(), RecordError> {
+) -> Result<(), ApiError> {
     let client = &collector.scope.cluster.client;
     let workloads: HashSet<&str> = inventory.iter().filter_map(|o| o.uid.as_deref()).collect();
     let mut owners = Owners::new();
@@ -209,7 +209,7 @@ async fn controller(
     collector: &Collector,
     namespace: &str,
     object: &OwnedObject,
-) -> Result<Option<(String, BTreeMap<String, String>)>, RecordError> {
+) -> Result<Option<(String, BTreeMap<String, String>)>, ApiError> {
     let kind = GroupVersionKind::gvk(
         object.group.as_deref().unwrap_or_default(),
         &object.version,

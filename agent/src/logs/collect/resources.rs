@@ -53,7 +53,7 @@ pub(super) async fn resources(collector: &Collector, found: &Found) -> Result<()
                     }));
                 }),
                 // No such kind: no such object.
-                Err(error) if error.is_not_found() => {}
+                Err(error) if error.is(404) => {}
                 Err(error) => {
                     unreadable.push(kind);
                     why.get_or_insert_with(|| describe(&error));

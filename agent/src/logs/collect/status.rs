@@ -11,10 +11,7 @@ use mendix_agent_core::{
 use serde_json::{Value, json};
 
 use super::{Closed, Collector, Item, pods::Found};
-use crate::{
-    errors::describe,
-    logs::objects::{call, list},
-};
+use crate::{cluster::call, errors::describe, logs::objects::list};
 
 /// Events in one page of a list.
 const PAGE: u32 = 500;

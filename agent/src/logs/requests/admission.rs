@@ -24,10 +24,11 @@ use super::super::{
     Logs,
     ledger::Budget,
     live::{self, Live},
-    objects::{call, reference},
+    objects::reference,
 };
 use crate::{
     audit::RecordedSnapshot,
+    cluster::call,
     crd::{
         log_snapshot::LogSnapshotStatus,
         managed_component::ManagedComponent,

@@ -11,13 +11,15 @@ use tokio_util::sync::CancellationToken;
 use super::{
     super::{
         Logs,
-        objects::{Receipts, RecordError, STARTED},
+        objects::{Receipts, STARTED},
         upload::{self, Settled, UploadError},
     },
     RETRY,
     receipts::{announce, finished_after_all, write_down},
 };
-use crate::{channel::Link, crd::log_snapshot::LogSnapshotStatus, errors::describe};
+use crate::{
+    channel::Link, cluster::ApiError, crd::log_snapshot::LogSnapshotStatus, errors::describe,
+};
 
 const AGENT_RESTARTED: &str = "AgentRestarted";
 
@@ -87,7 +89,7 @@ impl Orphans {
     }
 }
 
-async fn close(logs: &Logs, receipts: &Receipts) -> Result<BTreeSet<String>, RecordError> {
+async fn close(logs: &Logs, receipts: &Receipts) -> Result<BTreeSet<String>, ApiError> {
     let mut orphans = BTreeSet::new();
     for receipt in receipts.all().await? {
         let started = receipt.status.as_ref().is_none_or(|status| status.phase == STARTED);
@@ -110,7 +112,7 @@ async fn close(logs: &Logs, receipts: &Receipts) -> Result<BTreeSet<String>, Rec
     Ok(orphans)
 }
 
-async fn correct(logs: &Logs, receipts: &Receipts, id: &str, size: u64) -> Result<(), RecordError> {
+async fn correct(logs: &Logs, receipts: &Receipts, id: &str, size: u64) -> Result<(), ApiError> {
     let Some(receipt) = receipts.all().await?.into_iter().find(|r| r.name_any() == id) else {
         return Ok(());
     };

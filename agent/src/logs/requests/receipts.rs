@@ -11,12 +11,13 @@ use super::{
         Logs,
         assemble::Tally,
         live::Live,
-        objects::{Receipts, RecordError, STARTED, reference},
+        objects::{Receipts, STARTED, reference},
         snapshot::Ending,
     },
     RETRY,
 };
 use crate::{
+    cluster::ApiError,
     crd::log_snapshot::{LogSnapshot, LogSnapshotSpec, LogSnapshotStatus},
     errors::describe,
 };
@@ -83,7 +84,7 @@ pub(super) fn ended(
 }
 
 /// It was allowed, and its receipt could not be made.
-pub(super) fn never_began(error: &RecordError) -> LogSnapshotStatus {
+pub(super) fn never_began(error: &ApiError) -> LogSnapshotStatus {
     LogSnapshotStatus {
         phase: "Failed".into(),
         reason: Some("NoReceipt".into()),

@@ -11,7 +11,7 @@ use mendix_agent_core::bundle::admission::HighWater;
 
 use super::{TrustError, state::TrustState};
 use crate::{
-    cluster::{CALL_DEADLINE, Cluster},
+    cluster::{ApiError, Cluster, call},
     crd::{managed_component::ManagedComponent, patch_bundle::PatchBundle},
 };
 
@@ -107,12 +107,10 @@ fn mark(sequence: u64, index_sha256: Option<String>) -> Option<HighWater> {
 }
 
 /// None of a kind that is not installed.
-fn or_none<T: Clone>(listed: Result<ObjectList<T>, TrustError>) -> Result<Vec<T>, TrustError> {
+fn or_none<T: Clone>(listed: Result<ObjectList<T>, ApiError>) -> Result<Vec<T>, ApiError> {
     match listed {
         Ok(list) => Ok(list.items),
-        Err(TrustError::Api { source: kube::Error::Api(status), .. }) if status.code == 404 => {
-            Ok(vec![])
-        }
+        Err(error) if error.is(404) => Ok(vec![]),
         Err(error) => Err(error),
     }
 }
@@ -142,25 +140,13 @@ fn secret(cluster: &Cluster, state: &TrustState, resource_version: Option<String
     }
 }
 
-fn stored(state: TrustState, written: Result<Secret, TrustError>) -> Result<Stored, TrustError> {
+fn stored(state: TrustState, written: Result<Secret, ApiError>) -> Result<Stored, TrustError> {
     match written {
         Ok(secret) => Ok(Stored {
             state,
             resource_version: secret.metadata.resource_version.unwrap_or_default(),
         }),
-        Err(TrustError::Api { source: kube::Error::Api(status), .. }) if status.code == 409 => {
-            Err(TrustError::Conflict)
-        }
-        Err(error) => Err(error),
+        Err(error) if error.is(409) => Err(TrustError::Conflict),
+        Err(error) => Err(error.into()),
     }
-}
-
-async fn call<T>(
-    what: &'static str,
-    call: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, TrustError> {
-    tokio::time::timeout(CALL_DEADLINE, call)
-        .await
-        .map_err(|_| TrustError::ApiDeadline { what })?
-        .map_err(|source| TrustError::Api { what, source })
 }
