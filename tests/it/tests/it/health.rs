@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::manifests;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The first report of a task that begins now.
 async fn report(agent: &Client) -> v1::HealthReport {
