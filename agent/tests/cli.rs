@@ -12,7 +12,7 @@ use std::{
 
 use mendix_agent::console::Exit;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// A cluster that is not there: the connection is refused at once.
 const KUBECONFIG: &str = r#"{

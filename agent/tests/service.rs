@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Longest wait for anything; what is waited for comes within a second on an idle machine.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// A cluster that is not there: the connection is refused at once.
 const KUBECONFIG: &str = r#"{

@@ -135,7 +135,7 @@ async fn apply(client: &Client, mut object: Value) -> Result<()> {
     let name = object.name_any();
     let gvk = GroupVersionKind::try_from(&types).context("apiVersion")?;
     let (resource, capabilities) = mendix_test_kit::wait::eventually(
-        std::time::Duration::from_secs(30),
+        std::time::Duration::from_secs(120),
         "the API server knows the kind",
         async || discovery::pinned_kind(client, &gvk).await.ok(),
     )

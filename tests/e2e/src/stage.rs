@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Longest wait for the control plane to listen.
-const LISTENING: Duration = Duration::from_secs(20);
+const LISTENING: Duration = Duration::from_secs(120);
 
 /// Which cluster the demo runs on.
 #[derive(Clone, Debug)]

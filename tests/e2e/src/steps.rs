@@ -8,10 +8,10 @@ pub mod logs;
 pub mod patch;
 
 /// Longest wait for the agent's pod to come up and connect.
-const CONNECT: Duration = Duration::from_secs(120);
-/// Longest wait for a release to end, either way: two components, gates of 20 s.
-const RELEASE: Duration = Duration::from_secs(180);
+const CONNECT: Duration = Duration::from_secs(300);
+/// Longest wait for a release to end, either way: two components, gates of 60 s.
+const RELEASE: Duration = Duration::from_secs(600);
 /// Longest wait for drift to be put back. The goal is 10 s; the summary shows what it took.
-const DRIFT: Duration = Duration::from_secs(60);
+const DRIFT: Duration = Duration::from_secs(180);
 /// Longest wait for a request's outcome to arrive.
-const OUTCOME: Duration = Duration::from_secs(120);
+const OUTCOME: Duration = Duration::from_secs(300);

@@ -21,7 +21,7 @@ use crate::{
 /// Longest wait for all agents to connect at the beginning, beyond what the pace takes.
 const CONNECT: Duration = Duration::from_secs(300);
 /// Longest wait for all agents to come back, beyond the spread.
-const COME_BACK: Duration = Duration::from_secs(120);
+const COME_BACK: Duration = Duration::from_secs(300);
 /// Time in which reports are told and acknowledged, and buffers go back to where they rest.
 const SETTLE: Duration = Duration::from_secs(5);
 /// How often a soak looks.

@@ -16,7 +16,7 @@ use tokio::{
 use crate::process::{self, Sample};
 
 /// Longest wait for the server to listen.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(180);
 
 /// A control plane's state in a temporary folder, and how its server is run.
 #[derive(Debug)]

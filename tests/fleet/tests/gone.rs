@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 const USER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Less than the first PING takes to be sent and missed.
 const BEFORE_PING: Duration = Duration::from_secs(35);
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A control plane on the far host, until it is dropped: then it ends without a word.
 struct Plane {

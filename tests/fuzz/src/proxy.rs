@@ -3,10 +3,13 @@
 
 use mendix_agent_core::session::{MAX_PROXY_HEAD, ProxyAnswer, ProxyNonsense};
 
+/// A head up to this length is cut everywhere.
+const SHORT: usize = 4096;
+
 /// What a proxy says, as the dialler reads it: piece by piece.
 pub fn proxy(bytes: &[u8]) -> bool {
     let mut verdict = None;
-    for end in 0..=bytes.len().min(MAX_PROXY_HEAD + 64) {
+    for end in (0..=bytes.len().min(MAX_PROXY_HEAD + 64)).filter(|end| is_cut(bytes, *end)) {
         let read = ProxyAnswer::read(&bytes[..end]);
         match (&read, &verdict) {
             (Ok(None), None) => {
@@ -20,6 +23,12 @@ pub fn proxy(bytes: &[u8]) -> bool {
         }
     }
     matches!(verdict, Some(Ok(Some(_))))
+}
+
+/// Each look reads from the start: one after each byte of the longest head would be most of what a run
+/// does. An answer is complete at the end of a line, and no sooner.
+fn is_cut(bytes: &[u8], end: usize) -> bool {
+    end <= SHORT || end.is_multiple_of(16) || end == bytes.len() || bytes[..end].ends_with(b"\n")
 }
 
 /// The verdict of the dialler, who asks after each byte.

@@ -30,6 +30,7 @@ pub mod hosts;
 pub mod image;
 pub mod node;
 pub mod pki;
+pub mod port;
 mod process;
 pub mod progress;
 pub mod prometheus;

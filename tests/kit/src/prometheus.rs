@@ -5,7 +5,7 @@
 
 use std::{
     fs, io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::{
     assets::{AssetError, cache_folder},
+    port,
     process::{Daemon, Launch, Lifetime, ProcessError, on_path, run},
 };
 
@@ -79,9 +80,7 @@ impl Prometheus {
     /// [`PrometheusError::Process`] when it can't be started.
     pub fn start(&self, configuration: &Path, state: &Path) -> Result<Server, PrometheusError> {
         let failed = |source| PrometheusError::File { path: state.to_owned(), source };
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .and_then(|listener| listener.local_addr())
-            .map_err(failed)?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free().map_err(failed)?));
         let flags = [
             format!("--config.file={}", configuration.display()),
             format!("--storage.tsdb.path={}", state.join("data").display()),

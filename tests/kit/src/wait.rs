@@ -75,7 +75,7 @@ mod tests {
     #[tokio::test]
     async fn a_condition_that_becomes_true_is_returned_at_once() {
         let mut looks = 0;
-        let seen = eventually(Duration::from_secs(5), "third look", || {
+        let seen = eventually(Duration::from_secs(120), "third look", || {
             looks += 1;
             let now = looks;
             async move { (now == 3).then_some(now) }

@@ -26,7 +26,7 @@ use mendix_test_kit::{
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(180);
 
 async fn create<K>(api: Api<K>, object: serde_json::Value)
 where

@@ -23,7 +23,7 @@ use mendix_test_kit::{
 };
 use serde_json::json;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(240);
 
 /// Runs a pod to its end and returns its phase and its log.
 async fn run(node: &Node, namespace: &str, spec: serde_json::Value) -> (String, String) {

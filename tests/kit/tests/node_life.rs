@@ -22,7 +22,7 @@ use mendix_test_kit::{
 };
 use tokio::sync::Notify;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(180);
 const CHILD: &str = "MENDIX_TEST_KIT_CHILD";
 
 /// What a node changes on the machine, as text.

@@ -178,6 +178,12 @@ impl Finder for CustomPatterns {
 
     fn find(&self, text: &[u8], found: &mut dyn FnMut(Range<usize>)) {
         let Some(any) = self.any.as_ref().filter(|any| any.is_match(text)) else { return };
+        // A group may match where there is nothing, even in the middle of a character.
+        let mut take = |range: Range<usize>| {
+            if !range.is_empty() {
+                found(whole_characters(text, range));
+            }
+        };
         // Matches of two patterns may overlap, so each looks for itself where it has something.
         let mut matching = PatternSet::new(self.each.len());
         any.which_overlapping_matches(&text.into(), &mut matching);
@@ -193,10 +199,10 @@ impl Finder for CustomPatterns {
             if !groups {
                 for hit in regex.find_iter(text) {
                     if spent(hit.start()) {
-                        found(whole_characters(text, hit.start()..text.len()));
+                        take(hit.start()..text.len());
                         break;
                     }
-                    found(whole_characters(text, hit.range()));
+                    take(hit.range());
                 }
                 continue;
             }
@@ -204,18 +210,18 @@ impl Finder for CustomPatterns {
                 if let Some(hit) = captures.get_match()
                     && spent(hit.start())
                 {
-                    found(whole_characters(text, hit.start()..text.len()));
+                    take(hit.start()..text.len());
                     break;
                 }
                 let mut inside = captures.iter().skip(1).flatten().peekable();
                 if inside.peek().is_none() {
                     // An alternative without a group.
                     if let Some(hit) = captures.get_match() {
-                        found(whole_characters(text, hit.range()));
+                        take(hit.range());
                     }
                 }
                 for group in inside {
-                    found(whole_characters(text, group.start..group.end));
+                    take(group.start..group.end);
                 }
             }
         }
@@ -226,9 +232,6 @@ impl Finder for CustomPatterns {
 fn whole_characters(text: &[u8], range: Range<usize>) -> Range<usize> {
     let inside = |at: usize| text.get(at).is_some_and(|b| b & 0xc0 == 0x80);
     let (mut start, mut end) = (range.start, range.end);
-    if start == end {
-        return range;
-    }
     while start > 0 && range.start - start < 3 && inside(start) {
         start -= 1;
     }
@@ -253,7 +256,6 @@ mod tests {
         compile(patterns).expect("patterns").find(text.as_bytes(), &mut |range| {
             hits.push(text[range].to_owned());
         });
-        hits.retain(|hit| !hit.is_empty());
         hits
     }
 
@@ -280,6 +282,12 @@ mod tests {
     fn a_byte_of_a_character_takes_the_character() {
         assert_eq!(found(&["x."], "xé€"), ["xé"]);
         assert_eq!(found(&["(?u)caf."], "café"), ["café"]);
+    }
+
+    #[test]
+    fn a_group_without_anything_in_it_takes_nothing() {
+        assert_eq!(found(&["]?.()"], "é"), [""; 0]);
+        assert_eq!(found(&["x(y?)"], "x xy"), ["y"]);
     }
 
     #[test]
@@ -330,7 +338,7 @@ mod tests {
         ) {
             if let Ok(patterns) = CustomPatterns::compile(&[pattern]) {
                 patterns.find(text.as_bytes(), &mut |range| {
-                    assert!(range.start <= range.end && text.get(range).is_some());
+                    assert!(text.get(range).is_some_and(|taken| !taken.is_empty()));
                 });
             }
         }

@@ -1,12 +1,17 @@
 //! Through a CONNECT proxy: what it sees, what it may answer, and what must be pinned.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
+use async_trait::async_trait;
 use secrecy::SecretString;
 use tokio_rustls::TlsAcceptor;
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, duplex},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinHandle,
@@ -19,7 +24,10 @@ use super::{
 use crate::{
     channel::{
         DialError, Dialer, Layer, Target,
-        dial::{KeyPin, ProxyError, describe},
+        dial::{
+            KeyPin, ProxyError, describe,
+            network::{Network, Purpose, Wire},
+        },
         identity::Standing,
     },
     config::{Proxy, ProxyCredentials},
@@ -33,7 +41,7 @@ const OK: &str = "HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n"
 #[derive(Clone)]
 enum Manners {
     /// Opens the tunnel.
-    Tunnel(std::net::SocketAddr),
+    Tunnel(SocketAddr),
     /// Says this, and ends the connection.
     Say(&'static str),
     /// Says this and stays silent.
@@ -271,9 +279,31 @@ async fn an_endless_head_is_bounded() {
     assert!(describe(&error).contains("can be read"), "{}", describe(&error));
 }
 
+/// A proxy in memory that takes what it is told and says nothing. With a socket of the kernel's, virtual
+/// time could pass while its bytes are on their way.
+#[derive(Debug, Default)]
+struct Mute(Mutex<Vec<DuplexStream>>);
+
+#[async_trait]
+impl Network for Mute {
+    async fn resolve(&self, _host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok(vec![SocketAddr::from(([10, 0, 0, 9], port))])
+    }
+
+    async fn connect(&self, _address: SocketAddr, _purpose: Purpose) -> io::Result<Wire> {
+        let (ours, theirs) = duplex(64 * 1024);
+        self.0.lock().unwrap().push(theirs);
+        Ok(Box::new(ours))
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_silent_proxy_is_given_up() {
-    let error = refused(Manners::Hang("")).await;
+    let way = Proxy { host: "proxy.bank".into(), port: 3128, ca_bundle: None, credentials: None };
+    let url = format!("https://{NAME}:8443").parse().unwrap();
+    let target = Target::new(&url, AddressPolicy::default()).unwrap().through(way);
+    let target = target.pinned(any_pin()).over(Arc::new(Mute::default()));
+    let error = dialer(target, &Ca::new("any")).connect().await.unwrap_err();
     assert!(describe(&error).contains("no answer to CONNECT within 10 s"), "{}", describe(&error));
 }
 

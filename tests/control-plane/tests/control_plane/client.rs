@@ -26,7 +26,7 @@ use tonic::{
 };
 
 /// Bound on every wait of a test; far above what anything here takes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// The cluster that most tests are about.
 pub(crate) const UID: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
 

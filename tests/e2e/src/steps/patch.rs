@@ -17,7 +17,7 @@ use crate::{binaries::workspace, install::NAMESPACE, stage::Stage};
 /// The component that is patched, its namespace and its Deployment.
 const OPERATOR: &str = "mendix-operator";
 /// Gates that fit a demo: production soaks longer.
-const GATES: [&str; 4] = ["--soak-seconds", "3", "--timeout-seconds", "20"];
+const GATES: [&str; 4] = ["--soak-seconds", "3", "--timeout-seconds", "60"];
 
 /// Release 1: two components are published, pushed, verified, applied, healthy, committed.
 ///

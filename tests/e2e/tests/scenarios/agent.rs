@@ -11,11 +11,12 @@ use anyhow::{Context, Result};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
     Api, Client,
-    api::PostParams,
+    api::{Patch, PatchParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use mendix_e2e::install::NAMESPACE;
 use mendix_test_kit::{agent_image, progress::Progress};
+use serde_json::json;
 use tokio::{
     process::{Child, Command},
     sync::OnceCell,
@@ -116,11 +117,12 @@ async fn give_up_lease(kubeconfig: &Path) -> Result<()> {
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options);
     let client = Client::try_from(config.await.context("use the kubeconfig")?)?;
     let leases: Api<Lease> = Api::namespaced(client, NAMESPACE);
-    let Some(mut lease) = leases.get_opt(NAMESPACE).await.context("get the Lease")? else {
+    if leases.get_opt(NAMESPACE).await.context("get the Lease")?.is_none() {
         return Ok(());
-    };
-    lease.spec.get_or_insert_default().holder_identity = None;
-    let written = leases.replace(NAMESPACE, &PostParams::default(), &lease).await;
+    }
+    // Whatever the dead one had sent lands before this, or is refused because of it.
+    let given_up = Patch::Merge(json!({ "spec": { "holderIdentity": null } }));
+    let written = leases.patch(NAMESPACE, &PatchParams::default(), &given_up).await;
     written.context("give the Lease up").map(drop)
 }
 

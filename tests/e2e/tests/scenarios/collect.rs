@@ -24,8 +24,10 @@ use mendix_e2e::{install, stage};
 use mendix_test_kit::{node::Node, skip, wait::eventually};
 use serde_json::{Value, json};
 
+use crate::site::alone;
+
 /// Longest wait for the containers to have gone through what they go through.
-const TROUBLE: Duration = Duration::from_secs(180);
+const TROUBLE: Duration = Duration::from_secs(600);
 const COMPONENT: &str = "trouble";
 
 #[derive(Parser)]
@@ -40,6 +42,7 @@ async fn logs_of_real_containers_in_trouble() -> Result<()> {
         skip(&obstacle.to_string());
         return Ok(());
     }
+    let _alone = alone().await;
     let node = Node::shared().await?;
     let folder = tempfile::tempdir().context("make a folder")?;
     let image = stage::workload_image(node, folder.path())?;
@@ -50,10 +53,10 @@ async fn logs_of_real_containers_in_trouble() -> Result<()> {
     let pod = in_trouble(&client).await?;
     let result = look(&client, &pod, folder.path()).await;
     // Nothing of this scenario bothers the next.
+    let components: Api<ManagedComponent> = Api::namespaced(client.clone(), install::NAMESPACE);
+    components.delete(COMPONENT, &Default::default()).await?;
     let namespaces: Api<Namespace> = Api::all(client.clone());
     namespaces.delete(COMPONENT, &Default::default()).await?;
-    let components: Api<ManagedComponent> = Api::namespaced(client, install::NAMESPACE);
-    components.delete(COMPONENT, &Default::default()).await?;
     result
 }
 

@@ -43,11 +43,11 @@ use crate::{
 };
 
 /// Longest wait for the first release: its pods have to start.
-const RELEASE: Duration = Duration::from_secs(120);
+const RELEASE: Duration = Duration::from_secs(600);
 /// Longest wait for a session.
-const CONNECTED: Duration = Duration::from_secs(30);
+const CONNECTED: Duration = Duration::from_secs(240);
 /// Longest wait for the outcome of a request.
-const OUTCOME: Duration = Duration::from_secs(60);
+const OUTCOME: Duration = Duration::from_secs(240);
 /// What the grants name.
 const COMPONENTS: [&str; 2] = ["mendix-monitoring", "mendix-operator"];
 /// Logs a megabyte that does not compress well, so that a snapshot has several chunks.
@@ -83,12 +83,18 @@ pub(crate) struct Sightings {
     pub(crate) bytes: u64,
 }
 
+/// Waits until no other scenario uses the node: what one of them reads and what one of them manages is
+/// seen by all.
+pub(crate) async fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::const_new(());
+    ALONE.lock().await
+}
+
 impl Site {
     /// Waits until no other scenario uses it.
     pub(crate) async fn take() -> Result<Self> {
-        static ALONE: Mutex<()> = Mutex::const_new(());
         static GROUND: OnceCell<Ground> = OnceCell::const_new();
-        let alone = ALONE.lock().await;
+        let alone = alone().await;
         let node = Node::shared().await?;
         let client = node.client().await?;
         let ground = GROUND.get_or_try_init(|| prepare(node)).await?;
@@ -171,7 +177,10 @@ impl Site {
         let ticket = tickets.find(|ticket| ticket.ticket_id == ticket_id);
         ticket.context("no such ticket")?.grant = Some(grant);
         cluster.tickets.revision += 1;
-        fs::write(&path, serde_json::to_vec(&cluster)?).context("write the cluster's record")
+        // As a whole: the server may read it at any time.
+        let new = path.with_extension("new");
+        fs::write(&new, serde_json::to_vec(&cluster)?).context("write the cluster's record")?;
+        fs::rename(new, path).context("replace the cluster's record")
     }
 
     /// How a request was answered; fails unless it was exactly once, also some time later.
@@ -299,7 +308,7 @@ fn release(folder: &Path, image: &str) -> Result<ReleaseSpec> {
         components.push(ComponentSpec::new(component, "1.0.0", dir));
     }
     Ok(ReleaseSpec {
-        gates: Gates { timeout_seconds: 90, soak_seconds: 0 },
+        gates: Gates { timeout_seconds: 300, soak_seconds: 0 },
         components,
         ..ReleaseSpec::new("2026.11.1", ReleaseClass::Critical)
     })

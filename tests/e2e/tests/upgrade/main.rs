@@ -42,7 +42,7 @@ async fn play(world: &mut World) -> Result<()> {
 async fn a_good_version(world: &mut World) -> Result<()> {
     world.scenario("a good version");
     let image = world.next_image().await?;
-    world.release(&image, Change::None, 120).await?;
+    world.release(&image, Change::None, 600).await?;
     world.ended("Committed").await?;
     ensure!(world.trial().await?.phase == "Committed");
     ensure!(world.image("mendix-agent").await? == image);
@@ -115,7 +115,7 @@ async fn a_version_that_ends_and_no_guard(world: &mut World) -> Result<()> {
 async fn everything_is_restarted_in_the_middle_of_a_trial(world: &mut World) -> Result<()> {
     world.scenario("everything is restarted in the middle");
     let image = world.next_image().await?;
-    world.release(&image, Change::None, 240).await?;
+    world.release(&image, Change::None, 900).await?;
     world.on_trial().await?;
     // As after a restart of the node: all processes are gone at once, none could say goodbye.
     world.kill_all_pods().await?;

@@ -34,9 +34,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Longest wait for the end of a run: a trial, and the pods that come and go around it.
-const RUN: Duration = Duration::from_secs(360);
+const RUN: Duration = Duration::from_secs(900);
 /// Longest wait for pods to be there, or a session.
-const PODS: Duration = Duration::from_secs(180);
+const PODS: Duration = Duration::from_secs(600);
 /// How long a session has to be held before an upgrade and during one.
 const STABLE_SECONDS: u32 = 3;
 const AGENT: &str = "mendix-agent";

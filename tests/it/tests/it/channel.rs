@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::manifests;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) struct Plane {
     pub(crate) running: Running,

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::manifests;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The first report of a task that begins now; `has_guard`: of an agent that runs as a Deployment.
 async fn report(agent: &Client, has_guard: bool) -> v1::HealthReport {

@@ -21,6 +21,7 @@ use mendix_agent_proto::v1::{self, Section, report::Body};
 use mendix_control_plane::store::{RequestKind, TicketOrigin};
 use mendix_test_kit::wait::eventually;
 use serde_json::json;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -32,31 +33,32 @@ use crate::{
 struct Installed {
     agent: Agent,
     cluster: Cluster,
-    tasks: CancellationToken,
+    cancel: CancellationToken,
+    tasks: JoinSet<()>,
 }
 
 impl Installed {
-    /// Ends it, its session included: the next one is no clone of it.
+    /// Ends it, its session included: the next one is no clone of it, and nothing of it writes after it.
     async fn stop(self) {
-        self.tasks.cancel();
+        self.cancel.cancel();
+        tokio::time::timeout(PATIENCE, self.tasks.join_all()).await.unwrap();
         self.agent.stop().await;
     }
 
     fn start(config: &Config, cluster: &Cluster) -> Self {
         let agent = Agent::start(config, cluster);
-        let tasks = CancellationToken::new();
+        let (cancel, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let handles = agent.handles.clone();
         let (of, reports) = (config.clone(), handles.reports.clone());
-        let (to, link, token) = (cluster.clone(), handles.link.clone(), tasks.clone());
-        tokio::spawn(async move { agent_status::run(to, of, link, reports, token).await.unwrap() });
+        let (to, link, token) = (cluster.clone(), handles.link.clone(), cancel.clone());
+        tasks.spawn(async move { agent_status::run(to, of, link, reports, token).await.unwrap() });
         let outcomes =
             RequestOutcomes::new(handles.desired.requests.clone(), handles.reports.clone());
-        tokio::spawn(outcomes.clone().run(tasks.clone()));
-        let (to, token) = (cluster.clone(), tasks.clone());
-        tokio::spawn(
-            async move { initialization::run(to, handles, outcomes, token).await.unwrap() },
-        );
-        Self { agent, cluster: cluster.clone(), tasks }
+        tasks.spawn(outcomes.clone().run(cancel.clone()));
+        let (to, token) = (cluster.clone(), cancel.clone());
+        tasks
+            .spawn(async move { initialization::run(to, handles, outcomes, token).await.unwrap() });
+        Self { agent, cluster: cluster.clone(), cancel, tasks }
     }
 
     fn release(&self, state: &str, committed: &str) {

@@ -10,7 +10,7 @@ mod replicas;
 mod secrecy;
 mod world;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use mendix_agent::crd::log_snapshot::LogSnapshot;
 use mendix_agent_core::consent::grant::DataClass;
@@ -268,35 +268,23 @@ async fn a_missing_policy_denies() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_killed_before_finish_begins_again_and_the_first_never_opens() {
     let mut world = noisy_world().await;
+    slow(&world);
     world.start_agent().await;
-    eventually(PATIENCE, "the session is up", async || {
-        (world.plane.counters().sessions_open == 1).then_some(())
-    })
-    .await
-    .unwrap();
-    // The upload's connection is made; the one that Finish goes over is not.
-    let proxy = Arc::clone(&world.proxy);
-    let known = proxy.seen().connections;
-    let guard = tokio::spawn(async move {
-        loop {
-            if proxy.seen().connections > known {
-                proxy.refuse(true);
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    });
     let (_, request) = world.open_ticket_with_request(Some(consent()));
     let first = midway(&world).await;
-    guard.await.unwrap();
-    // All of it is there once it no longer grows and the agent dials in vain.
-    let refused = world.proxy.seen().connections;
+    // The upload's connection is made; the one that Finish goes over is not.
+    world.proxy.refuse(true);
+    let known = world.proxy.seen().connections;
+    world.proxy.set(Direction::Up, Rule::Pass);
+    // All of it is there once the agent dials, in vain.
     eventually(PATIENCE, "the agent dials for Finish", async || {
-        (world.proxy.seen().connections > refused + 1).then_some(())
+        (world.proxy.seen().connections > known + 1).then_some(())
     })
     .await
     .unwrap();
     world.kill_agent().await;
+    let text = lines(minutes_ago(10), &["short now"]);
+    world.kubelet.set(&world.namespace, "noisy-1-abc", "main", Log::Whole(text));
     world.proxy.refuse(false);
     world.start_agent().await;
     let done = world.outcome(&request.unwrap()).await;
@@ -375,13 +363,24 @@ async fn runtime_logs_come_with_the_class_and_the_customers_right() {
     world.stop_agent().await;
 }
 
-/// Waits until sealed bytes are on their way. Gives the snapshot's id.
+/// Waits until sealed bytes are on their way, and has what is left of them come so slowly that the
+/// upload lasts longer than any test needs. Gives the snapshot's id.
 async fn midway(world: &World) -> String {
+    arriving(world).await;
+    world.proxy.set(Direction::Up, Rule::Delay(Duration::from_secs(1)));
+    the_only_snapshot(world).await
+}
+
+async fn arriving(world: &World) {
     eventually(PATIENCE, "sealed bytes arrive", async || {
         (world.plane.counters().snapshot_bytes > 0).then_some(())
     })
     .await
     .unwrap();
+}
+
+/// The id of a snapshot that is under way.
+async fn the_only_snapshot(world: &World) -> String {
     let started: Vec<LogSnapshot> = world.snapshots().await;
     assert_eq!(started.len(), 1);
     assert_eq!(started[0].status.as_ref().unwrap().phase, "Started");

@@ -2,14 +2,21 @@
 
 use std::{path::Path, time::Duration};
 
-use k8s_openapi::apimachinery::pkg::version::Info;
+use k8s_openapi::{
+    api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+    apimachinery::pkg::version::Info,
+};
 use kube::{
     Api, Client, ResourceExt,
-    api::{DynamicObject, Patch, PatchParams},
+    api::{DynamicObject, Patch, PatchParams, PostParams},
     core::GroupVersionKind,
     discovery,
 };
 use mendix_test_kit::{apiserver::ApiServer, wait::eventually};
+use serde_json::Value;
+
+/// Longest wait for the API server to know what it was just told.
+const KNOWN: Duration = Duration::from_secs(120);
 
 /// All objects of one file in `packaging/manifests`.
 pub(crate) fn read(file: &str) -> Vec<DynamicObject> {
@@ -32,17 +39,17 @@ pub(crate) async fn apply(client: &Client, files: &[&str]) {
     apply_objects(client, files.iter().flat_map(|file| read(file)).collect()).await;
 }
 
-/// Applies objects as an administrator would.
+/// Applies objects as an administrator would. What they grant holds when this ends.
 pub(crate) async fn apply_objects(client: &Client, objects: Vec<DynamicObject>) {
     let version = client.apiserver_version().await.unwrap();
-    for mut object in objects {
+    for mut object in objects.clone() {
         let types = object.types.as_mut().unwrap();
         if types.api_version == "policy/v1" && before_policy_v1(&version) {
             types.api_version = "policy/v1beta1".into();
         }
         let gvk = GroupVersionKind::try_from(object.types.as_ref().unwrap()).unwrap();
         let (resource, capabilities) =
-            eventually(Duration::from_secs(30), format!("{} is served", gvk.kind), async || {
+            eventually(KNOWN, format!("{} is served", gvk.kind), async || {
                 discovery::pinned_kind(client, &gvk).await.ok()
             })
             .await
@@ -58,6 +65,73 @@ pub(crate) async fn apply_objects(client: &Client, objects: Vec<DynamicObject>) 
             .await
             .unwrap_or_else(|error| panic!("{} {}: {error}", gvk.kind, object.name_any()));
     }
+    let kind = |object: &DynamicObject| object.types.as_ref().unwrap().kind.clone();
+    for binding in objects.iter().filter(|object| kind(object).ends_with("RoleBinding")) {
+        let reference = &binding.data["roleRef"];
+        let role = objects.iter().find(|object| {
+            reference["kind"] == kind(object).as_str()
+                && reference["name"] == object.name_any().as_str()
+                && (reference["kind"] == "ClusterRole" || object.namespace() == binding.namespace())
+        });
+        // A role that was there before is known.
+        let Some(role) = role else { continue };
+        let account = &binding.data["subjects"][0];
+        if account["kind"] != "ServiceAccount" {
+            continue;
+        }
+        let [namespace, name] = ["namespace", "name"].map(|field| account[field].as_str().unwrap());
+        let place = binding.namespace().unwrap_or_default();
+        until_granted(client, (namespace, name), &place, &role.data["rules"]).await;
+    }
+}
+
+/// Waits until the last of these rules holds for a service account, in a namespace or, if that has no
+/// name, everywhere: the API server's authoriser learns of roles and bindings by watches.
+pub(crate) async fn until_granted(
+    client: &Client,
+    account: (&str, &str),
+    namespace: &str,
+    rules: &Value,
+) {
+    let rule = rules.as_array().unwrap().last().unwrap();
+    let first = |field: &str| rule[field][0].as_str().unwrap_or_default().to_owned();
+    let asked = [first("verbs"), first("apiGroups"), first("resources"), first("resourceNames")];
+    let [verb, group, resource, name] = asked.each_ref().map(String::as_str);
+    let (user, what) =
+        (format!("{}/{}", account.0, account.1), format!("{verb} {group}/{resource}"));
+    eventually(KNOWN, format!("{user} may {what} in {namespace:?}"), async || {
+        may(client, account, (verb, group, resource), (namespace, name)).await.then_some(())
+    })
+    .await
+    .unwrap();
+}
+
+/// Whether a service account may do this, as the API server's authoriser knows it now: verb, group and
+/// resource; namespace and name, which may be empty.
+pub(crate) async fn may(
+    client: &Client,
+    account: (&str, &str),
+    (verb, group, resource): (&str, &str, &str),
+    (namespace, name): (&str, &str),
+) -> bool {
+    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let spec = SubjectAccessReviewSpec {
+        user: Some(format!("system:serviceaccount:{}:{}", account.0, account.1)),
+        resource_attributes: Some(ResourceAttributes {
+            verb: some(verb),
+            group: some(group),
+            resource: some(resource),
+            subresource: some(subresource),
+            namespace: some(namespace),
+            name: some(name),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let review = SubjectAccessReview { spec, ..Default::default() };
+    let api: Api<SubjectAccessReview> = Api::all(client.clone());
+    api.create(&PostParams::default(), &review).await.unwrap().status.unwrap().allowed
 }
 
 /// policy/v1 came with 1.21; what the manifests say of it was the same before.

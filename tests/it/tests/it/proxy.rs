@@ -14,6 +14,7 @@ use mendix_agent::{
     preflight::{self, Verdict},
 };
 use mendix_test_kit::{
+    port,
     proxy::connect::{Answer, ConnectProxy},
     wait::eventually,
 };
@@ -115,9 +116,9 @@ async fn an_agent_that_cannot_connect_says_why_in_its_status_and_in_an_event() {
     manifests::apply(&cluster.client, &["00-crds.yaml"]).await;
     let mut config = plane.config(&cluster.namespace);
     plane.register(&cluster.uid);
-    // Nothing listens there any more.
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    config.endpoint = format!("https://{gone}").parse().unwrap();
+    // Nothing listens there.
+    let nobody = port::free().unwrap();
+    config.endpoint = format!("https://127.0.0.1:{nobody}").parse().unwrap();
     let agent = Agent::start(&config, &cluster);
     let stop = CancellationToken::new();
     let (link, reports) = (agent.handles.link.clone(), agent.handles.reports.clone());

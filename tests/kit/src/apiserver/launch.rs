@@ -4,7 +4,7 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
-    net::{Ipv4Addr, TcpListener},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -17,6 +17,7 @@ use super::{Access, ServerError, access::has_account, kubeconfig};
 use crate::{
     assets::Assets,
     pki::{Ca, Leaf},
+    port,
     process::{Daemon, Launch, Lifetime, ProcessError},
     progress::Progress,
     wait::POLL,
@@ -329,13 +330,9 @@ fn http_get(path: &str) -> http::Request<Vec<u8>> {
     request
 }
 
-/// A port that is free now. Somebody else may take it before it is used; the start is then tried
-/// again.
+/// A port that is free now. Should somebody else take it before it is used, the start is tried again.
 fn free_port() -> Result<u16, ServerError> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|socket| socket.local_addr())
-        .map(|address| address.port())
-        .map_err(ServerError::NoPort)
+    port::free().map_err(ServerError::NoPort)
 }
 
 /// Files here hold keys: they are for the owner alone.

@@ -23,9 +23,9 @@ use crate::{
 
 const INIT: &str = include_str!("init.sh");
 /// Longest wait for containerd's first answer; measured 0.5 s.
-const CONTAINERD_DEADLINE: Duration = Duration::from_secs(60);
+const CONTAINERD_DEADLINE: Duration = Duration::from_secs(180);
 /// Longest wait until the kubelet's side of containerd has noticed an image; measured below 0.1 s.
-const IMAGE_DEADLINE: Duration = Duration::from_secs(30);
+const IMAGE_DEADLINE: Duration = Duration::from_secs(180);
 /// The label by which it says so.
 const NOTICED: &str = "io.cri-containerd.image=managed";
 const PAUSE: (&str, &str) = ("localhost/pause", "1");

@@ -181,7 +181,7 @@ mod tests {
 
     use super::*;
 
-    const DEADLINE: Duration = Duration::from_secs(10);
+    const DEADLINE: Duration = Duration::from_secs(120);
     const PING_FRAME: &[u8] = b"\0\0\x08\x06\0\0\0\0\0payload1";
     const PONG_FRAME: &[u8] = b"\0\0\x08\x06\x01\0\0\0\0payload1";
     const DATA_FRAME: &[u8] = b"\0\0\x03\0\0\0\0\0\x01abc";

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::files::{objects, read, root};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// All pages that users read.
 fn pages() -> Vec<(String, String)> {

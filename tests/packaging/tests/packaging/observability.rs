@@ -18,7 +18,7 @@ const DASHBOARD: &str = "packaging/observability/dashboard.json";
 const TESTS: &str = "tests/packaging/alerts.test.yaml";
 /// What the agent's own tests hold equal to its `/metrics`.
 const PAGE: &str = "agent/src/metrics/page.txt";
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_secs(240);
 
 fn prometheus() -> Option<Prometheus> {
     match Prometheus::find() {

@@ -55,7 +55,7 @@ pub(crate) fn release(release_id: &str, content: Content, folder: &Path) -> Resu
         components.push(ComponentSpec { goes_back, ..ComponentSpec::new(name, version, dir) });
     }
     Ok(ReleaseSpec {
-        gates: Gates { timeout_seconds: 10, soak_seconds: 0 },
+        gates: Gates { timeout_seconds: 120, soak_seconds: 0 },
         components,
         ..ReleaseSpec::new(release_id, ReleaseClass::Critical)
     })

@@ -29,9 +29,9 @@ use crate::{
 };
 
 /// Longest wait for a state of a run, and for its end.
-const RUN: Duration = Duration::from_secs(90);
+const RUN: Duration = Duration::from_secs(300);
 /// Longest wait for what follows the end of a run.
-const SETTLED: Duration = Duration::from_secs(30);
+const SETTLED: Duration = Duration::from_secs(240);
 /// States in which a run stays.
 const ENDS: [&str; 4] = ["Committed", "RolledBack", "Held", "Refused"];
 

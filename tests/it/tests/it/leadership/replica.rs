@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -19,7 +19,7 @@ use mendix_agent::{
 use mendix_control_plane::{
     ControlPlane, Options, Running, init, pki::ServerNames, repository::Expiry,
 };
-use mendix_test_kit::{apiserver::ApiServer, proxy::FaultProxy};
+use mendix_test_kit::{apiserver::ApiServer, port, proxy::FaultProxy};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::{
@@ -134,7 +134,7 @@ impl Replica {
         let kubeconfig = fs::read_to_string(kubeconfig).unwrap();
         fs::write(folder.join("kubeconfig"), kubeconfig.replace(town.server.url(), &through))
             .unwrap();
-        let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listen = SocketAddr::from(([127, 0, 0, 1], port::free().unwrap()));
         let lines = [
             format!("https://{}", town.plane.address()),
             town.plane.store().trust_dir().display().to_string(),
@@ -149,6 +149,7 @@ impl Replica {
 
     /// Another process in the place of one that ended.
     pub(super) fn start_again(&mut self) {
+        self.child.wait().unwrap();
         self.child = spawn(&self.folder);
     }
 
@@ -161,6 +162,11 @@ impl Replica {
     pub(super) fn kill(&mut self) {
         let _ended_already = self.child.kill();
         self.child.wait().unwrap();
+    }
+
+    /// What it and those before it in its place have logged.
+    pub(super) fn log(&self) -> String {
+        fs::read_to_string(self.folder.with_extension("log")).unwrap()
     }
 
     /// SIGTERM.
@@ -183,7 +189,7 @@ impl Replica {
             stream.read_to_string(&mut answer).await.ok()?;
             Some(answer)
         };
-        tokio::time::timeout(Duration::from_secs(5), asking).await.ok().flatten()
+        tokio::time::timeout(Duration::from_secs(60), asking).await.ok().flatten()
     }
 }
 

@@ -56,7 +56,7 @@ use super::{kubelet::Kubelet, secrecy};
 use crate::manifests;
 
 /// Longest wait for anything here; what takes it has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 /// The managed component.
 pub(crate) const COMPONENT: &str = "noisy";
 /// The agent's service account, in its namespace.
@@ -403,11 +403,11 @@ impl World {
             let mut cluster: ClusterRecord =
                 serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
             change(&mut cluster);
-            std::fs::write(&path, serde_json::to_vec(&cluster).unwrap()).unwrap();
+            replace(&path, &serde_json::to_vec(&cluster).unwrap());
             // What the server polls.
             let change: u64 =
                 serde_json::from_slice(&std::fs::read(dir.join("change")).unwrap()).unwrap();
-            std::fs::write(dir.join("change"), (change + 1).to_string()).unwrap();
+            replace(&dir.join("change"), (change + 1).to_string().as_bytes());
         }
     }
 
@@ -463,6 +463,13 @@ impl World {
     }
 }
 
+/// Replaces a file of the control plane's, which reads it at any time, as a whole.
+fn replace(path: &std::path::Path, content: &[u8]) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, content).unwrap();
+    std::fs::rename(new, path).unwrap();
+}
+
 /// One API server for all tests here. It does not check the certificate of the kubelet, which is
 /// ours and different in each test.
 async fn api_server() -> &'static ApiServer {
@@ -497,7 +504,7 @@ async fn rights(admin: &Client, agent_namespace: &str, namespace: &str) {
         (namespace, rules("ClusterRole", "mendix-agent-managed-namespace")),
     ] {
         let roles: Api<Role> = Api::namespaced(admin.clone(), namespace);
-        put(&roles, json!({ "metadata": { "name": "agent" }, "rules": rules })).await;
+        put(&roles, json!({ "metadata": { "name": "agent" }, "rules": rules.clone() })).await;
         let bindings: Api<RoleBinding> = Api::namespaced(admin.clone(), namespace);
         let role =
             json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "agent" });
@@ -506,16 +513,18 @@ async fn rights(admin: &Client, agent_namespace: &str, namespace: &str) {
             json!({ "metadata": { "name": "agent" }, "roleRef": role, "subjects": subject }),
         )
         .await;
+        manifests::until_granted(admin, (agent_namespace, ACCOUNT), namespace, &rules).await;
     }
     let name = format!("agent-{agent_namespace}");
     let roles: Api<k8s_openapi::api::rbac::v1::ClusterRole> = Api::all(admin.clone());
     let cluster_rules = rules("ClusterRole", "mendix-agent");
-    put(&roles, json!({ "metadata": { "name": name }, "rules": cluster_rules })).await;
+    put(&roles, json!({ "metadata": { "name": name }, "rules": cluster_rules.clone() })).await;
     let bindings: Api<ClusterRoleBinding> = Api::all(admin.clone());
     let role =
         json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name });
     put(&bindings, json!({ "metadata": { "name": name }, "roleRef": role, "subjects": subject }))
         .await;
+    manifests::until_granted(admin, (agent_namespace, ACCOUNT), "", &cluster_rules).await;
 }
 
 /// The definition of MendixApps, as far as a test needs it.

@@ -140,7 +140,7 @@ impl Site {
         }
         let file = folder.join("release.yaml");
         let text = format!(
-            "releaseId: {id}\nclass: critical\ngates: {{timeoutSeconds: 60, soakSeconds: 0}}\ncomponents:\n{components}"
+            "releaseId: {id}\nclass: critical\ngates: {{timeoutSeconds: 300, soakSeconds: 0}}\ncomponents:\n{components}"
         );
         fs::write(&file, text).unwrap();
         let draft = manifests::draft(&ReleaseSpec::from_file(&file).unwrap())

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Parts, state, world::World};
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// A replica's part in the Lease, without the rest of the agent.
 struct Candidate {
@@ -71,9 +71,10 @@ async fn a_lease_lost_in_the_middle_of_an_apply_leaves_one_run_with_one_end() {
     let old_term = first.leads().await;
     let old = world.driver_on(first.site.lead(&old_term));
     // Its Deployment is on its way for ever: the run stays in the gate.
-    let index = world.publish(
+    let index = world.publish_with(
         1,
         &[parts.config("settings", json!({"a": "1"})), parts.deployment("hanging", Some(1))],
+        |index| index.components[0].gates.timeout_seconds = 60,
     );
     let (supply, wanted) = (world.supply.clone(), index.clone());
     let abandoned = tokio::spawn(async move {

@@ -21,6 +21,8 @@ use mendix_test_kit::apiserver::ApiServer;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::manifests;
+
 use super::{
     webhook::Webhook,
     world::{LONG, Parts, World, message, state, until},
@@ -61,6 +63,24 @@ impl World {
         self.merge(&format!("api/v1/namespaces/{}", self.target), labels).await;
     }
 
+    /// Waits until the API server refuses a ConfigMap of this name in the component's namespace, with
+    /// these words: quotas and webhooks are known to its admission some time after they were written.
+    async fn until_refused(&self, name: &str, words: &str) {
+        let path = self.within("api/v1", "configmaps?dryRun=All");
+        let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+        until(words, async || {
+            let create = http::Request::post(format!("/{path}"))
+                .header("content-type", "application/json")
+                .body(serde_json::to_vec(&body).unwrap())
+                .unwrap();
+            match self.client.request::<Value>(create).await {
+                Ok(_) => false,
+                Err(error) => error.to_string().contains(words),
+            }
+        })
+        .await;
+    }
+
     /// A run in the background, and what it says while it waits.
     fn start(&self, index: Authentic) -> tokio::task::JoinHandle<PatchBundle> {
         self.start_as(self.cluster.clone(), index)
@@ -92,6 +112,7 @@ impl World {
         self.administer(&self.within("api/v1", "serviceaccounts"), account).await;
         let server = ApiServer::shared().await.unwrap();
         let client = server.client_for(&self.target, "limited").await.unwrap();
+        let account = (self.target.as_str(), "limited");
         let version = "rbac.authorization.k8s.io/v1";
         let any = |verbs: &Value| json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": verbs}]);
         let subjects =
@@ -109,13 +130,16 @@ impl World {
             self.administer(&format!("{path}/roles"), role).await;
             let binding = binding("Role", "limited", "limited");
             self.administer(&format!("{path}/rolebindings"), binding).await;
+            manifests::until_granted(&self.client, account, namespace, &any(verbs)).await;
         }
         // What connecting takes: the cluster's name is the UID of kube-system.
         let role = json!({"apiVersion": version, "kind": "ClusterRole", "metadata": {"name": self.target},
             "rules": [{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]}]});
+        let rules = role["rules"].clone();
         self.administer(&format!("{RBAC}/clusterroles"), role).await;
         let binding = binding("ClusterRole", &self.target, &self.target);
         self.administer(&format!("{RBAC}/clusterrolebindings"), binding).await;
+        manifests::until_granted(&self.client, account, "", &rules).await;
         Cluster::connect(client, self.cluster.namespace.clone()).await.unwrap()
     }
 
@@ -267,6 +291,7 @@ async fn a_quota_that_is_full_pauses_the_run_until_there_is_room() {
     let counted = |hard: &str| json!({"status": {"hard": {"count/configmaps": hard}, "used": {"count/configmaps": "0"}}});
     world.administer(&path, quota("0")).await;
     world.merge(&format!("{path}/small/status"), counted("0")).await;
+    world.until_refused("any", "exceeded quota: small").await;
     let run = world.start(world.publish(1, &[parts.config("settings", json!({}))]));
     world.until_said("exceeded quota: small").await;
     assert!(!run.is_finished());
@@ -282,8 +307,10 @@ async fn a_webhook_that_is_down_is_named_and_waited_for() {
     world.label_namespace().await;
     let configuration = Webhook::configuration(&world.target, "https://127.0.0.1:1/", None);
     world.administer(Webhook::PATH, configuration).await;
+    let failed = format!("failed calling webhook \"{}\"", Webhook::name(&world.target));
+    world.until_refused("any", &failed).await;
     let run = world.start(world.publish(1, &[Parts(&world).config("settings", json!({}))]));
-    world.until_said(&format!("failed calling webhook \"{}\"", Webhook::name(&world.target))).await;
+    world.until_said(&failed).await;
     assert!(!run.is_finished());
     world.delete(&format!("{}/{}", Webhook::PATH, world.target)).await;
     let bundle = ended(run).await;
@@ -296,6 +323,7 @@ async fn an_admission_policy_of_the_customer_is_named_with_what_it_refuses() {
     world.label_namespace().await;
     let webhook = Webhook::start(&world.target).await;
     world.administer(Webhook::PATH, webhook.registration()).await;
+    world.until_refused("forbidden", "the customer's policy says no").await;
     let parts = Parts(&world);
     let objects = [parts.config("allowed", json!({})), parts.config("forbidden", json!({}))];
     let bundle = world.take(world.publish(1, &objects)).await;
@@ -348,6 +376,11 @@ async fn rights_that_are_taken_away_midway_pause_the_run_until_they_are_back() {
     let rules =
         |verbs: Value| json!({"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": verbs}]});
     world.merge(&role, rules(json!(["get", "list", "watch"]))).await;
+    let (account, place) = ((world.target.as_str(), "limited"), (world.target.as_str(), ""));
+    until("the rights are gone", async || {
+        !manifests::may(&world.client, account, ("patch", "apps", "deployments"), place).await
+    })
+    .await;
     world.finish_job("migrate").await;
     world.until_said("cannot patch resource \"deployments\"").await;
     assert!(!run.is_finished());
@@ -416,7 +449,7 @@ async fn a_gate_that_flaps_is_not_passed_and_the_release_goes_back() {
     // Ready for a moment, again and again: never as long as the soak asks for.
     let index = world.publish_with(2, &[parts.deployment("flapping", Some(1))], |index| {
         index.components[0].gates.timeout_seconds = 10;
-        index.components[0].gates.soak_seconds = 5;
+        index.components[0].gates.soak_seconds = 15;
     });
     let bundle = world.take(index).await;
     assert_eq!(state(&bundle), "RolledBack", "{}", message(&bundle));

@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use super::world::{Parts, World, image_ref, message, state};
 
 /// Longer than the longest of the trials below.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(300);
 const AGENT: &str = "mendix-agent";
 const GUARD: &str = "mendix-agent-guard";
 
@@ -272,7 +272,7 @@ async fn a_new_agent_that_proves_itself_commits_and_takes_the_guard_along() {
     let mut site = Site::new().await;
     site.start_guard();
     let old = site.process("", connected());
-    let work = old.take(&site, site.release(1, "agent-2", 60));
+    let work = old.take(&site, site.release(1, "agent-2", 600));
     let trial = site.rolled_out().await;
     assert_eq!(trial.phase().unwrap().name(), "Trial", "the guard watches before pods change");
     // The pod of the former version is told to go.
@@ -418,7 +418,7 @@ async fn an_agent_that_cannot_read_its_state_does_not_commit() {
     let mut site = Site::new().await;
     site.start_guard();
     let old = site.process("", connected());
-    let work = old.take(&site, site.release(1, "agent-2", 15));
+    let work = old.take(&site, site.release(1, "agent-2", 30));
     let trial = site.rolled_out().await;
     drop(old);
     ended(work).await;
@@ -456,7 +456,7 @@ async fn agent_and_guard_both_dead_the_first_to_come_back_decides() {
         let mut site = Site::new().await;
         site.start_guard();
         let old = site.process("", connected());
-        let work = old.take(&site, site.release(1, "agent-2", 15));
+        let work = old.take(&site, site.release(1, "agent-2", 30));
         let trial = site.rolled_out().await;
         drop(old);
         site.stop_guard();
@@ -502,7 +502,7 @@ async fn a_guard_that_is_killed_between_any_two_steps_is_followed_by_one_that_en
         tokio::time::sleep(life).await;
         site.stop_guard();
         // A deadline counts only for a guard that has watched for as long as the trial lasts.
-        life = (life * 2).min(Duration::from_secs(12));
+        life *= 2;
     }
     assert_eq!(state(&ended(work).await.unwrap()), "RolledBack");
     assert_eq!(comparable(&site.deployment(AGENT).await), before);
@@ -542,7 +542,7 @@ async fn a_write_that_was_decided_before_the_guard_reverted_does_not_land_after_
 async fn a_release_whose_pods_are_those_that_run_needs_no_trial() {
     let site = Site::new().await;
     let old = site.process("", connected());
-    let work = old.take(&site, site.release(1, "agent-1", 10));
+    let work = old.take(&site, site.release(1, "agent-1", 120));
     // The stand-in for the Deployment controller does not look here.
     let seen = json!({"status": {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2,
         "readyReplicas": 2, "availableReplicas": 2}});
@@ -565,7 +565,7 @@ async fn a_trial_waits_for_a_session_that_has_been_stable() {
         lacks: vec![],
     };
     let old = site.process("", fresh);
-    let work = old.take(&site, site.release(1, "agent-2", 10));
+    let work = old.take(&site, site.release(1, "agent-2", 600));
     site.waits_for("a session that has been stable for 600 s").await;
     assert_eq!(state(&site.bundle().await), "Scheduled");
     assert_eq!(site.settings().await, None, "nothing is touched while it waits");

@@ -50,7 +50,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(super) const LONG: Duration = Duration::from_secs(60);
+pub(super) const LONG: Duration = Duration::from_secs(240);
 pub(super) const COMPONENT: &str = "operator";
 
 /// Installs the agent's CRDs once.
@@ -266,7 +266,7 @@ impl World {
             blob: blob.reference,
             images,
             scope: Scope { namespaces: vec![namespace.into()], kinds },
-            gates: Gates { timeout_seconds: 30, soak_seconds: 0 },
+            gates: Gates { timeout_seconds: 180, soak_seconds: 0 },
             adopt: false,
             goes_back: false,
             exceptions: vec![],
@@ -464,11 +464,12 @@ async fn play_controller(client: Client, namespace: String) {
     }
 }
 
-/// Ready for one look of a gate, then not, until the Deployment is changed.
+/// Ready for one look of a gate, then not for some, until the Deployment is changed. Not in a beat: one
+/// that looks in the same would see it ready each time.
 async fn flap(api: &Api<Deployment>, deployment: &Deployment) {
     let name = deployment.name_any();
     let generation = deployment.metadata.generation;
-    for ready in [1, 0].into_iter().cycle() {
+    for (ready, seconds) in [(1, 1), (0, 3), (1, 1), (0, 4), (1, 1), (0, 5)].into_iter().cycle() {
         let status = json!({"status": {"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1,
             "availableReplicas": ready, "readyReplicas": ready, "conditions": [
                 {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable", "message": ""},
@@ -477,7 +478,7 @@ async fn flap(api: &Api<Deployment>, deployment: &Deployment) {
         if told.is_ok_and(|now| now.metadata.generation != generation) {
             return;
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
 }
 

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::{chart, everything, helm, minimal, template};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(240);
 const NAMESPACE: &str = "mendix-agent";
 /// Where the managed components live: they, and what keeps the customer's apps running, stay.
 const KEPT: [&str; 2] = ["mendix-operator", "mendix-monitoring"];

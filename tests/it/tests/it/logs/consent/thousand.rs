@@ -2,7 +2,6 @@
 //! log has no read of a pod's log, the kubelet was not asked, the control plane has no byte, and the
 //! wire carried no connection but the session's.
 
-use jiff::Timestamp;
 use mendix_agent_core::{
     consent::{
         grant::{DataClass, GRANT_PAYLOAD_TYPE, Grant, Window},
@@ -205,14 +204,16 @@ async fn a_thousand_invalid_consents_bring_no_read_and_no_byte() {
             tickets.push(TicketRecord { ticket_id, grant, ..template.clone() });
         }
         // The control plane is in other hands: it lists what it likes.
-        let last = requests.last().unwrap().clone();
+        let placed = requests.clone();
         world.rewrite(|cluster| {
             cluster.tickets.revision += 1;
             cluster.tickets.value = tickets;
             cluster.requests.revision += 1;
             cluster.requests.value = requests;
         });
-        world.outcome(&last).await;
+        for request in &placed {
+            world.outcome(request).await;
+        }
         let done = world.plane.store().cluster(&world.uid).unwrap().done;
         for n in refused..refused + AT_ONCE {
             let id = format!("req-{n}");

@@ -29,7 +29,7 @@ const FULL: usize = 500;
 /// namespace, the kubeconfig, where to say that it may be killed, and at which call.
 const ROLE: &str = "MENDIX_SWEEP_PROCESS";
 /// Longest life of one process.
-const LIFE: Duration = Duration::from_secs(120);
+const LIFE: Duration = Duration::from_secs(300);
 /// Where a call stands when its process dies.
 const MOMENTS: [Moment; 2] = [Moment::BeforeCall, Moment::AfterCall];
 

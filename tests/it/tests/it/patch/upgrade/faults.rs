@@ -6,7 +6,6 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
 };
 
 use futures::future::BoxFuture;
@@ -31,7 +30,7 @@ use super::{
         killed::{Moment, die_as},
         world::{image_ref, message, state},
     },
-    AGENT, Site, connected, ended,
+    AGENT, PATIENCE, Site, connected, ended,
 };
 
 /// Holds the first write of the agent's Deployment back until it is let go.
@@ -103,7 +102,7 @@ async fn a_rollout_that_is_paused_before_its_write_changes_nothing_after_the_gua
     let process = site.process_on(cluster, "", connected());
     // Shorter than the deadline of a call.
     let work = process.take(&site, site.release(1, "agent-2", 10));
-    slow.reached.notified().await;
+    tokio::time::timeout(PATIENCE, slow.reached.notified()).await.expect("it rolls out");
     site.trial_is("Reverted").await;
     assert_eq!(site.image(AGENT).await, image_ref("agent-1"));
     slow.go.notify_one();
@@ -119,7 +118,7 @@ async fn a_process_killed_at_any_call_of_an_upgrade_is_followed_by_one_that_comm
     let (mut deaths, mut lived_on_end) = (0, 0);
     for round in 1_u64.. {
         let image = format!("agent-{}", round + 1);
-        let index = site.release(round, &image, 60);
+        let index = site.release(round, &image, 600);
         let before = trial_of(&site.deployment(AGENT).await).unwrap_or_default().to_owned();
         let moment = [Moment::BeforeCall, Moment::AfterCall][usize::try_from(round % 2).unwrap()];
         let at = usize::try_from(round).unwrap() * 11 / 2;
@@ -131,7 +130,7 @@ async fn a_process_killed_at_any_call_of_an_upgrade_is_followed_by_one_that_comm
         };
         // Its pod is replaced by one that the Deployment asks for now.
         let mut state_now = String::new();
-        let end = tokio::time::Instant::now() + Duration::from_secs(60);
+        let end = tokio::time::Instant::now() + PATIENCE;
         while !["Committed", "RolledBack"].contains(&&*state_now) {
             assert!(tokio::time::Instant::now() < end, "call {at} {moment:?}: {state_now}");
             let trial = trial_of(&site.deployment(AGENT).await).unwrap_or_default().to_owned();
