@@ -27,7 +27,6 @@ pub mod apiserver;
 pub mod assets;
 pub mod helm;
 pub mod hosts;
-pub mod image;
 pub mod node;
 pub mod pki;
 pub mod port;
@@ -38,4 +37,6 @@ pub mod proxy;
 mod skip;
 pub mod wait;
 
+/// Images made from files.
+pub use mendix_agent_image::archive as image;
 pub use skip::skip;

@@ -1,10 +1,11 @@
 //! The agent as a process of this machine, with its own service account's rights, that can be killed.
 
 use std::{
+    ffi::OsString,
     fs::{self, OpenOptions},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Output, Stdio},
 };
 
 use anyhow::{Context, Result};
@@ -72,14 +73,9 @@ impl Launcher {
             .args(["--pdeathsig", "KILL", "--"])
             .arg(&self.program)
             .arg("run")
-            .arg("--endpoint")
-            .arg(format!("https://{}", self.endpoint))
-            .args(["--allow-loopback-endpoint", "true", "--listen", "127.0.0.1:0"])
+            .args(self.settings())
+            .args(["--listen", "127.0.0.1:0"])
             .args(["--log-format", "json", "--log-filter", "info,mendix_agent=debug"])
-            .arg("--trust-dir")
-            .arg(&self.trust)
-            .arg("--bootstrap-token-file")
-            .arg(&self.token)
             .env("KUBECONFIG", &self.kubeconfig)
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("share the agent's log")?)
@@ -88,6 +84,29 @@ impl Launcher {
             .spawn()
             .context("start the agent")?;
         Ok(Agent { child, kubeconfig: self.kubeconfig.clone() })
+    }
+
+    /// Runs `preflight` with the same configuration and rights.
+    pub(crate) async fn preflight(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(&self.program);
+        command.arg("preflight").args(arguments).args(self.settings());
+        command.env("KUBECONFIG", &self.kubeconfig).stdin(Stdio::null()).kill_on_drop(true);
+        command.output().await.context("run preflight")
+    }
+
+    /// What the agent is configured with, as flags.
+    fn settings(&self) -> [OsString; 8] {
+        let endpoint = format!("https://{}", self.endpoint);
+        [
+            "--endpoint".into(),
+            endpoint.into(),
+            "--allow-loopback-endpoint".into(),
+            "true".into(),
+            "--trust-dir".into(),
+            self.trust.clone().into(),
+            "--bootstrap-token-file".into(),
+            self.token.clone().into(),
+        ]
     }
 
     /// Passes a scenario's result on; shows the end of the agent's log when it failed.

@@ -6,6 +6,7 @@ mod agent;
 mod collect;
 mod consent;
 mod plane;
+mod preflight;
 mod release;
 mod site;
 mod snapshot;

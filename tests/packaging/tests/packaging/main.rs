@@ -5,5 +5,6 @@ mod chart;
 mod deb;
 mod docs;
 mod files;
+mod image;
 mod observability;
 mod systemd;
