@@ -143,10 +143,7 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
     let env = |name: &str| std::env::var(name).ok();
     let sources = || Sources::read(&cli.layer, &env, cli.config.as_deref());
     match cli.command {
-        Command::Crds => {
-            let yaml = crd::yaml().map_err(|error| Failure::new(Exit::Failed, &error))?;
-            show(&yaml)
-        }
+        Command::Crds => show(crd::YAML),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut commands(), "mendix-agent", &mut script);

@@ -32,6 +32,8 @@ mod no_proxy;
 mod orders;
 mod outbox;
 mod proxy_answer;
+#[cfg(test)]
+mod recorded;
 mod renewal;
 #[cfg(test)]
 mod scenarios;

@@ -7,7 +7,8 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client,
-    runtime::wait::{await_condition, conditions::is_crd_established},
+    api::{ApiResource, DynamicObject},
+    runtime::wait::await_condition,
 };
 use mendix_agent_core::bundle::{
     admission::AGENT_COMPONENT,
@@ -232,11 +233,11 @@ impl Steps<'_> {
     }
 
     async fn await_definitions(&self, objects: &[Object]) -> Result<(), StepError> {
-        let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let kind = ApiResource::erase::<CustomResourceDefinition>(&());
+        let definitions: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind);
         for object in objects.iter().filter(|o| o.id.kind == "CustomResourceDefinition") {
             let served = patiently(self.cancel, self.paused, || async {
-                let served =
-                    await_condition(definitions.clone(), &object.id.name, is_crd_established());
+                let served = await_condition(definitions.clone(), &object.id.name, is_established);
                 match tokio::time::timeout(ESTABLISHED_WITHIN, served).await {
                     Ok(Ok(_)) => Ok(()),
                     Ok(Err(error)) => {
@@ -354,6 +355,15 @@ impl Steps<'_> {
     }
 }
 
+/// Whether a definition is served. Read as plain JSON: types for the schema in it would be code for nothing.
+fn is_established(definition: Option<&DynamicObject>) -> bool {
+    let conditions = definition.and_then(|it| it.data.pointer("/status/conditions"));
+    conditions.and_then(Value::as_array).into_iter().flatten().any(|condition| {
+        condition.get("type").is_some_and(|it| it == "Established")
+            && condition.get("status").is_some_and(|it| it == "True")
+    })
+}
+
 /// Whether an object can only be asked about once `new`, a namespace or a CRD, is applied.
 fn brings(new: &Object, live: Option<&Value>, id: &ObjectId) -> bool {
     if new.id.kind == "Namespace" {
@@ -401,4 +411,29 @@ fn refusal(entry: &ComponentEntry, code: &str, error: &CallError) -> String {
 fn refuses_dry_run(error: &CallError) -> bool {
     matches!(&error.cause, CallCause::Api(kube::Error::Api(status))
         if status.code == 400 && status.message.contains("dry run"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_definition_is_served_once_it_is_established() {
+        let with = |conditions: Value| {
+            let definition = json!({
+                "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+                "metadata": { "name": "things.example.com" }, "spec": {},
+                "status": { "conditions": conditions },
+            });
+            is_established(Some(&serde_json::from_value(definition).unwrap()))
+        };
+        let accepted = json!({ "type": "NamesAccepted", "status": "True" });
+        assert!(with(json!([accepted, { "type": "Established", "status": "True" }])));
+        assert!(!with(json!([accepted, { "type": "Established", "status": "False" }])));
+        assert!(!with(json!([accepted])));
+        assert!(!with(Value::Null));
+        assert!(!is_established(None));
+    }
 }

@@ -229,18 +229,12 @@ async fn allowed(client: &Client, right: &Right) -> Result<bool, String> {
 
 /// Whether the API serves the agent's kinds: asked by discovery, which needs no right of its own.
 async fn crds(client: &Client) -> Check {
-    let wanted = crd::all();
-    let mut versions: Vec<String> = wanted
-        .iter()
-        .flat_map(|crd| {
-            let versions = crd.spec.versions.iter().filter(|version| version.storage);
-            versions.map(|version| format!("{}/{}", crd.spec.group, version.name))
-        })
-        .collect();
-    versions.sort();
+    let wanted = crd::served();
+    let mut versions: Vec<&str> = wanted.iter().map(|kind| kind.api_version.as_str()).collect();
+    versions.sort_unstable();
     versions.dedup();
     let mut served = Vec::new();
-    for version in &versions {
+    for version in versions {
         let list = client.list_api_group_resources(version);
         match tokio::time::timeout(CALL_DEADLINE, list).await {
             Ok(Ok(list)) => served.extend(list.resources.into_iter().map(|it| it.name)),
@@ -251,7 +245,7 @@ async fn crds(client: &Client) -> Check {
     }
     let missing: Vec<&str> = wanted
         .iter()
-        .map(|crd| crd.spec.names.plural.as_str())
+        .map(|kind| kind.plural.as_str())
         .filter(|plural| !served.iter().any(|name| name == plural))
         .collect();
     if missing.is_empty() {

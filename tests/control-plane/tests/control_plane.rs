@@ -12,6 +12,8 @@ mod enrollment;
 mod load;
 #[path = "control_plane/reading.rs"]
 mod reading;
+#[path = "control_plane/recorded.rs"]
+mod recorded;
 #[path = "control_plane/releases.rs"]
 mod releases;
 #[path = "control_plane/sessions.rs"]
