@@ -121,8 +121,11 @@ pub enum Written {
 #[derive(Clone, Debug)]
 pub struct Candidate {
     me: String,
-    /// No tenure of this replica gets an epoch at or below.
+    /// Highest epoch that somebody is known to have had; no tenure of this replica gets one at or below.
     floor: u64,
+    /// The same of acquisitions of its own whose answers were lost. Apart from the floor: another may
+    /// get the epoch that was tried, and that has to be news.
+    tried: u64,
     seen: Option<Seen>,
     tenure: Option<Tenure>,
     /// Writes of everybody else have landed by then, as far as this replica can know.
@@ -144,8 +147,9 @@ struct Seen {
     stored: Option<Stored>,
     /// When it was first seen like this.
     since: Reading,
-    /// The floor at that time. Where there was no record and is none, somebody may have led since.
-    floor: u64,
+    /// Epochs that were known of at that time, had and tried. Where there was no record and is none,
+    /// somebody may have led since.
+    known: (u64, u64),
 }
 
 impl Candidate {
@@ -155,6 +159,7 @@ impl Candidate {
         Self {
             me,
             floor,
+            tried: 0,
             seen: None,
             tenure: None,
             quiet_from: now,
@@ -219,7 +224,7 @@ impl Candidate {
             Some(stored) => now >= seen.since + holds(&stored.record),
         };
         if free {
-            self.pending = Some(self.put(version, self.floor + 1, true));
+            self.pending = Some(self.put(version, self.floor.max(self.tried) + 1, true));
         } else if let Some(stored) = &seen.stored {
             // Looked at again when it would end, if that is sooner.
             self.due = self.due.min(seen.since + holds(&stored.record)).max(now);
@@ -236,7 +241,7 @@ impl Candidate {
                 // Before it is observed: the record that is replaced decides how long to wait.
                 let writes_from = self.quiet_from.max(sent);
                 let stored = Some(Stored { version, record });
-                self.seen = Some(Seen { stored, since: now, floor: self.floor });
+                self.seen = Some(Seen { stored, since: now, known: self.known() });
                 let writes_until = sent + RENEW_DEADLINE;
                 match &mut self.tenure {
                     Some(tenure) if !put.acquires => tenure.writes_until = writes_until,
@@ -259,7 +264,7 @@ impl Candidate {
                 self.unsure = true;
                 self.due = now + RETRY / 2;
                 if put.acquires {
-                    self.floor = self.floor.max(put.transitions);
+                    self.tried = self.tried.max(put.transitions);
                     self.blind |= put.replaces.is_none();
                 }
             }
@@ -284,6 +289,11 @@ impl Candidate {
         if self.tenure.is_some() {
             self.end(now);
         }
+    }
+
+    /// Epochs that were had and tried.
+    fn known(&self) -> (u64, u64) {
+        (self.floor, self.tried)
     }
 
     fn put(&self, replaces: Option<String>, transitions: u64, acquires: bool) -> Put {
@@ -311,7 +321,7 @@ impl Candidate {
     fn observe(&mut self, now: Reading, stored: Option<Stored>) {
         let same = self.seen.as_ref().is_some_and(|seen| match (&seen.stored, &stored) {
             (Some(old), Some(new)) => old.record == new.record,
-            (None, None) => seen.floor == self.floor,
+            (None, None) => seen.known == self.known(),
             _ => false,
         });
         if same {
@@ -345,7 +355,7 @@ impl Candidate {
             // Deleted, perhaps while somebody leads by it; or there never was one.
             None => {
                 self.resign(now);
-                if self.floor > 0 {
+                if self.known() != (0, 0) {
                     let quiet = now + LEASE_DURATION + WRITE_DEADLINE;
                     self.quiet_from = self.quiet_from.max(quiet);
                 }
@@ -353,7 +363,7 @@ impl Candidate {
         }
         let transitions = stored.as_ref().map_or(0, |stored| stored.record.transitions);
         self.floor = self.floor.max(transitions);
-        self.seen = Some(Seen { stored, since: now, floor: self.floor });
+        self.seen = Some(Seen { stored, since: now, known: self.known() });
     }
 }
 

@@ -516,3 +516,23 @@ fn a_leader_that_still_waits_for_its_predecessors_writes_does_not_release() {
     assert_eq!(candidate.release(at(16)), None);
     assert!(candidate.tenure(at(16)).is_none());
 }
+
+/// Found by one of 19,000 seeds: 11130438084227627360, with two replicas.
+#[test]
+fn an_acquisition_of_its_own_that_was_lost_hides_no_leader_with_that_epoch() {
+    let mut candidate = Candidate::new("b".into(), 0, at(0));
+    candidate.next(at(0));
+    candidate.read(at(0), None);
+    let Step::Write(put) = candidate.next(at(0)) else { panic!("it tries epoch 1") };
+    candidate.written(at(0), at(5), &put, Written::Unknown);
+    candidate.next(at(6));
+    candidate.read(at(8), None);
+    // Another was faster, with the epoch that was tried; its record is deleted while it leads.
+    let Step::Write(put) = candidate.next(at(8)) else { panic!("it tries another") };
+    candidate.written(at(8), at(8), &put, Written::Conflict);
+    assert_eq!(candidate.next(at(23)), Step::Read);
+    candidate.raise_floor(1);
+    candidate.read(at(26), None);
+    let tenure = acquire(&mut candidate, at(26)).unwrap();
+    assert_eq!((tenure.epoch, tenure.writes_from), (2, at(26 + 15 + 12)));
+}
