@@ -121,11 +121,8 @@ pub enum Written {
 #[derive(Clone, Debug)]
 pub struct Candidate {
     me: String,
-    /// Highest epoch that somebody is known to have had; no tenure of this replica gets one at or below.
+    /// No tenure of this replica gets an epoch at or below.
     floor: u64,
-    /// The same of acquisitions of its own whose answers were lost. Apart from the floor: another may
-    /// get the epoch that was tried, and that has to be news.
-    tried: u64,
     seen: Option<Seen>,
     tenure: Option<Tenure>,
     /// Writes of everybody else have landed by then, as far as this replica can know.
@@ -147,9 +144,6 @@ struct Seen {
     stored: Option<Stored>,
     /// When it was first seen like this.
     since: Reading,
-    /// Epochs that were known of at that time, had and tried. Where there was no record and is none,
-    /// somebody may have led since.
-    known: (u64, u64),
 }
 
 impl Candidate {
@@ -159,7 +153,6 @@ impl Candidate {
         Self {
             me,
             floor,
-            tried: 0,
             seen: None,
             tenure: None,
             quiet_from: now,
@@ -224,7 +217,7 @@ impl Candidate {
             Some(stored) => now >= seen.since + holds(&stored.record),
         };
         if free {
-            self.pending = Some(self.put(version, self.floor.max(self.tried) + 1, true));
+            self.pending = Some(self.put(version, self.floor + 1, true));
         } else if let Some(stored) = &seen.stored {
             // Looked at again when it would end, if that is sooner.
             self.due = self.due.min(seen.since + holds(&stored.record)).max(now);
@@ -241,7 +234,7 @@ impl Candidate {
                 // Before it is observed: the record that is replaced decides how long to wait.
                 let writes_from = self.quiet_from.max(sent);
                 let stored = Some(Stored { version, record });
-                self.seen = Some(Seen { stored, since: now, known: self.known() });
+                self.seen = Some(Seen { stored, since: now });
                 let writes_until = sent + RENEW_DEADLINE;
                 match &mut self.tenure {
                     Some(tenure) if !put.acquires => tenure.writes_until = writes_until,
@@ -264,7 +257,7 @@ impl Candidate {
                 self.unsure = true;
                 self.due = now + RETRY / 2;
                 if put.acquires {
-                    self.tried = self.tried.max(put.transitions);
+                    self.floor = self.floor.max(put.transitions);
                     self.blind |= put.replaces.is_none();
                 }
             }
@@ -289,11 +282,6 @@ impl Candidate {
         if self.tenure.is_some() {
             self.end(now);
         }
-    }
-
-    /// Epochs that were had and tried.
-    fn known(&self) -> (u64, u64) {
-        (self.floor, self.tried)
     }
 
     fn put(&self, replaces: Option<String>, transitions: u64, acquires: bool) -> Put {
@@ -321,7 +309,9 @@ impl Candidate {
     fn observe(&mut self, now: Reading, stored: Option<Stored>) {
         let same = self.seen.as_ref().is_some_and(|seen| match (&seen.stored, &stored) {
             (Some(old), Some(new)) => old.record == new.record,
-            (None, None) => seen.known == self.known(),
+            // Where there was no record and is none, somebody may have led by one in between, and with
+            // any epoch that is known; only where none is, nobody has.
+            (None, None) => self.floor == 0,
             _ => false,
         });
         if same {
@@ -355,7 +345,7 @@ impl Candidate {
             // Deleted, perhaps while somebody leads by it; or there never was one.
             None => {
                 self.resign(now);
-                if self.known() != (0, 0) {
+                if self.floor > 0 {
                     let quiet = now + LEASE_DURATION + WRITE_DEADLINE;
                     self.quiet_from = self.quiet_from.max(quiet);
                 }
@@ -363,7 +353,7 @@ impl Candidate {
         }
         let transitions = stored.as_ref().map_or(0, |stored| stored.record.transitions);
         self.floor = self.floor.max(transitions);
-        self.seen = Some(Seen { stored, since: now, known: self.known() });
+        self.seen = Some(Seen { stored, since: now });
     }
 }
 
