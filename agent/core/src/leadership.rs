@@ -144,8 +144,6 @@ struct Seen {
     stored: Option<Stored>,
     /// When it was first seen like this.
     since: Reading,
-    /// The floor at that time. Where there was no record and is none, somebody may have led since.
-    floor: u64,
 }
 
 impl Candidate {
@@ -236,7 +234,7 @@ impl Candidate {
                 // Before it is observed: the record that is replaced decides how long to wait.
                 let writes_from = self.quiet_from.max(sent);
                 let stored = Some(Stored { version, record });
-                self.seen = Some(Seen { stored, since: now, floor: self.floor });
+                self.seen = Some(Seen { stored, since: now });
                 let writes_until = sent + RENEW_DEADLINE;
                 match &mut self.tenure {
                     Some(tenure) if !put.acquires => tenure.writes_until = writes_until,
@@ -311,7 +309,9 @@ impl Candidate {
     fn observe(&mut self, now: Reading, stored: Option<Stored>) {
         let same = self.seen.as_ref().is_some_and(|seen| match (&seen.stored, &stored) {
             (Some(old), Some(new)) => old.record == new.record,
-            (None, None) => seen.floor == self.floor,
+            // Where there was no record and is none, somebody may have led by one in between, and with
+            // any epoch that is known; only where none is, nobody has.
+            (None, None) => self.floor == 0,
             _ => false,
         });
         if same {
@@ -353,7 +353,7 @@ impl Candidate {
         }
         let transitions = stored.as_ref().map_or(0, |stored| stored.record.transitions);
         self.floor = self.floor.max(transitions);
-        self.seen = Some(Seen { stored, since: now, floor: self.floor });
+        self.seen = Some(Seen { stored, since: now });
     }
 }
 

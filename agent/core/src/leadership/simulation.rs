@@ -516,3 +516,39 @@ fn a_leader_that_still_waits_for_its_predecessors_writes_does_not_release() {
     assert_eq!(candidate.release(at(16)), None);
     assert!(candidate.tenure(at(16)).is_none());
 }
+
+/// Found by one of 19,000 seeds: 11130438084227627360, with two replicas.
+#[test]
+fn a_leader_with_the_epoch_that_was_tried_in_vain_is_waited_for_when_its_record_is_gone() {
+    let mut candidate = Candidate::new("b".into(), 0, at(0));
+    candidate.next(at(0));
+    candidate.read(at(0), None);
+    let Step::Write(put) = candidate.next(at(0)) else { panic!("it tries epoch 1") };
+    candidate.written(at(0), at(5), &put, Written::Unknown);
+    candidate.next(at(6));
+    candidate.read(at(8), None);
+    // Another was faster, with that epoch; its record is deleted while it leads.
+    let Step::Write(put) = candidate.next(at(8)) else { panic!("it tries another") };
+    candidate.written(at(8), at(8), &put, Written::Conflict);
+    assert_eq!(candidate.next(at(23)), Step::Read);
+    candidate.raise_floor(1);
+    candidate.read(at(26), None);
+    let tenure = acquire(&mut candidate, at(26)).unwrap();
+    assert_eq!((tenure.epoch, tenure.writes_from), (2, at(26 + 15 + 12)));
+}
+
+/// Found by one of 300,000 seeds: 2076200667622861711, with two replicas.
+#[test]
+fn a_leader_that_began_while_a_look_was_on_its_way_is_waited_for_when_its_record_is_gone() {
+    let mut candidate = Candidate::new("b".into(), 0, at(0));
+    candidate.next(at(0));
+    // There was no record when the server was asked, and somebody leads by one when it has answered.
+    candidate.raise_floor(1);
+    candidate.read(at(2), None);
+    let Step::Write(put) = candidate.next(at(2)) else { panic!("it tries epoch 2") };
+    candidate.written(at(2), at(5), &put, Written::Conflict);
+    assert_eq!(candidate.next(at(18)), Step::Read);
+    candidate.read(at(18), None);
+    let tenure = acquire(&mut candidate, at(18)).unwrap();
+    assert_eq!((tenure.epoch, tenure.writes_from), (2, at(18 + 15 + 12)));
+}

@@ -39,7 +39,8 @@ pub(crate) async fn apply(client: &Client, files: &[&str]) {
     apply_objects(client, files.iter().flat_map(|file| read(file)).collect()).await;
 }
 
-/// Applies objects as an administrator would. What they grant holds when this ends.
+/// Applies objects as an administrator would. When this ends, what they define is served and what they
+/// grant holds.
 pub(crate) async fn apply_objects(client: &Client, objects: Vec<DynamicObject>) {
     let version = client.apiserver_version().await.unwrap();
     for mut object in objects.clone() {
@@ -66,6 +67,18 @@ pub(crate) async fn apply_objects(client: &Client, objects: Vec<DynamicObject>) 
             .unwrap_or_else(|error| panic!("{} {}: {error}", gvk.kind, object.name_any()));
     }
     let kind = |object: &DynamicObject| object.types.as_ref().unwrap().kind.clone();
+    for definition in objects.iter().filter(|it| kind(it) == "CustomResourceDefinition") {
+        let spec = &definition.data["spec"];
+        let [group, version, kind] =
+            [&spec["group"], &spec["versions"][0]["name"], &spec["names"]["kind"]]
+                .map(|text| text.as_str().unwrap());
+        let gvk = GroupVersionKind::gvk(group, version, kind);
+        eventually(KNOWN, format!("{kind} is served"), async || {
+            discovery::pinned_kind(client, &gvk).await.ok()
+        })
+        .await
+        .unwrap();
+    }
     for binding in objects.iter().filter(|object| kind(object).ends_with("RoleBinding")) {
         let reference = &binding.data["roleRef"];
         let role = objects.iter().find(|object| {
