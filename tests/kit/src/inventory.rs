@@ -40,5 +40,8 @@ pub async fn inventory(client: &Client) -> Option<BTreeSet<String>> {
 /// Whether an entry is what the controllers put into every namespace.
 #[must_use]
 pub fn made_by_controllers(entry: &str) -> bool {
-    entry.contains("/default") || entry.ends_with("/kube-root-ca.crt")
+    let is = |kind: &str, name: &str| entry.starts_with(kind) && entry.contains(name);
+    is("ServiceAccount ", "/default")
+        || is("Secret ", "/default-token-")
+        || is("ConfigMap ", "/kube-root-ca.crt")
 }

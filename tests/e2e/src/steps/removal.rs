@@ -88,3 +88,36 @@ fn stays(entry: &str, components: &BTreeSet<String>) -> bool {
         || name == NODE_NAME
         || made_by_controllers(entry)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_the_components_stays_and_what_is_the_agents_does_not() {
+        let components = BTreeSet::from([
+            "CustomResourceDefinition /things.example.com".to_owned(),
+            "ClusterRole /mendix-certificates".to_owned(),
+        ]);
+        for entry in [
+            "CustomResourceDefinition /things.example.com",
+            "APIService /v1.example.com",
+            "ClusterRole /mendix-certificates",
+            "Namespace /mendix-operator",
+            "Pod mendix-monitoring/one",
+            "ServiceAccount kube-system/job-controller",
+        ] {
+            assert!(stays(entry, &components), "{entry}");
+        }
+        for entry in [
+            "CustomResourceDefinition /agentstatuses.agent.mendix.com",
+            "APIService /v1alpha1.agent.mendix.com",
+            "ClusterRole /mendix-agent",
+            "Namespace /mendix-agent",
+            "Secret mendix-agent/mendix-agent-identity",
+            "LogSharingPolicy mendix-agent/default",
+        ] {
+            assert!(!stays(entry, &components), "{entry}");
+        }
+    }
+}
