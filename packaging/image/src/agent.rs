@@ -1,8 +1,8 @@
 //! What the agent's image consists of; `packaging/image/Dockerfile` says the same to Docker.
 
-use std::path::Path;
+use std::{io::Write as _, path::Path};
 
-use crate::archive::Image;
+use crate::archive::{self, Image};
 
 /// The repository of an image that is not meant for a registry; nothing outside this machine answers
 /// to it.
@@ -24,10 +24,18 @@ pub fn release(binary: &Path, repository: &str, about: &About) -> Image {
         .folder("usr/share", 0o755)
         .folder("usr/share/doc", 0o755)
         .folder(ABOUT, 0o755)
-        .bytes(&format!("{ABOUT}/licences.txt"), 0o644, about.licences.as_bytes())
+        .bytes(&format!("{ABOUT}/licences.txt.gz"), 0o644, gzipped(about.licences.as_bytes()))
         .bytes(&format!("{ABOUT}/sbom.cdx.json"), 0o644, about.sbom.as_bytes())
         .label("org.opencontainers.image.version", env!("CARGO_PKG_VERSION"))
         .compressed()
+}
+
+/// A megabyte of licences is a seventh of that so.
+fn gzipped(text: &[u8]) -> Vec<u8> {
+    let mut gzip = archive::gzip(Vec::with_capacity(text.len() / 4));
+    // Writing into memory does not fail.
+    let _ = gzip.write_all(text);
+    gzip.finish().unwrap_or_default()
 }
 
 fn with_program(image: Image, binary: &Path) -> Image {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
-use flate2::{Compression, GzBuilder};
+use flate2::{Compression, GzBuilder, write::GzEncoder};
 use serde_json::json;
 use tar::{Builder, EntryType, Header};
 use thiserror::Error;
@@ -283,10 +283,7 @@ impl Image {
         let failed = |source| ImageError::File { path: folder.to_owned(), source };
         let file = tempfile::tempfile_in(folder).map_err(failed)?;
         let (mut file, unpacked, stored) = if self.compressed {
-            // A header without a time, a name or a system.
-            let header = GzBuilder::new().mtime(0).operating_system(UNKNOWN_SYSTEM);
-            let gzip = header.write(Hashing::new(file), Compression::best());
-            let (gzip, unpacked) = self.append_entries(gzip, folder)?;
+            let (gzip, unpacked) = self.append_entries(gzip(Hashing::new(file)), folder)?;
             let (file, stored) = gzip.finish().map_err(failed)?.finish();
             (file, unpacked, stored)
         } else {
@@ -303,6 +300,12 @@ impl Image {
         let failed = |source| ImageError::File { path: folder.to_owned(), source };
         Ok(tar.into_inner().map_err(failed)?.finish())
     }
+}
+
+/// Compresses what is written to it, under a header without a time, a name or a system.
+pub(crate) fn gzip<W: Write>(to: W) -> GzEncoder<W> {
+    let header = GzBuilder::new().mtime(0).operating_system(UNKNOWN_SYSTEM);
+    header.write(to, Compression::best())
 }
 
 /// A layer that was written.

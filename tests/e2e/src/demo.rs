@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{
     stage::Stage,
-    steps::{channel, logs, patch},
+    steps::{channel, logs, patch, removal},
     ui::Outcome,
 };
 
@@ -19,7 +19,7 @@ struct Step {
     run: Run,
 }
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     Step {
         title: "The agent enrols and connects",
         look: "kubectl get agentstatuses -n mendix-agent",
@@ -69,6 +69,11 @@ const STEPS: [Step; 10] = [
         title: "The record of it all",
         look: "kubectl get mendix -A",
         run: |stage| Box::pin(logs::record(stage)),
+    },
+    Step {
+        title: "Uninstalled, it leaves nothing but the components",
+        look: "kubectl get pods -A",
+        run: |stage| Box::pin(removal::uninstalled(stage)),
     },
 ];
 

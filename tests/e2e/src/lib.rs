@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod binaries;
+pub mod chart;
 pub mod demo;
 pub mod install;
 pub mod source;

@@ -2,6 +2,8 @@
 //! folder with everybody's state and logs.
 
 use std::{
+    cell::OnceCell,
+    collections::BTreeSet,
     fs::File,
     io::Read,
     net::{IpAddr, SocketAddr, TcpListener},
@@ -10,13 +12,15 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use kube::Client;
 use mendix_control_plane::{Store, store::AgentRecord};
 use mendix_test_kit::{
     agent_image,
     apiserver::AuditLog,
+    helm::{Helm, HelmError},
     image::Image,
+    inventory::inventory,
     node::{Node, NodeOptions},
     progress::Progress as KitProgress,
     wait::eventually,
@@ -25,7 +29,8 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 
 use crate::{
-    binaries::{self, Binaries},
+    binaries::{self, Binaries, workspace},
+    chart::{self, Chart},
     install,
     ui::Ui,
 };
@@ -78,6 +83,10 @@ pub struct Stage {
     context: Option<String>,
     server: Child,
     node: Option<Node>,
+    keep: bool,
+    chart: OnceCell<Chart>,
+    /// What was there before the agent; none in a cluster where others make objects, too.
+    before: Option<BTreeSet<String>>,
 }
 
 impl Stage {
@@ -114,6 +123,11 @@ impl Stage {
         let workload = workload_image(&node, &folder)?;
         node.import_image(&workload.path).await?;
         let client = node.client().await?;
+        let before = eventually(LISTENING, "the controllers have made their objects", async || {
+            let now = inventory(&client).await?;
+            now.contains("ServiceAccount default/default").then_some(now)
+        })
+        .await?;
         progress.done("one node, its own API server, two images loaded from files");
         ui.line(format!("KUBECONFIG={}", node.kubeconfig_path().display()));
         let address = free_port(node.node_ip())?;
@@ -133,6 +147,9 @@ impl Stage {
             context: None,
             server,
             node: Some(node),
+            keep,
+            chart: OnceCell::new(),
+            before: Some(before),
         })
     }
 
@@ -161,6 +178,9 @@ impl Stage {
             context: given.context,
             server,
             node: None,
+            keep: false,
+            chart: OnceCell::new(),
+            before: None,
         })
     }
 
@@ -180,9 +200,60 @@ impl Stage {
             token,
             settings: "",
         };
-        let objects = install::install(&self.client, &site).await?;
-        self.ui.line(format!("{objects} objects applied; image {}", self.agent_image));
-        Ok(())
+        match tokio::task::spawn_blocking(Helm::find).await? {
+            Ok(helm) => {
+                let version = self.client.apiserver_version().await.context("get /version")?;
+                let chart = Chart::new(helm, &site, version.git_version, &self.folder)?;
+                let (file, rendered) = self.rendered(&chart, "agent.yaml", &[])?;
+                self.kubectl(&["apply", "-f", &file]).await?;
+                let policy = workspace().join("packaging/manifests/30-policy.yaml");
+                self.kubectl(&["create", "-f", &policy.display().to_string()]).await?;
+                let objects = chart::entries(&rendered)?.len() + 1;
+                self.ui.line(format!("{objects} objects applied; image {}", self.agent_image));
+                self.chart.set(chart).map_err(|_| anyhow!("the agent was installed before"))
+            }
+            // What was fetched and is not what was pinned is no reason to go on without.
+            Err(error @ HelmError::Digest { .. }) => Err(error.into()),
+            Err(error) => {
+                self.ui.line(format!("{error}\nso packaging/manifests is installed instead"));
+                let objects = install::install(&self.client, &site).await?;
+                self.ui.line(format!("{objects} objects applied; image {}", self.agent_image));
+                Ok(())
+            }
+        }
+    }
+
+    /// Deletes what the chart brought, except the namespaces of the components, and returns that as
+    /// it was rendered; nothing when the agent was installed otherwise. Does not wait for the end.
+    ///
+    /// # Errors
+    /// When Helm or kubectl refuses.
+    pub async fn uninstall_agent(&self) -> Result<Option<String>> {
+        let Some(chart) = self.chart.get() else { return Ok(None) };
+        let keep = ["--set", "managedNamespaces.create=false"];
+        let (file, rendered) = self.rendered(chart, "uninstall.yaml", &keep)?;
+        self.kubectl(&["delete", "--wait=false", "-f", &file]).await?;
+        Ok(Some(rendered))
+    }
+
+    /// Renders the chart into a file of the run's folder; shown as it would be typed.
+    fn rendered(&self, chart: &Chart, file: &str, more: &[&str]) -> Result<(String, String)> {
+        self.ui.command(&format!("{} > {file}", chart.command(more)));
+        let rendered = chart.render(more)?;
+        let path = self.folder.join(file);
+        std::fs::write(&path, &rendered).with_context(|| format!("write {file}"))?;
+        Ok((path.display().to_string(), rendered))
+    }
+
+    /// Whether the cluster and the agent outlive the demo.
+    pub fn is_kept(&self) -> bool {
+        self.keep
+    }
+
+    /// Whether an object, as an inventory names it, came since the stage was set; none did where that
+    /// can't be told.
+    pub fn is_new(&self, entry: &str) -> bool {
+        self.before.as_ref().is_some_and(|before| !before.contains(entry))
     }
 
     /// The control plane's state, to look at.

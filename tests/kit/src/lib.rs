@@ -27,6 +27,7 @@ pub mod apiserver;
 pub mod assets;
 pub mod helm;
 pub mod hosts;
+pub mod inventory;
 pub mod node;
 pub mod pki;
 pub mod port;

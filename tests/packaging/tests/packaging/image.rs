@@ -106,13 +106,18 @@ fn the_image_holds_one_program_for_one_user_and_says_what_is_in_it() {
         ("usr/share/", 0o755),
         ("usr/share/doc/", 0o755),
         ("usr/share/doc/mendix-agent/", 0o755),
-        ("usr/share/doc/mendix-agent/licences.txt", 0o644),
+        ("usr/share/doc/mendix-agent/licences.txt.gz", 0o644),
         ("usr/share/doc/mendix-agent/sbom.cdx.json", 0o644),
     ];
     assert_eq!(listed, expected);
     let content = |path: &str| layer.iter().find(|entry| entry.0 == path).unwrap().2.clone();
     assert_eq!(content("usr/bin/mendix-agent"), b"the program");
     assert_eq!(content("usr/share/doc/mendix-agent/sbom.cdx.json"), about.sbom.as_bytes());
+
+    let mut licences = String::new();
+    let zipped = content("usr/share/doc/mendix-agent/licences.txt.gz");
+    flate2::read::GzDecoder::new(&zipped[..]).read_to_string(&mut licences).unwrap();
+    assert_eq!(licences, about.licences);
 
     // What the Dockerfile copies is the same.
     let unpacked = folder.path().join("unpacked");

@@ -8,13 +8,14 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{DynamicObject, ListParams, Patch, PatchParams},
+    api::{DynamicObject, Patch, PatchParams},
     core::{ApiResource, GroupVersionKind},
-    discovery::{self, Discovery, verbs},
+    discovery,
 };
 use mendix_test_kit::{
     apiserver::{ApiServer, ApiServerOptions},
     helm::Helm,
+    inventory::{inventory, made_by_controllers},
     wait::eventually,
 };
 use serde_json::{Value, json};
@@ -25,38 +26,6 @@ const DEADLINE: Duration = Duration::from_secs(240);
 const NAMESPACE: &str = "mendix-agent";
 /// Where the managed components live: they, and what keeps the customer's apps running, stay.
 const KEPT: [&str; 2] = ["mendix-operator", "mendix-monitoring"];
-
-/// Every object in the cluster, as `kind namespace/name`; nothing while a group of the API comes or
-/// goes.
-async fn inventory(client: &Client) -> Option<BTreeSet<String>> {
-    let mut all = BTreeSet::new();
-    let served = Discovery::new(client.clone()).run().await.ok()?;
-    for group in served.groups() {
-        for (resource, capabilities) in group.recommended_resources() {
-            // What the cluster writes by itself, and what is only another name for it.
-            let own = ["Event", "Lease", "Endpoints", "EndpointSlice"].contains(&&*resource.kind);
-            if own || !capabilities.supports_operation(verbs::LIST) {
-                continue;
-            }
-            let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-            // A kind that went away since it was discovered has no objects.
-            let Ok(list) = api.list(&ListParams::default()).await else { continue };
-            for object in list.items {
-                let (namespace, name) = (
-                    object.metadata.namespace.unwrap_or_default(),
-                    object.metadata.name.unwrap_or_default(),
-                );
-                all.insert(format!("{} {namespace}/{name}", resource.kind));
-            }
-        }
-    }
-    Some(all)
-}
-
-/// What every namespace gets from the controllers.
-fn made_by_controllers(entry: &str) -> bool {
-    entry.contains("/default") || entry.ends_with("/kube-root-ca.crt")
-}
 
 async fn server() -> Option<(Helm, ApiServer)> {
     let helm = helm()?;

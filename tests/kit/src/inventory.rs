@@ -1,0 +1,47 @@
+//! Every object of a cluster by name: what somebody left behind is what is in a later inventory and was
+//! not in an earlier one.
+
+use std::collections::BTreeSet;
+
+use kube::{
+    Api, Client,
+    api::{DynamicObject, ListParams},
+    discovery::{Discovery, verbs},
+};
+
+/// What the cluster writes by itself, and what is only another name for it.
+const OF_THE_CLUSTER: [&str; 4] = ["Event", "Lease", "Endpoints", "EndpointSlice"];
+
+/// Every object, as `KIND NAMESPACE/NAME`; nothing while a group of the API comes or goes.
+pub async fn inventory(client: &Client) -> Option<BTreeSet<String>> {
+    let mut all = BTreeSet::new();
+    let served = Discovery::new(client.clone()).run().await.ok()?;
+    for group in served.groups() {
+        for (resource, capabilities) in group.recommended_resources() {
+            let own = OF_THE_CLUSTER.contains(&&*resource.kind);
+            if own || !capabilities.supports_operation(verbs::LIST) {
+                continue;
+            }
+            let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+            // A kind that went away since it was discovered has no objects.
+            let Ok(list) = api.list(&ListParams::default()).await else { continue };
+            for object in list.items {
+                let (namespace, name) = (
+                    object.metadata.namespace.unwrap_or_default(),
+                    object.metadata.name.unwrap_or_default(),
+                );
+                all.insert(format!("{} {namespace}/{name}", resource.kind));
+            }
+        }
+    }
+    Some(all)
+}
+
+/// Whether an entry is what the controllers put into every namespace.
+#[must_use]
+pub fn made_by_controllers(entry: &str) -> bool {
+    let is = |kind: &str, name: &str| entry.starts_with(kind) && entry.contains(name);
+    is("ServiceAccount ", "/default")
+        || is("Secret ", "/default-token-")
+        || is("ConfigMap ", "/kube-root-ca.crt")
+}
