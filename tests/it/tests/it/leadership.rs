@@ -5,6 +5,7 @@
 //! ([`a_replica_in_a_process_of_its_own`]).
 
 mod replica;
+mod suspend;
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use mendix_agent_core::leadership::{LEASE_DURATION, WRITE_DEADLINE};
 use mendix_control_plane::Options;
 use mendix_test_kit::{proxy::Rule, wait::eventually};
 
-use self::replica::{Replica, Town};
+use self::replica::{Pause, Replica, Town};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 /// The bound on a failover, from the death of the leader to the first write of the next.
@@ -137,8 +138,19 @@ async fn a_leader_cut_off_from_the_api_server_gives_up_its_session_before_anothe
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_was_paused_writes_nothing_when_it_resumes_late() {
+    resumes_late(Pause::Frozen).await;
+}
+
+/// By its timers and its monotonic clock it would lead on: only the clock since boot says that the
+/// Lease has run out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_machine_was_suspended_writes_nothing_when_it_wakes() {
+    resumes_late(Pause::Suspended).await;
+}
+
+async fn resumes_late(pause: Pause) {
     let town = Town::new().await;
-    let paused = Replica::start(&town, "replica-paused").await;
+    let mut paused = Replica::that_pauses(&town, "replica-paused", pause).await;
     let (epoch, leader) = led_after(&town, 0, PATIENCE).await;
     assert!(leader.starts_with("replica-paused"));
     let other = Replica::start(&town, "replica-other").await;
@@ -148,12 +160,12 @@ async fn a_leader_that_was_paused_writes_nothing_when_it_resumes_late() {
     .await
     .unwrap();
 
-    paused.signal("STOP");
+    paused.pause();
     let (second, leader) = led_after(&town, epoch, PATIENCE).await;
     assert!(leader.starts_with("replica-other"));
     let before = town.writes_by(paused.name());
     assert!(before > 0, "the audit log tells nothing of its writes");
-    paused.signal("CONT");
+    paused.resume();
     eventually(PATIENCE, "the paused one stands by", async || {
         let page = paused.page("/readyz").await?;
         page.contains("standby, replica-other").then_some(())
@@ -165,18 +177,25 @@ async fn a_leader_that_was_paused_writes_nothing_when_it_resumes_late() {
     assert_eq!(town.writes_by(paused.name()), before);
 }
 
-/// What a suspend does to the agent, as far as a process can be made to feel it: it stands still while
-/// certificates and the Lease run out. (A suspend stops the monotonic clock as well; what is decided by
-/// dates reads the wall clock at least every minute of that one.)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_was_frozen_past_its_certificates_expiry_recovers_when_it_resumes() {
+    recovers(Pause::Frozen).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_whose_machine_was_suspended_past_its_certificates_expiry_recovers_when_it_wakes()
+{
+    recovers(Pause::Suspended).await;
+}
+
+async fn recovers(pause: Pause) {
     let life = Duration::from_secs(8);
     let town = Town::with(Options { certificate_lifetime: life, ..Options::default() }).await;
-    let frozen = Replica::start(&town, "replica-frozen").await;
+    let mut frozen = Replica::that_pauses(&town, "replica-frozen", pause).await;
     led_after(&town, 0, PATIENCE).await;
     let known = || town.plane.store().cluster(&town.uid).unwrap();
 
-    frozen.signal("STOP");
+    frozen.pause();
     let before = known().recoveries;
     assert!(known().issued.len() < 10, "a short certificate is not renewed again and again");
     eventually(PATIENCE, "all of its certificates have expired", async || {
@@ -186,7 +205,7 @@ async fn an_agent_that_was_frozen_past_its_certificates_expiry_recovers_when_it_
     .await
     .unwrap();
     let resumed = Timestamp::now();
-    frozen.signal("CONT");
+    frozen.resume();
     eventually(PATIENCE, "it has recovered and holds a new session", async || {
         let since = town.plane.agent(&town.uid)?.connected_since?;
         (known().recoveries > before && since > resumed).then_some(())
