@@ -22,12 +22,14 @@ impl Clock {
         Self(Arc::new(|| Now { wall: Timestamp::now(), boot: boot() }))
     }
 
-    /// One that passes with the runtime's time, for tests that let hours pass in milliseconds.
+    /// One that passes with the runtime's time, for tests that let hours pass in milliseconds. What is
+    /// in `slept`, seconds, has passed on top of it: the machine was suspended, and its timers with it.
     #[cfg(test)]
-    pub(super) fn of_runtime(wall: Timestamp) -> Self {
+    pub(super) fn of_runtime(wall: Timestamp, slept: Arc<std::sync::atomic::AtomicU64>) -> Self {
         let start = tokio::time::Instant::now();
         Self(Arc::new(move || {
-            let passed = start.elapsed();
+            let slept = Duration::from_secs(slept.load(std::sync::atomic::Ordering::SeqCst));
+            let passed = start.elapsed() + slept;
             // Never zero: readings are compared with ones that are a while ago.
             Now { wall: wall + passed, boot: Duration::from_secs(1000) + passed }
         }))

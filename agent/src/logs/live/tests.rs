@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     convert::Infallible,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use http::{Request, Response, StatusCode};
@@ -106,6 +106,8 @@ struct Scene {
     link: watch::Sender<Link>,
     pinned: Pinned,
     api: Arc<PolicyServer>,
+    /// Seconds for which the machine was suspended.
+    slept: Arc<AtomicU64>,
     reading: JoinHandle<()>,
     envelope: Vec<u8>,
     envelopes: broadcast::Sender<Vec<u8>>,
@@ -139,7 +141,8 @@ fn section(envelope: &[u8], status: v1::TicketStatus) -> Option<Revised<v1::Tick
 impl Scene {
     /// Everything in order, and watched over.
     async fn open() -> Self {
-        let clock = Clock::of_runtime(wall());
+        let slept = Arc::new(AtomicU64::new(0));
+        let clock = Clock::of_runtime(wall(), slept.clone());
         let envelope = key(1).sign(GRANT_PAYLOAD_TYPE, &serde_json::to_vec(&grant()).unwrap());
         let (tickets, listed) = watch::channel(section(&envelope, v1::TicketStatus::Open));
         let (link, linked) = watch::channel(Link::WaitingForConnection { last_failure: None });
@@ -189,7 +192,19 @@ impl Scene {
         let guard = tokio::spawn(async move { guarded.guard().await });
         // Until it watches, nothing that is told reaches it.
         tokio::time::sleep(Duration::from_millis(1)).await;
-        Self { live, guard, portal, tickets, link, pinned, api, reading, envelope, envelopes }
+        Self {
+            live,
+            guard,
+            portal,
+            tickets,
+            link,
+            pinned,
+            api,
+            slept,
+            reading,
+            envelope,
+            envelopes,
+        }
     }
 
     /// How long it takes until nothing may be sent any more, and why.
@@ -241,6 +256,21 @@ async fn a_frozen_policy_ends_consent_within_fifteen_seconds_and_a_look() {
         assert_eq!(code, "PolicyUnreadable");
         assert!(passed <= Duration::from_millis(15_500), "{passed:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspend_that_outlasts_a_lease_ends_consent_before_anything_else_is_sent() {
+    let scene = Scene::open().await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    // Shorter than anything that consent hangs on: the lease is 20 s old at most, the policy 5.
+    scene.slept.store(9, Ordering::SeqCst);
+    assert!(scene.live.holds());
+    // No timer has gone off and nobody has said anything: only the clock tells.
+    scene.slept.store(9 + 61, Ordering::SeqCst);
+    assert!(!scene.live.holds());
+    let (passed, code) = scene.ends().await;
+    assert_eq!(passed, Duration::ZERO);
+    assert!(["LeaseMissing", "PolicyUnreadable"].contains(&code), "{code}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@
 //! ([`a_replica_in_a_process_of_its_own`]).
 
 mod replica;
+mod suspend;
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use mendix_agent_core::leadership::WRITE_DEADLINE;
 use mendix_control_plane::Options;
 use mendix_test_kit::{proxy::Rule, wait::eventually};
 
-use self::replica::{Replica, Town};
+use self::replica::{Pause, Replica, Town};
 
 const PATIENCE: Duration = Duration::from_secs(240);
 
@@ -145,8 +146,19 @@ async fn a_leader_cut_off_from_the_api_server_gives_up_its_session_before_anothe
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_was_paused_writes_nothing_when_it_resumes_late() {
+    resumes_late(Pause::Frozen).await;
+}
+
+/// By its timers and its monotonic clock it would lead on: only the clock since boot says that the
+/// Lease has run out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_machine_was_suspended_writes_nothing_when_it_wakes() {
+    resumes_late(Pause::Suspended).await;
+}
+
+async fn resumes_late(pause: Pause) {
     let town = Town::new().await;
-    let paused = Replica::start(&town, "replica-paused").await;
+    let mut paused = Replica::that_pauses(&town, "replica-paused", pause).await;
     let (epoch, leader) = led_after(&town, 0).await;
     assert!(leader.starts_with("replica-paused"));
     let other = Replica::start(&town, "replica-other").await;
@@ -156,12 +168,12 @@ async fn a_leader_that_was_paused_writes_nothing_when_it_resumes_late() {
     .await
     .unwrap();
 
-    paused.signal("STOP");
+    paused.pause();
     let (second, leader) = led_after(&town, epoch).await;
     assert!(leader.starts_with("replica-other"));
     let before = town.writes_by(paused.name());
     assert!(before > 0, "the audit log tells nothing of its writes");
-    paused.signal("CONT");
+    paused.resume();
     eventually(PATIENCE, "the paused one stands by", async || {
         let page = paused.page("/readyz").await?;
         page.contains("standby, replica-other").then_some(())
@@ -173,19 +185,26 @@ async fn a_leader_that_was_paused_writes_nothing_when_it_resumes_late() {
     assert_eq!(town.writes_by(paused.name()), before);
 }
 
-/// What a suspend does to the agent, as far as a process can be made to feel it: it stands still while
-/// certificates and the Lease run out. (A suspend stops the monotonic clock as well; what is decided by
-/// dates reads the wall clock at least every minute of that one.)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_was_frozen_past_its_certificates_expiry_recovers_when_it_resumes() {
+    recovers(Pause::Frozen).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_whose_machine_was_suspended_past_its_certificates_expiry_recovers_when_it_wakes()
+{
+    recovers(Pause::Suspended).await;
+}
+
+async fn recovers(pause: Pause) {
     let life = Duration::from_secs(8);
     let town = Town::with(Options { certificate_lifetime: life, ..Options::default() }).await;
     let began = Instant::now();
-    let frozen = Replica::start(&town, "replica-frozen").await;
+    let mut frozen = Replica::that_pauses(&town, "replica-frozen", pause).await;
     led_after(&town, 0).await;
     let known = || town.plane.store().cluster(&town.uid).unwrap();
 
-    frozen.signal("STOP");
+    frozen.pause();
     let before = known().recoveries;
     // Once in half its life, less a tenth.
     let (issued, passed) = (known().issued.len() as u64, began.elapsed().as_secs());
@@ -197,7 +216,7 @@ async fn an_agent_that_was_frozen_past_its_certificates_expiry_recovers_when_it_
     .await
     .unwrap();
     let resumed = Timestamp::now();
-    frozen.signal("CONT");
+    frozen.resume();
     eventually(PATIENCE, "it has recovered and holds a new session", async || {
         let since = town.plane.agent(&town.uid)?.connected_since?;
         (known().recoveries > before && since > resumed).then_some(())

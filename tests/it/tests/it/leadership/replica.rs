@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::api::{core::v1::ServiceAccount, rbac::v1::ClusterRoleBinding};
@@ -27,6 +27,7 @@ use tokio::{
     net::TcpStream,
 };
 
+use super::suspend::{Sleep, stopped};
 use crate::manifests;
 
 /// Environment of a replica: the folder with what it needs to know.
@@ -109,6 +110,18 @@ pub(super) struct Replica {
     folder: PathBuf,
     listen: SocketAddr,
     child: Child,
+    sleep: Option<Sleep>,
+    /// Since when it stands still.
+    still: Option<Instant>,
+}
+
+/// How a replica stands still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// Alone: all clocks go on.
+    Frozen,
+    /// With its machine: the monotonic clock stands still, too.
+    Suspended,
 }
 
 impl Drop for Replica {
@@ -119,6 +132,11 @@ impl Drop for Replica {
 
 impl Replica {
     pub(super) async fn start(town: &Town, name: &str) -> Self {
+        Self::that_pauses(town, name, Pause::Frozen).await
+    }
+
+    /// One that [`Replica::pause`] pauses in this way.
+    pub(super) async fn that_pauses(town: &Town, name: &str, pause: Pause) -> Self {
         let folder = town.dir.path().join(name);
         fs::create_dir_all(&folder).unwrap();
         let upstream: SocketAddr =
@@ -143,14 +161,15 @@ impl Replica {
             listen.to_string(),
         ];
         fs::write(folder.join("site"), lines.join("\n")).unwrap();
-        let child = spawn(&folder);
-        Self { proxy, folder, listen, child }
+        let sleep = (pause == Pause::Suspended).then(|| Sleep::new(&folder));
+        let child = spawn(&folder, sleep.as_ref());
+        Self { proxy, folder, listen, child, sleep, still: None }
     }
 
     /// Another process in the place of one that ended.
     pub(super) fn start_again(&mut self) {
         self.child.wait().unwrap();
-        self.child = spawn(&self.folder);
+        self.child = spawn(&self.folder, self.sleep.as_ref());
     }
 
     /// With which the identity in the Lease begins.
@@ -174,7 +193,22 @@ impl Replica {
         self.signal("TERM");
     }
 
-    pub(super) fn signal(&self, name: &str) {
+    /// Lets it stand still.
+    pub(super) fn pause(&mut self) {
+        self.signal("STOP");
+        self.still = Some(stopped(self.child.id()));
+    }
+
+    /// Lets it go on.
+    pub(super) fn resume(&mut self) {
+        let since = self.still.take().unwrap();
+        if let Some(sleep) = &mut self.sleep {
+            sleep.add(since.elapsed());
+        }
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
@@ -193,7 +227,7 @@ impl Replica {
     }
 }
 
-fn spawn(folder: &std::path::Path) -> Child {
+fn spawn(folder: &std::path::Path, sleep: Option<&Sleep>) -> Child {
     let log = File::options().create(true).append(true).open(folder.with_extension("log")).unwrap();
     // Ends also when the test is killed.
     Command::new("setpriv")
@@ -203,6 +237,7 @@ fn spawn(folder: &std::path::Path) -> Child {
         .env(FOLDER, folder)
         .env("HOSTNAME", folder.file_name().unwrap())
         .env("KUBECONFIG", folder.join("kubeconfig"))
+        .envs(sleep.iter().flat_map(|sleep| sleep.environment()))
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)
