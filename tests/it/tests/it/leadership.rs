@@ -197,7 +197,9 @@ async fn an_agent_whose_machine_was_suspended_past_its_certificates_expiry_recov
 }
 
 async fn recovers(pause: Pause) {
-    let life = Duration::from_secs(8);
+    // Long enough that a busy machine does not let it expire time after time before the pause: an
+    // identity is recovered five times at most.
+    let life = Duration::from_secs(20);
     let town = Town::with(Options { certificate_lifetime: life, ..Options::default() }).await;
     let began = Instant::now();
     let mut frozen = Replica::that_pauses(&town, "replica-frozen", pause).await;
@@ -208,7 +210,7 @@ async fn recovers(pause: Pause) {
     let before = known().recoveries;
     // Once in half its life, less a tenth.
     let (issued, passed) = (known().issued.len() as u64, began.elapsed().as_secs());
-    assert!(issued <= 2 + passed / 3, "{issued} in {passed} s: it is renewed again and again");
+    assert!(issued <= 2 + passed / 8, "{issued} in {passed} s: it is renewed again and again");
     eventually(PATIENCE, "all of its certificates have expired", async || {
         let now = Timestamp::now();
         known().issued.iter().all(|issued| issued.not_after < now).then_some(())
