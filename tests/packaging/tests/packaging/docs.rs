@@ -207,7 +207,8 @@ fn shown() -> Vec<Value> {
         ),
         object(
             "PatchBundle",
-            "2026.11.1",
+            // The release, and the beginning of the digest of its index.
+            "2026.11.1-daa10987",
             json!({
                 "releaseId": "2026.11.1", "sequence": 12, "class": "quarterly", "components": [],
             }),
