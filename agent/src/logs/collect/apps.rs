@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt,
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
@@ -20,6 +19,7 @@ use super::{
 use crate::{
     errors::describe,
     logs::objects::{RecordError, call, list},
+    pods::Pod,
 };
 
 /// The namespace that apps run in.
