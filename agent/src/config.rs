@@ -21,6 +21,7 @@ use thiserror::Error;
 use url::Url;
 
 pub use self::route::{Proxy, ProxyCredentials, Route};
+use crate::logging;
 
 /// Where the configuration file is looked for when no flag names one. It may be absent.
 pub const DEFAULT_FILE: &str = "/etc/mendix-agent/config.yaml";
@@ -78,7 +79,8 @@ pub struct GuardConfig {
 /// What is logged, and how.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
-    /// Which log lines are written, in the syntax of tracing's `EnvFilter`.
+    /// Which log lines are written: levels, for all and by the beginning of a target's name, such as
+    /// `info,kube_client=off`.
     pub filter: String,
     /// How they are written.
     pub format: LogFormat,
@@ -462,7 +464,11 @@ fn dns_label(text: &str) -> Result<String, String> {
 }
 
 fn log_filter(text: &str) -> Result<String, String> {
-    tracing_subscriber::EnvFilter::try_new(text)
+    if text.contains('[') {
+        // It would be taken for the name of a target, and match nothing.
+        return Err("expected a filter such as \"info\", without spans and fields".to_owned());
+    }
+    logging::targets(text)
         .map(|_| text.to_owned())
         .map_err(|error| format!("expected a filter such as \"info\" ({error})"))
 }
@@ -528,6 +534,7 @@ mod tests {
             ("MENDIX_AGENT_UPGRADE_AFTER_SECONDS", "86401", "at most 86400"),
             ("MENDIX_AGENT_LOG_FORMAT", "xml", "json or text"),
             ("MENDIX_AGENT_LOG_FILTER", "a=b=c", "filter"),
+            ("MENDIX_AGENT_LOG_FILTER", "info,[span]=debug", "filter"),
         ] {
             let env = |name: &str| (name == key).then(|| value.to_owned());
             let flags = Layer {

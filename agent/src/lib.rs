@@ -25,6 +25,7 @@ pub mod logging;
 pub mod logs;
 pub mod metrics;
 pub mod patch;
+mod pods;
 pub mod preflight;
 pub mod requests;
 pub mod run;

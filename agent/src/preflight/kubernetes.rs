@@ -28,8 +28,9 @@ const CRDS: &str = "CRDs";
 /// Oldest Kubernetes minor version of 1.x with what the agent uses (server-side apply, and
 /// `managedFields` of every manager).
 const MINIMUM_MINOR: u32 = 20;
-/// Access reviews that are asked for at once.
-const REVIEWS: usize = 8;
+/// Access reviews that are asked for at once. Each is a connection of its own, which is 50 KiB, and what
+/// was once used stays with the process.
+const REVIEWS: usize = 4;
 /// Missing rights that are named; the rest is counted.
 const NAMED: usize = 10;
 /// Clock difference to another, seconds: worth a warning; more than certificates tolerate.

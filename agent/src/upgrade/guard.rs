@@ -12,7 +12,7 @@ use std::{
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
+use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ApiResource, DynamicObject, ListParams, PostParams},
@@ -43,6 +43,7 @@ use crate::{
         failure::{CallCause, CallError},
         records::{deadline, is_status},
     },
+    pods::Pod,
 };
 
 /// How often an open trial is looked at.

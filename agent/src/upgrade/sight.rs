@@ -1,9 +1,10 @@
 //! What the guard sees of a new version: its pods and the Lease.
 
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt;
 
 use super::TRIAL;
+use crate::pods::Pod;
 
 /// What there is of the new version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -85,6 +85,15 @@ pub enum EnrollError {
         /// This node's clock.
         now: Timestamp,
     },
+    /// What it issued ran out before it could be used.
+    #[error(
+        "{call}: what the control plane issued ran out before its answer was read: this process stood \
+         still, or its machine was suspended"
+    )]
+    Late {
+        /// Enroll, Renew or Recover.
+        call: &'static str,
+    },
     /// The clock is as wrong as it was; nothing is asked for.
     #[error(
         "the certificate can't be recovered while this node's clock is wrong: set the node's clock"

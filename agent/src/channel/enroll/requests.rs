@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use mendix_agent_proto::v1;
 use rustls::pki_types::CertificateDer;
 use secrecy::{ExposeSecret, SecretString};
@@ -13,9 +13,12 @@ use super::{
     memory::{Clock, Memory},
     secret_file,
 };
-use crate::channel::{
-    dial::{enrollment_client, tls},
-    identity::{Credentials, Identity, IdentityError, Key, Parts, store::Stored},
+use crate::{
+    channel::{
+        dial::{enrollment_client, tls},
+        identity::{Credentials, Identity, IdentityError, Key, Parts, store::Stored},
+    },
+    leadership::boot,
 };
 
 /// Longest wait for the control plane's answer to a request.
@@ -59,8 +62,9 @@ impl Enrollment {
         };
         let tls = tls::server_authenticated(anchors)?;
         let mut client = enrollment_client(self.target.connect(tls).await?);
+        let asked = boot();
         let answer = answered(CALL, client.enroll(request)).await?;
-        let identity = accept(CALL, key, answer.issued, answer.ring, uid)?;
+        let identity = accept(CALL, key, answer.issued, answer.ring, uid, asked)?;
         self.store.save_identity(stored, identity.identity(), Some(token_sha256), uid).await?;
         Ok(())
     }
@@ -75,9 +79,10 @@ impl Enrollment {
         let (stored, key) = self.pending(stored).await?;
         let request = v1::RenewRequest { csr_der: key.request(uid)? };
         let channel = self.target.connect(Arc::clone(current.tls())).await?;
+        let asked = boot();
         let answer = answered(CALL, enrollment_client(channel).renew(request)).await?;
         let ring = current.identity().ring().to_owned();
-        let renewed = accept(CALL, key, answer.issued, ring, uid)?;
+        let renewed = accept(CALL, key, answer.issued, ring, uid, asked)?;
         // Used once before the old one is given up: the control plane may have issued something
         // that it does not accept itself, or anchors that don't lead to it.
         self.target.connect(Arc::clone(renewed.tls())).await?;
@@ -103,8 +108,9 @@ impl Enrollment {
         // The CA may have been rotated while the agent was away, with the mounted file updated.
         let tls = tls::server_authenticated(expired.anchors())?;
         let mut client = enrollment_client(self.target.connect(tls).await?);
+        let asked = boot();
         let answer = answered(CALL, client.recover(request)).await?;
-        let recovered = accept(CALL, key, answer.issued, expired.ring().into(), uid);
+        let recovered = accept(CALL, key, answer.issued, expired.ring().into(), uid, asked);
         if let Err(EnrollError::Clock { .. }) = &recovered {
             memory.clock = Clock::wrong();
         }
@@ -125,24 +131,68 @@ async fn answered<T>(
     }
 }
 
-/// Validates completely what was issued.
+/// Validates completely what was issued, after it was asked for at `asked` of the clock since boot.
 fn accept(
     call: &'static str,
     key: Key,
     issued: Option<v1::IssuedCertificate>,
     ring: String,
     cluster_uid: &str,
+    asked: Duration,
 ) -> Result<Credentials, EnrollError> {
     let issued = Parts::issued(key, issued, ring)
         .and_then(|parts| Identity::assemble(parts, cluster_uid))
         .map_err(|source| EnrollError::Issued { call, source })?;
     let now = Timestamp::now();
     issued.verify(now).map_err(|source| match source {
-        // It was made a moment ago: by the control plane's clock it is valid now.
         IdentityError::Expired { .. } | IdentityError::NotYetValid { .. } => {
-            let (from, until) = (issued.not_before(), issued.not_after());
-            EnrollError::Clock { call, from, until, now }
+            let validity = (issued.not_before(), issued.not_after());
+            not_valid(call, validity, now, boot().saturating_sub(asked))
         }
         source => EnrollError::Issued { call, source },
     })
+}
+
+/// Why a certificate that was asked for `waited` ago is not valid now. It was when it was made, by the
+/// control plane's clock; so it is this node's that is wrong, unless the certificate has only run out since
+/// it was asked for: then the process stood still, or its machine was suspended. No timer tells that: a
+/// suspend stops them, and what came meanwhile is read before a deadline is looked at.
+fn not_valid(
+    call: &'static str,
+    (from, until): (Timestamp, Timestamp),
+    now: Timestamp,
+    waited: Duration,
+) -> EnrollError {
+    let over = now.duration_since(until);
+    let waited = SignedDuration::try_from(waited).unwrap_or(SignedDuration::MAX);
+    if !over.is_negative() && over < waited {
+        return EnrollError::Late { call };
+    }
+    EnrollError::Clock { call, from, until, now }
+}
+
+#[cfg(test)]
+mod tests {
+    use mendix_agent_core::session::Schedule;
+
+    use super::*;
+
+    #[test]
+    fn what_ran_out_during_a_suspend_says_nothing_of_the_clock() {
+        let from: Timestamp = "2026-11-20T12:00:00Z".parse().unwrap();
+        let until = from + SignedDuration::from_hours(24);
+        let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
+        let judged = |now, waited| not_valid("Recover", (from, until), now, waited);
+        // Asked an hour before it ended, read an hour and a second later.
+        let late = judged(until + second, hour + second);
+        assert!(matches!(late, EnrollError::Late { .. }), "{late}");
+        assert_eq!(late.schedule(), Schedule::Outage, "it is asked for again at once");
+        for (now, waited) in [
+            (until + second, second),  // it had ended when it was asked for
+            (until + hour * 24, hour), // and long before
+            (from - SignedDuration::from_hours(1), hour * 24),
+        ] {
+            assert!(matches!(judged(now, waited), EnrollError::Clock { .. }), "{now} {waited:?}");
+        }
+    }
 }

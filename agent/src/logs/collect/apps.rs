@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt,
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
@@ -21,6 +20,7 @@ use crate::{
     cluster::{ApiError, call},
     errors::describe,
     logs::objects::list,
+    pods::Pod,
 };
 
 /// The namespace that apps run in.

@@ -9,10 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::{
-        apps::v1::ReplicaSet,
-        core::v1::{ContainerState, ContainerStatus, Pod},
-    },
+    api::core::v1::{ContainerState, ContainerStatus},
     apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference, Time},
 };
 use kube::{
@@ -26,6 +23,7 @@ use crate::{
     cluster::{ApiError, call},
     crd::managed_component::OwnedObject,
     errors::describe,
+    pods::{Pod, ReplicaSet},
 };
 
 /// Streams in one snapshot; more are declared, the unhealthy ones come first.

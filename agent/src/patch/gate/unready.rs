@@ -2,7 +2,11 @@
 //! failed: a message without it is still a message, so nothing here is tried again.
 
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::LabelSelector};
-use kube::{Api, api::ListParams, core::Selector};
+use kube::{
+    Api,
+    api::{ApiResource, DynamicObject, ListParams},
+    core::Selector,
+};
 use mendix_agent_core::bundle::{object::ObjectId, readiness::telling_pod};
 use serde_json::Value;
 
@@ -53,7 +57,8 @@ async fn telling(live: &Live, id: &ObjectId) -> Result<Option<String>, CallError
     let selector = Selector::try_from(selector)
         .map_err(|error| failed(CallCause::Answer(error.to_string())))?;
     let namespace = id.namespace.as_deref().unwrap_or_default();
-    let pods: Api<Pod> = Api::namespaced(live.client().clone(), namespace);
+    let kind = ApiResource::erase::<Pod>(&());
+    let pods: Api<DynamicObject> = Api::namespaced_with(live.client().clone(), namespace, &kind);
     let params = ListParams::default().labels_from(&selector).limit(MAX_PODS);
     let pods = match tokio::time::timeout(CALL_DEADLINE, pods.list(&params)).await {
         Ok(pods) => pods.map_err(|error| failed(CallCause::Api(error)))?,
