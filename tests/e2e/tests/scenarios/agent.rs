@@ -12,12 +12,11 @@ use anyhow::{Context, Result};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams},
+    api::PostParams,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use mendix_e2e::install::NAMESPACE;
 use mendix_test_kit::{agent_image, progress::Progress};
-use serde_json::json;
 use tokio::{
     process::{Child, Command},
     sync::OnceCell,
@@ -136,13 +135,15 @@ async fn give_up_lease(kubeconfig: &Path) -> Result<()> {
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options);
     let client = Client::try_from(config.await.context("use the kubeconfig")?)?;
     let leases: Api<Lease> = Api::namespaced(client, NAMESPACE);
-    if leases.get_opt(NAMESPACE).await.context("get the Lease")?.is_none() {
-        return Ok(());
+    while let Some(mut lease) = leases.get_opt(NAMESPACE).await.context("get the Lease")? {
+        lease.spec.get_or_insert_default().holder_identity = None;
+        match leases.replace(NAMESPACE, &PostParams::default(), &lease).await {
+            // What the dead one had sent landed just now.
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            written => return written.context("give the Lease up").map(drop),
+        }
     }
-    // Whatever the dead one had sent lands before this, or is refused because of it.
-    let given_up = Patch::Merge(json!({ "spec": { "holderIdentity": null } }));
-    let written = leases.patch(NAMESPACE, &PatchParams::default(), &given_up).await;
-    written.context("give the Lease up").map(drop)
+    Ok(())
 }
 
 /// The agent's program, built once per test process; the same file as in the demo's image.
