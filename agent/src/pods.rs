@@ -1,6 +1,6 @@
 //! Pods and ReplicaSets, as far as the agent reads them: who they are, and how they are doing. What is
-//! left out, what a pod should be, is a hundred types whose decoding was more code than all the rest of
-//! Kubernetes that the agent knows.
+//! left out, what a pod should be, is a hundred types whose decoding is more code than that of any other
+//! kind that the agent knows.
 
 use k8s_openapi::{api::core::v1::PodStatus, apimachinery::pkg::apis::meta::v1::LabelSelector};
 use kube::{Resource, api::ObjectMeta};
