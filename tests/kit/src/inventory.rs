@@ -12,7 +12,8 @@ use kube::{
 /// What the cluster writes by itself, and what is only another name for it.
 const OF_THE_CLUSTER: [&str; 4] = ["Event", "Lease", "Endpoints", "EndpointSlice"];
 
-/// Every object, as `KIND NAMESPACE/NAME`; nothing while a group of the API comes or goes.
+/// Every object, as `KIND NAMESPACE/NAME`; nothing while a group of the API comes or goes, or when the
+/// API server did not answer.
 pub async fn inventory(client: &Client) -> Option<BTreeSet<String>> {
     let mut all = BTreeSet::new();
     let served = Discovery::new(client.clone()).run().await.ok()?;
@@ -23,8 +24,12 @@ pub async fn inventory(client: &Client) -> Option<BTreeSet<String>> {
                 continue;
             }
             let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-            // A kind that went away since it was discovered has no objects.
-            let Ok(list) = api.list(&ListParams::default()).await else { continue };
+            let list = match api.list(&ListParams::default()).await {
+                Ok(list) => list,
+                // A kind that went away since it was discovered has no objects.
+                Err(kube::Error::Api(answer)) if answer.code < 500 => continue,
+                Err(_) => return None,
+            };
             for object in list.items {
                 let (namespace, name) = (
                     object.metadata.namespace.unwrap_or_default(),

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeSet};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, api::ListParams};
 use mendix_agent::crd::managed_component::ManagedComponent;
@@ -12,7 +12,7 @@ use mendix_test_kit::{
     wait::eventually,
 };
 
-use super::REMOVED;
+use super::{RELEASE, REMOVED};
 use crate::{chart, install::NAMESPACE, stage::Stage};
 
 /// Where the managed components live; their namespaces outlive the agent.
@@ -37,24 +37,28 @@ pub async fn uninstalled(stage: &Stage) -> Result<()> {
     let last = RefCell::new(BTreeSet::new());
     let gone = eventually(REMOVED, "nothing of the agent is left", async || {
         let now = inventory(&stage.client).await?;
+        let missing = components.difference(&now).map(|entry| format!("{entry} is gone"));
         let left: BTreeSet<String> = now
             .iter()
             .filter(|entry| deleted.contains(*entry) || stage.is_new(entry))
             .filter(|entry| deleted.contains(*entry) || !stays(entry, &components))
             .cloned()
+            .chain(missing)
             .collect();
         let done = left.is_empty();
         last.replace(left);
-        done.then_some(now)
+        done.then_some(())
     });
-    let Ok(now) = gone.await else { bail!("left behind: {:?}", last.take()) };
-    for component in &components {
-        ensure!(now.contains(component), "{component} of a managed component is gone");
+    if gone.await.is_err() {
+        bail!("left behind, or a component's and gone: {:?}", last.take());
     }
     stage.ui.line(format!("{} objects deleted; left are those of the components", deleted.len()));
     let api: Api<Deployment> = Api::namespaced(stage.client.clone(), KEPT[0]);
-    let status = api.get(KEPT[0]).await.context("get the operator's Deployment")?.status;
-    ensure!(status.is_some_and(|it| it.ready_replicas == Some(1)), "the operator does not run");
+    eventually(RELEASE, "the operator runs on", async || {
+        let status = api.get(KEPT[0]).await.ok()?.status?;
+        (status.ready_replicas == Some(1)).then_some(())
+    })
+    .await?;
     stage.look(&["get", "pods", "-A"]).await
 }
 
