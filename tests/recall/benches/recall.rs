@@ -3,7 +3,8 @@
 //!
 //! Arguments: `development`, `validation` and `evaluation` for these sets alone; `faults=20` prints so
 //! many faults of each kind (but of the evaluation set there is no such thing); `seed=7` and
-//! `samples=50000` choose the corpus.
+//! `samples=50000` choose the corpus; `figures` leaves out the speed, which takes longest; `digest`
+//! prints nothing but a hash of all that comes out, to see that a change of speed changes no byte.
 //! `once` redacts and compresses one shape once and prints nothing else: for a profiler that counts
 //! instructions, which other work on the machine does not change (`shape=json` chooses the shape,
 //! `dense` all that holds a secret).
@@ -12,6 +13,7 @@
 
 use std::{
     collections::BTreeMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     hint::black_box,
     io::Write as _,
     time::{Duration, Instant},
@@ -19,7 +21,7 @@ use std::{
 
 use mendix_agent_core::redact::{Redactor, SnapshotKey};
 use mendix_corpus::{Kind, Sample, Set, generate, templates};
-use mendix_recall::{Report, measure};
+use mendix_recall::{Report, measure, redacted};
 
 /// Bytes measured at a time: less than the scheduler gives a thread at once.
 const SLICE: usize = 256 * 1024;
@@ -45,12 +47,35 @@ fn main() {
             once(&samples);
             continue;
         }
+        if args.iter().any(|arg| arg == "digest") {
+            println!("{:016x} {}", digest(&samples), set.name());
+            continue;
+        }
         println!("== {}: {count} samples of seed {seed}", set.name());
         let report = measure(set, &samples);
         print(set, &report);
         show_faults(&report, faults);
-        speed(&samples);
+        if !args.iter().any(|arg| arg == "figures") {
+            speed(&samples);
+        }
     }
+}
+
+/// A hash of the redacted texts, sample by sample and as one stream.
+fn digest(samples: &[Sample]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for sample in samples {
+        redacted(&sample.text).expect("text").hash(&mut hasher);
+    }
+    let mut stream = Redactor::new(&SnapshotKey::new([1; 32]).into());
+    let mut out = Vec::new();
+    for sample in samples {
+        stream.push(sample.text.as_bytes(), &mut out).expect("text");
+        stream.push(b"\n", &mut out).expect("text");
+    }
+    stream.finish(&mut out).expect("text");
+    out.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn print(set: Set, report: &Report) {

@@ -157,6 +157,10 @@ fn ipv6(scan: &mut Scan<'_>, colon: usize) -> Option<usize> {
     const LONGEST: usize = 45;
     let is_part = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_hexdigit());
     let next = scan.at(colon + 1)?;
+    // `IP:::ffff:10.0.0.1`: the first colon is that of the name.
+    if scan.starts(colon, b":::") && follows_name(scan, colon + 1) {
+        return ipv6(scan, colon + 1);
+    }
     if next == b':' {
         // `::1`, `fe80::1`
     } else if !is_part(scan.before(colon)) || !next.is_ascii_hexdigit() {
@@ -176,8 +180,16 @@ fn ipv6(scan: &mut Scan<'_>, colon: usize) -> Option<usize> {
     {
         len -= 1;
     }
-    let token = rest.get(..len).unwrap_or_default();
-    let end = start + len;
+    let mut token = rest.get(..len).unwrap_or_default();
+    // `/2001:db8:0:0:0:0:0:1:443`, as Java prints an address and its port.
+    let groups = token.iter().filter(|&&b| b == b':').count();
+    if groups == 8
+        && memchr::memmem::find(token, b"::").is_none()
+        && let Some(port) = memchr::memrchr(b':', token)
+    {
+        token = token.get(..port).unwrap_or_default();
+    }
+    let end = start + token.len();
     let colons = token.iter().filter(|&&b| b == b':').count();
     let double = memchr::memmem::find(token, b"::").is_some();
     if colons < 2 || !double && colons != 7 && !(colons == 6 && token.contains(&b'.')) {
@@ -186,6 +198,7 @@ fn ipv6(scan: &mut Scan<'_>, colon: usize) -> Option<usize> {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     let bounded = start == scan.body
         || scan.before(start).is_none_or(|b| !word(b) && b != b':' && b != b'.')
+        || follows_name(scan, start)
         || matches!(scan.before(start), Some(b'n' | b't' | b'r'))
             && start >= 2
             && scan.before(start - 1) == Some(b'\\');
@@ -199,9 +212,26 @@ fn ipv6(scan: &mut Scan<'_>, colon: usize) -> Option<usize> {
     let address = std::str::from_utf8(token).ok().and_then(|t| t.parse::<Ipv6Addr>().ok());
     let Some(address) = address else { return Some(end.max(colon + 1)) };
     if !address.is_loopback() && !address.is_unspecified() {
-        scan.add(start, end, Class::Ipv6);
+        // `fe80::1%eth0`
+        let zone = match scan.at(end) {
+            Some(b'%') => 1 + scan.run(end + 1, 15, u8::is_ascii_alphanumeric),
+            _ => 0,
+        };
+        scan.add(start, end + if zone > 1 { zone } else { 0 }, Class::Ipv6);
     }
     Some(end)
+}
+
+/// `IP:2001:db8::1`: the colon before `start` divides an address from the name of a field.
+fn follows_name(scan: &Scan<'_>, start: usize) -> bool {
+    let Some(colon) = start.checked_sub(1).filter(|&at| scan.at(at) == Some(b':')) else {
+        return false;
+    };
+    let len = scan.run_before(colon, colon.saturating_sub(24).max(scan.body.min(colon)), |b| {
+        b.is_ascii_alphabetic()
+    });
+    let name = scan.slice(colon - len, colon);
+    len >= 2 && !name.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// `@`: user info of a URL, or an e-mail address.

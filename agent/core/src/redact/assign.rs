@@ -2,12 +2,12 @@
 
 use super::Class;
 use super::follow;
-use super::judge::{is_password_like, is_random_word, is_value};
+use super::judge::{is_made_up, is_password_like, is_random_word, is_value};
 use super::key::{self, Key, Strength};
 use super::members::{go_bytes, list, object, plural_object};
 use super::pairs::{is_name_of_pair, listed_pair, name_value_pair, reversed_pair};
 use super::placeholder;
-use super::prose::{flag_or_prose, is_flag, random_before, said_before};
+use super::prose::{flag_or_prose, is_flag, random_before, random_word, said_before};
 use super::scan::{Cue, Scan};
 use super::sql;
 use super::stems::Rule;
@@ -33,10 +33,15 @@ pub(super) fn at_stem(scan: &mut Scan<'_>, rule: Rule, start: usize, end: usize)
         return;
     }
     let Some(key) = key::around(scan, rule, start, end) else { return };
-    if scan.in_placeholder(key.start) {
+    if scan.in_placeholder(key.start) || is_checksum(scan, &key) {
         return;
     }
     after_key(scan, key);
+}
+
+/// `checksum/secret: …`: an annotation that makes pods restart.
+fn is_checksum(scan: &Scan<'_>, key: &Key) -> bool {
+    scan.slice(key.start.saturating_sub(9), key.start) == b"checksum/"
 }
 
 /// A cheap look at what follows the key: most stems in running text and class names end here.
@@ -47,7 +52,7 @@ fn may_have_value(scan: &Scan<'_>, rule: Rule, end: usize) -> bool {
         None
         | Some(
             b'=' | b':' | b'"' | b'\'' | b'\\' | b'>' | b']' | b',' | b'`' | b'<' | b'(' | b'['
-            | b'{' | b'|' | b'/' | 0xe2,
+            | b'{' | b'}' | b'|' | b'/' | 0xe2,
         ) => true,
         Some(b' ' | b'\t') => {
             rule != Rule::Signature
@@ -91,6 +96,9 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
     }
     let sign = skip_tab(scan, scan.skip_space(at));
     let spaced = sign > at;
+    if key.class == Class::Token && is_parsers(scan, &key) {
+        return random_word(scan, &key, at);
+    }
     match (scan.at(sign), scan.at(sign + 1)) {
         (Some(b'='), Some(b'=' | b'~')) => {}
         (Some(b'='), Some(b'>')) => take(scan, key, sign + 2, Form::Equals),
@@ -115,6 +123,8 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
         (None, _) => {
             if is_name_of_pair(scan, key.start) {
                 scan.cues.next = Some(Cue::ValueOf(key.class));
+            } else if scan.slice(scan.body, key.start).trim_ascii() == b"?" {
+                scan.cues.next = Some(Cue::Explicit(key.class));
             } else if is_flag(scan, &key) {
                 scan.cues.next = Some(Cue::Argument(key.class));
             } else if key.class != Class::Password || !said_before(scan, &key) {
@@ -142,6 +152,24 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
     }
 }
 
+/// `unexpected token …`: of a language that is parsed.
+fn is_parsers(scan: &Scan<'_>, key: &Key) -> bool {
+    const WORDS: &[&[u8]] = &[
+        b"unexpected ",
+        b"unrecognized ",
+        b"illegal ",
+        b"mismatched ",
+        b"extraneous ",
+        b"json ",
+        b"lexer ",
+        b"parser ",
+        b"current ",
+        b"found ",
+    ];
+    let before = scan.slice(key.start.saturating_sub(16), key.start).to_ascii_lowercase();
+    WORDS.iter().any(|word| before.ends_with(word))
+}
+
 /// `token(x)`, `key[x]`, `setPassword("x")`, `password | x |`: a value that looks like one.
 fn bracketed(scan: &mut Scan<'_>, key: &Key, open: usize) -> bool {
     let width = match scan.at(open) {
@@ -157,7 +185,13 @@ fn bracketed(scan: &mut Scan<'_>, key: &Key, open: usize) -> bool {
     let end = value.start + text.len();
     let sure = key.strength == Strength::Sure && scan.at(open) != Some(b'/');
     let telling = if sure && key.class == Class::Password {
-        is_password_like(text) || value::looks_random(text)
+        // A bar may be that of a template: `{{ .password | b64enc }}`.
+        let chosen = if width == 1 && scan.at(open) == Some(b'|') {
+            is_password_like(text)
+        } else {
+            is_made_up(text)
+        };
+        chosen || value::looks_random(text)
     } else {
         value::looks_random(text) && is_random_word(text)
     };
@@ -186,6 +220,10 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     let Some(first) = scan.at(at) else {
         return at_line_end(scan, &key, form);
     };
+    // `bob@external-secrets-7x:/srv$`, where a shell is.
+    if form == Form::Go && matches!(first, b'/' | b'~') && scan.before(key.start) == Some(b'@') {
+        return;
+    }
     scan.string_end = None;
     // `PASSWORD= HOST=db`: there is none.
     if form == Form::Equals && scan.before(at) == Some(b' ') && value::starts_assignment(scan, at) {
@@ -221,7 +259,9 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
         _ => {}
     }
     let reach = match form {
-        Form::Equals | Form::Yaml if starts_line => Reach::Line,
+        Form::Equals if starts_line => Reach::Line,
+        // Passwords may have blanks in them; keys and tokens have none.
+        Form::Yaml if starts_line && key.class == Class::Password => Reach::Line,
         Form::Go => Reach::GoField,
         _ => Reach::Word,
     };
@@ -256,6 +296,17 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     if form == Form::Yaml && !value.quoted && !quotable(scan, &key, &value, starts_line) {
         return;
     }
+    // `secret:  40 bytes`, as `kubectl describe` says its size.
+    let size = text.iter().all(u8::is_ascii_digit) && scan.starts(value.end, b" byte");
+    if size && key.class != Class::Password {
+        return;
+    }
+    // `external-secrets: reconciled 3 objects`: who says it.
+    let pairs = scan.slice(key.start, key.end).to_ascii_lowercase().ends_with(b"credentials");
+    let says = key.plural && key.class != Class::Password && form != Form::Equals && !pairs;
+    if says && !value.quoted && !is_listed_secret(text) {
+        return;
+    }
     // `{Password: Token: Host:x}`: a struct whose fields are empty.
     if form == Form::Yaml && !value.quoted && scan.in_struct(key.start) && begins_field(text) {
         return;
@@ -263,6 +314,13 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     if is_value(scan, &key, text) {
         scan.accept(&key, value);
     }
+}
+
+/// Whether a bare word after `secrets:` or `tokens:` is one.
+fn is_listed_secret(text: &[u8]) -> bool {
+    let hex = text.len() >= 24 && text.iter().all(u8::is_ascii_hexdigit);
+    !text.iter().any(|b| b"{[(/".contains(b))
+        && (hex || is_random_word(text) || is_password_like(text))
 }
 
 /// `… / x`: the password after the name of a user.
@@ -296,6 +354,14 @@ fn typed(scan: &Scan<'_>, at: usize) -> usize {
         from = at + 9;
     } else if scan.at(at) == Some(b'&') {
         from = at + 1;
+    }
+    // `!!binary |`, `&anchor >-`: what YAML puts before a block.
+    if matches!(scan.at(at), Some(b'!' | b'&')) {
+        let word = at + scan.run(at, 32, |b| !b.is_ascii_whitespace());
+        let next = scan.skip_space(word);
+        if next > word && is_block_mark(scan.slice(next, scan.text_end.min(next + 16))) {
+            return next;
+        }
     }
     if value::quote_at(scan, from).is_some() { from } else { at }
 }
@@ -401,9 +467,14 @@ fn begins_string(scan: &mut Scan<'_>, at: usize) -> bool {
 }
 
 /// `|`, `|-`, `>+2` and nothing else: the value is on the lines that follow.
-fn is_block_mark(rest: &[u8]) -> bool {
-    let rest =
-        rest.strip_prefix(b"\\u003e").map_or(rest, |tail| if tail.len() < 3 { b">" } else { rest });
+pub(super) fn is_block_mark(rest: &[u8]) -> bool {
+    let slashes = rest.iter().take_while(|&&b| b == b'\\').count();
+    let escaped = rest.get(slashes..).and_then(|r| r.strip_prefix(b"u003e"));
+    if slashes > 0
+        && let Some(tail) = escaped
+    {
+        return tail.len() <= 2 && tail.iter().all(|b| matches!(b, b'+' | b'-' | b'0'..=b'9'));
+    }
     matches!(rest.first(), Some(b'|' | b'>'))
         && rest.len() <= 3
         && rest.iter().skip(1).all(|b| matches!(b, b'+' | b'-' | b'0'..=b'9'))

@@ -54,9 +54,10 @@ classes! {
     ServiceAccount = "sa-token",
     /// R20: Docker registry auth.
     Docker = "docker-auth",
-    /// R21: body of a PEM block.
+    /// R21: body of a PEM block that is not public: certificates and public keys stay.
     Pem = "pem",
-    /// R22: PKCS#12, DER or OpenSSH keys and certificates in base64.
+    /// R22: PKCS#12, key stores, DER or OpenSSH keys and certificates in base64; private members of JSON
+    /// web keys.
     KeyBlob = "key-blob",
     /// R23: tokens with a vendor's prefix.
     VendorToken = "vendor-token",
@@ -64,7 +65,7 @@ classes! {
     Cookie = "cookie",
     /// R25: OAuth code, state and the like in a query.
     Oauth = "oauth",
-    /// R26: SAML assertions.
+    /// R26: SAML assertions and messages, and the text of their elements.
     Saml = "saml",
     /// R27: values of Mendix constants.
     MendixConstant = "mx-constant",

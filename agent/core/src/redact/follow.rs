@@ -5,7 +5,9 @@
 //! its end mark, by indentation, or after a bounded number of lines that do not look like it.
 
 use super::Class;
-use super::judge::{is_password_like, is_random_word};
+use super::announced;
+use super::assign;
+use super::judge::{is_made_up, is_password_like, is_random_word};
 use super::members;
 use super::mendix;
 use super::scan::{Cue, Cues, Scan};
@@ -14,6 +16,8 @@ use super::value::{self, Reach};
 
 /// Lines between the lines of a PEM block that may belong to other writers of the stream.
 const PEM_STRANGERS: u32 = 8;
+/// Longest public PEM block, in lines.
+const PUBLIC_LINES: u32 = 256;
 /// Longest SAML assertion, in lines.
 const SAML_LINES: u32 = 4096;
 /// Lines between `kind: Secret` or `apiVersion: v1` and its `data:`.
@@ -127,6 +131,40 @@ impl Follow {
                 }
             }
             Some(Cue::Pem { column }) => self.pem(scan, column),
+            Some(Cue::Explicit(class)) => {
+                self.cue = None;
+                let (here, _) = indentation(scan);
+                let colon = scan.body + here;
+                if scan.starts(colon, b": ") {
+                    let value = value::read(scan, scan.skip_space(colon + 1), Reach::Line);
+                    if !value::is_nothing(scan.slice(value.start, value.end)) {
+                        scan.add(value.start, value.end, class);
+                    }
+                }
+            }
+            Some(Cue::Public) => self.public(scan),
+            Some(Cue::Blob(class)) => self.blob(scan, class),
+            Some(Cue::Element) => {
+                let mark = scan.find(b'<', scan.body, scan.text.len());
+                let end = mark.unwrap_or(value::trimmed_end(scan, scan.body, scan.text.len()));
+                let (here, _) = indentation(scan);
+                scan.add(scan.body + here, end, Class::Saml);
+                self.strangers += 1;
+                if mark.is_some() || self.strangers > SAML_LINES {
+                    self.cue = None;
+                }
+            }
+            Some(Cue::Output(class)) => {
+                self.cue = None;
+                let value = value::read(scan, scan.body, Reach::Word);
+                let alone = value.next >= value::trimmed_end(scan, scan.body, scan.text.len());
+                let text = scan.slice(value.start, value.end);
+                let telling =
+                    is_made_up(text) || announced::is_blob(text) || members::is_text64(text);
+                if alone && telling && !value::is_nothing(text) {
+                    scan.add(value.start, value.end, class);
+                }
+            }
             Some(Cue::Constants { indent }) => {
                 let (here, blank) = indentation(scan);
                 if blank {
@@ -164,7 +202,13 @@ impl Follow {
 
     /// Takes up the hints of the line that was just read.
     pub(super) fn update(&mut self, text: &[u8], body: usize, cues: Cues) {
-        if let Some(cue) = cues.next {
+        // What may be below a word is no reason to leave a block.
+        let weak = matches!(cues.next, Some(Cue::Blob(_) | Cue::Output(_)));
+        let block = matches!(
+            self.cue,
+            Some(Cue::Pem { .. } | Cue::Public | Cue::Saml | Cue::Element | Cue::Blob(_))
+        );
+        if let Some(cue) = cues.next.filter(|_| !(weak && block)) {
             self.cue = Some(cue);
             self.strangers = 0;
             self.members = cues.members;
@@ -173,6 +217,9 @@ impl Follow {
         {
             self.cue = Some(Cue::Statement);
             self.strangers = 0;
+        }
+        if cues.secret {
+            self.manifest = Some(Manifest { indent: 0, secret: true, data: false, lines: 0 });
         }
         if cues.manifest && self.manifest.is_none_or(|m| !m.secret) {
             let mut none = Vec::new();
@@ -216,7 +263,7 @@ impl Follow {
             }
         }
         let telling = is_random_word(scalar)
-            || class == Class::Password && (item.is_none() || is_password_like(scalar));
+            || class == Class::Password && (item.is_none() || is_made_up(scalar));
         if deep && telling && member(scan).is_none() && !value::is_nothing(scalar) {
             let value = value::read(scan, from, Reach::Line);
             scan.add(value.start, value.end, class);
@@ -224,6 +271,52 @@ impl Follow {
                 self.cue = Some(Cue::Below { indent, class });
                 self.members = members;
             }
+        }
+    }
+
+    /// A public block: nothing in it is read, up to its end or to a line that can't belong to it.
+    fn public(&mut self, scan: &mut Scan<'_>) {
+        let (here, blank) = indentation(scan);
+        let end = value::trimmed_end(scan, scan.body + here, scan.text.len());
+        let text = scan.slice(scan.body + here, end);
+        // `password=x` is no line of one: only padding has that sign.
+        let body = text.strip_suffix(b"==").or(text.strip_suffix(b"=")).unwrap_or(text);
+        let base64 = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+        self.strangers += 1;
+        if !blank && (text.len() > 80 || !body.iter().all(base64)) || self.strangers > PUBLIC_LINES
+        {
+            self.cue = None;
+        } else {
+            scan.public = scan.text.len();
+        }
+    }
+
+    /// Base64 over lines, from the first line that is nothing else to the last.
+    fn blob(&mut self, scan: &mut Scan<'_>, class: Class) {
+        let (here, blank) = indentation(scan);
+        let end = value::trimmed_end(scan, scan.body + here, scan.text.len());
+        let text = scan.slice(scan.body + here, end);
+        let base64 =
+            |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-' | b'_');
+        let first = self.strangers == 0;
+        // A last line may be short.
+        let least = if first { 32 } else { 1 };
+        if first && !announced::is_blob(text) {
+            self.cue = None;
+            return;
+        }
+        if blank
+            || text.len() < least
+            || !text.iter().all(base64)
+            || text.iter().all(|&b| b == b'-')
+        {
+            self.cue = None;
+            return;
+        }
+        self.strangers = 1;
+        scan.add(scan.body + here, end, class);
+        if !first && text.len() < 32 || text.ends_with(b"=") {
+            self.cue = None;
         }
     }
 
@@ -351,7 +444,7 @@ impl Member<'_> {
     fn redact(&self, scan: &mut Scan<'_>, class: Class) {
         let value = value::read(scan, self.value, Reach::Line);
         let text = scan.slice(value.start, value.end);
-        let block = matches!(text, b"|" | b">" | b"|-" | b">-" | b"|+" | b">+");
+        let block = assign::is_block_mark(text);
         if block {
             scan.cues.next = Some(Cue::Block { indent: self.indent, class });
         }
@@ -364,6 +457,11 @@ impl Member<'_> {
 
 /// R08 over two lines: `name: X` was the line before.
 fn value_of(scan: &mut Scan<'_>, class: Class) {
+    let (here, _) = indentation(scan);
+    if scan.at(scan.body + here) == Some(b'#') {
+        scan.cues.next = Some(Cue::ValueOf(class));
+        return;
+    }
     if let Some(member) = member(scan)
         && [&b"value"[..], b"default"].iter().any(|name| member.name.eq_ignore_ascii_case(name))
     {
@@ -437,7 +535,7 @@ fn looks_like_secret_data(scan: &Scan<'_>, member: &Member<'_>) -> bool {
         return false;
     }
     let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(text) else { return false };
-    text.len() >= 24 || bytes.iter().all(|b| matches!(b, b' '..=b'~' | b'\n' | b'\t' | b'\r'))
+    text.len() >= 24 || members::is_text(&bytes)
 }
 
 /// R28 on one line: all members of `data` and `stringData` of an object that is a Secret.

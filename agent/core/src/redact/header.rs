@@ -224,10 +224,13 @@ pub(super) fn at_cookie(scan: &mut Scan<'_>, start: usize, end: usize) {
         b"x-cookie",
     ];
     let tail = name.rsplit(|&b| b == b'.').next().unwrap_or_default();
-    if scan.in_placeholder(key_start) || !known.contains(&tail) {
+    if scan.in_placeholder(key_start) {
         return;
     }
-    let Some(at) = value_start(scan, key_end) else { return };
+    if !known.contains(&tail) {
+        return named_cookie(scan, &name, key_end);
+    }
+    let Some(at) = value_start(scan, key_end) else { return said_cookie(scan, key_end) };
     let at = first_element(scan, at);
     let range = match value::quote_at(scan, at) {
         Some((slashes, quote)) => value::quoted(scan, at, slashes, quote),
@@ -245,6 +248,64 @@ pub(super) fn at_cookie(scan: &mut Scan<'_>, start: usize, end: usize) {
     }
     if cookies(scan, range.start, range.end) {
         scan.done = scan.done.max(range.end);
+    }
+    // `["a=b","c=d"]`
+    let mut next = range.next;
+    for _ in 0..MOST_COOKIES {
+        if !range.quoted || scan.at(next) != Some(b',') {
+            return;
+        }
+        let from = scan.skip_space(next + 1);
+        let Some((slashes, quote)) = value::quote_at(scan, from) else { return };
+        let value = value::quoted(scan, from, slashes, quote);
+        // `,"status":200`: a member, no element.
+        if scan.at(value.next) == Some(b':') {
+            return;
+        }
+        cookies(scan, value.start, value.end);
+        next = value.next;
+    }
+}
+
+/// Most elements of a list of cookies that are read.
+const MOST_COOKIES: usize = 32;
+
+/// `sessionCookie=…`, `"cookie_value":"…"`: a random value, or pairs.
+fn named_cookie(scan: &mut Scan<'_>, name: &[u8], key_end: usize) {
+    let ends = [&b"cookie"[..], b"cookies", b"cookievalue", b"cookie_value", b"cookie-value"];
+    if !ends.iter().any(|end| name.ends_with(end)) {
+        return;
+    }
+    let Some(at) = value_start(scan, key_end) else { return };
+    let value = value::read(scan, at, Reach::Word);
+    let text = scan.slice(value.start, value.end);
+    if value::looks_random(text) && !text.contains(&b'=') {
+        scan.add(value.start, value.end, Class::Cookie);
+        scan.done = scan.done.max(value.end);
+    } else if text.contains(&b'=') {
+        cookies(scan, value.start, value.end);
+    }
+}
+
+/// `received cookie sid=…`: the pair within the next words.
+fn said_cookie(scan: &mut Scan<'_>, end: usize) {
+    const WORDS: usize = 3;
+    /// A shorter value is a setting.
+    const LEAST: usize = 16;
+    let mut at = scan.skip_space(end);
+    for _ in 0..WORDS {
+        let len = scan.run(at, 512, |b| !b.is_ascii_whitespace() && !b"\"'\\".contains(b));
+        let word = scan.slice(at, at + len);
+        if let Some(sign) = memchr::memchr(b'=', word)
+            && len - sign > LEAST
+        {
+            let end =
+                at + len - usize::from(matches!(word.last(), Some(b'.' | b',' | b';' | b')')));
+            scan.add(at + sign + 1, end, Class::Cookie);
+            scan.done = scan.done.max(end);
+            return;
+        }
+        at = scan.skip_space(at + len);
     }
 }
 

@@ -4,6 +4,7 @@ use super::Class;
 use super::key::{Key, Strength};
 use super::scan::Scan;
 use super::value;
+use super::words::JOINED;
 
 /// Whether `text` is something to hide under `key`.
 pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
@@ -15,7 +16,8 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     }
     // `pass=2`, `PASS: TestLogin`: of a compiler, of a test.
     let bare = scan.slice(key.start, key.end);
-    if bare.eq_ignore_ascii_case(b"pass") && (text.len() < 4 || bare == b"PASS") {
+    let assigned = scan.at(key.end) == Some(b'=');
+    if bare.eq_ignore_ascii_case(b"pass") && (text.len() < 4 || bare == b"PASS" && !assigned) {
         return false;
     }
     if key.class == Class::Signature {
@@ -36,7 +38,15 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     if key.class != Class::Password && (is_path(text) || is_pointer(text)) {
         return false;
     }
-    if is_setting(scan, key, text) || is_word(key, text) {
+    if is_setting(scan, key, text) || is_word(key, text) || is_locator(text) {
+        return false;
+    }
+    if matches!(key.class, Class::Password | Class::Key) && is_no_password(bare, text) {
+        return false;
+    }
+    // `Unexpected token: END_OBJECT`
+    let constant = |b: &u8| b.is_ascii_uppercase() || *b == b'_';
+    if key.class == Class::Token && text.len() <= 40 && text.iter().all(constant) {
         return false;
     }
     let listed = key.plural && key.class == Class::Token;
@@ -59,13 +69,16 @@ fn is_setting(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     let number = (1..=6).contains(&digits)
         && [&b""[..], b"ms", b"s", b"m", b"h", b"d", b"%"].contains(&unit);
     let name = scan.slice(key.start, key.end).to_ascii_lowercase();
+    let last = name.rsplit(|b| !b.is_ascii_alphabetic()).next().unwrap_or_default();
     number
         && name.contains(&b'_')
+        && !JOINED.has(last)
         && ![
             &b"password"[..],
             b"passwd",
             b"pass",
             b"pwd",
+            b"pw",
             b"token",
             b"secret",
             b"key",
@@ -75,6 +88,88 @@ fn is_setting(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
         ]
         .iter()
         .any(|stem| name.ends_with(stem))
+}
+
+/// Says where the secret is kept: a file below one of the usual roots, an entry of a vault, a variable.
+fn is_locator(text: &[u8]) -> bool {
+    const ROOTS: &[&str] = &[
+        "/run/",
+        "/var/",
+        "/etc/",
+        "/mnt/",
+        "/opt/",
+        "/secrets/",
+        "/vault/",
+        "/usr/",
+        "/tmp/",
+        "/home/",
+        "/app/",
+        "/data/",
+        "/srv/",
+        "/dev/",
+        "/proc/",
+    ];
+    const SCHEMES: &[&str] = &[
+        "file:/",
+        "vault:",
+        "@Microsoft.KeyVault(",
+        "arn:aws:secretsmanager:",
+        "arn:aws:ssm:",
+        "secretref:",
+        "op://",
+        "azurekeyvault://",
+        "awssm://",
+        "gcpsm://",
+        "ref+",
+        "!Ref",
+        "!GetAtt",
+        "!secret",
+        "!env_var",
+    ];
+    let path = |b: &u8| b.is_ascii_alphanumeric() || b"/._-".contains(b);
+    if ROOTS.iter().any(|root| text.starts_with(root.as_bytes())) && text.iter().all(path) {
+        return true;
+    }
+    if SCHEMES.iter().any(|scheme| text.starts_with(scheme.as_bytes())) {
+        return true;
+    }
+    // `$SMTP_PASSWORD`, `%SMTP_PASSWORD%`
+    let name = text.strip_prefix(b"$").or_else(|| text.strip_prefix(b"%")?.strip_suffix(b"%"));
+    name.is_some_and(|name| {
+        name.contains(&b'_')
+            && name.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_')
+    })
+}
+
+/// `PWD=/srv`, `ALLOW_EMPTY_PASSWORD=1`, `adminPasswordKey: postgres-password`, a time of change: what a
+/// key with a password's stem may hold besides one.
+fn is_no_password(key: &[u8], text: &[u8]) -> bool {
+    let key = key.to_ascii_lowercase();
+    if matches!(&*key, b"pwd" | b"oldpwd") && text.starts_with(b"/") {
+        return true;
+    }
+    let switch = [
+        &b"allow"[..],
+        b"random",
+        b"onetime",
+        b"require",
+        b"enable",
+        b"disable",
+        b"force",
+        b"use_",
+    ];
+    if text.len() == 1 && switch.iter().any(|word| memchr::memmem::find(&key, word).is_some()) {
+        return true;
+    }
+    let name = |b: &u8| b.is_ascii_lowercase() || matches!(b, b'-' | b'_' | b'.');
+    let word = [&b"passwordkey"[..], b"password-key", b"password_key", b"secretkey", b"tokenkey"];
+    if word.iter().any(|end| key.ends_with(end)) && text.len() < 40 && text.iter().all(name) {
+        return true;
+    }
+    let digits = |from: usize, to: usize| {
+        text.get(from..to).is_some_and(|part| part.iter().all(u8::is_ascii_digit))
+    };
+    text.len() >= 16 && digits(0, 4) && digits(5, 7) && text.get(10) == Some(&b'T')
 }
 
 /// `SHA256:…`: says which key, not what it is.
@@ -132,7 +227,21 @@ fn is_object_name(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
 
 /// A word that a sentence gives as a secret without saying so: long, mixed, and no name of anything.
 pub(super) fn is_random_word(text: &[u8]) -> bool {
-    !is_named(text) && value::looks_random(text) && !is_uuid(text) || is_product_key(text)
+    !is_named(text) && value::looks_random(text) && !is_uuid(text)
+        || is_product_key(text)
+        || is_base32(text)
+}
+
+/// The secret of a generator of one-time codes (RFC 4648 §6).
+fn is_base32(text: &[u8]) -> bool {
+    let text = text.trim_ascii_end();
+    let digits = text.iter().filter(|b| b.is_ascii_digit()).count();
+    let body = text.split(|&b| b == b'=').next().unwrap_or_default();
+    (16..=128).contains(&text.len())
+        && body.iter().all(|b| matches!(b, b'A'..=b'Z' | b'2'..=b'7'))
+        && text.len() - body.len() <= 6
+        && digits >= 2
+        && digits * 2 < body.len()
 }
 
 /// `ABCDE-12FGH-…`: keys of licences, in groups of capitals and digits.
@@ -169,6 +278,49 @@ pub(super) fn is_password_like(text: &[u8]) -> bool {
         && (kinds >= 3 || kinds >= 2 && sign > 0 && has(u8::is_ascii_digit) > 0)
         && !text.starts_with(b"HTTP/")
         && !text.iter().all(|b| b.is_ascii_digit() || b"-:.TZ+".contains(b))
+}
+
+/// A word that stands where a sentence has a password and looks like one, or like nothing that people
+/// write: letters with digits among them, or letters that no language puts in this order.
+pub(super) fn is_made_up(text: &[u8]) -> bool {
+    /// What names algorithms and versions begin with.
+    const NAMES: &[&str] = &[
+        "sha", "md5", "bcrypt", "pbkdf", "scram", "aes", "rsa", "ed25519", "oauth", "saml", "ldap",
+        "rfc", "pkcs", "x509", "base64", "utf", "http", "krb", "kerberos", "tls", "ipv", "argon",
+        "hmac", "v1", "v2", "v3", "iso", "win32",
+    ];
+    let head = text.get(..text.len().min(8)).unwrap_or_default().to_ascii_lowercase();
+    if is_password_like(text) && !NAMES.iter().any(|name| head.starts_with(name.as_bytes())) {
+        return true;
+    }
+    if text.len() < 6
+        || text.len() > 128
+        || NAMES.iter().any(|name| head.starts_with(name.as_bytes()))
+        || text.iter().any(|b| b"/\\(){}[]<>=\"'".contains(b))
+        || is_uuid(text)
+    {
+        return false;
+    }
+    let count = |test: fn(&u8) -> bool| text.iter().filter(|b| test(b)).count();
+    let (letters, digits) = (count(u8::is_ascii_alphabetic), count(u8::is_ascii_digit));
+    let others = text.len() - letters - digits;
+    let beyond = count(|b| *b >= 0x80);
+    let enough = digits >= 2 || digits == 1 && letters >= 8;
+    if letters + beyond >= 1 && enough && others == beyond {
+        return true;
+    }
+    // Capitals inside of the word, again and again.
+    let flips = text
+        .windows(2)
+        .filter(|w| matches!(w, [a, b] if a.is_ascii_lowercase() && b.is_ascii_uppercase()))
+        .count();
+    let dull = text
+        .split(|b| !b.is_ascii_lowercase())
+        .any(|run| run.len() >= 5 && !run.iter().any(|b| b"aeiouy".contains(b)));
+    let kinds = usize::from(count(u8::is_ascii_uppercase) > 0)
+        + usize::from(digits > 0)
+        + usize::from(others > 0);
+    letters >= 6 && (flips >= 3 && !is_named(text) || dull && kinds >= 1)
 }
 
 /// A word in quotes after a key that may be the name of the secret as well as the secret.

@@ -76,7 +76,11 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
             (!tail.clears()).then_some(key(Class::Password, Strength::Sure, tail.plural()))
         }
         Rule::ShortPassword => {
-            let named = key_end == end && (starts_word(scan, start) || start - key_start > 1);
+            // `pod-7l5pw:` is no key.
+            let digit = scan.before(start).is_some_and(|b| b.is_ascii_digit());
+            let named = key_end == end
+                && !digit
+                && (starts_word(scan, start) || BEFORE_PASS.ends(&fold::<24>(before), 2));
             named.then_some(key(Class::Password, Strength::Sure, false))
         }
         Rule::Secret => {

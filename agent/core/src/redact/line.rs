@@ -8,8 +8,8 @@ use super::scan::{MOST_SPANS, Scan, Span, looked};
 use super::shadow::{self, Shadow};
 use super::stems::{Reader, Rule, STEMS};
 use super::{
-    Class, Counts, Finder, Redaction, address, assign, body, header, members, mendix, numbers,
-    pairs, prefixed, query, sql, tool,
+    Class, Counts, Finder, Redaction, address, announced, assign, body, header, members, mendix,
+    numbers, pairs, prefixed, prose, query, sql, tool,
 };
 
 /// Capacity, in spans, above which the list gives its memory back after the line.
@@ -73,6 +73,18 @@ impl Scan<'_> {
             Rule::Manifest => self.cues.manifest = true,
             Rule::ShortPassword => assign::at_stem(self, rule, start, end - 1),
             Rule::ShortPin => assign::at_stem(self, Rule::Pin, start, end - 1),
+            Rule::SamlWord => announced::at_word(self, start, end, Class::Saml),
+            Rule::KeyWord => announced::at_word(self, start, end, Class::KeyBlob),
+            Rule::Element => announced::at_element(self, start, end),
+            Rule::LoneValue => pairs::at_lone_value(self, end),
+            Rule::Jwk => announced::at_jwk(self, start),
+            Rule::Print => announced::at_print(self, start, end),
+            Rule::SecretCommand => self.cues.secret = true,
+            Rule::OauthMember => query::at_oauth_member(self, start, end),
+            Rule::XPath => sql::at_xpath(self, start, end),
+            Rule::KeyDetail => sql::at_detail(self, end),
+            Rule::TooLong => sql::at_too_long(self, end),
+            Rule::Code => prose::at_code(self, start, end),
             Rule::Pin => assign::at_stem(self, rule, start, end),
             Rule::Literal => assign::at_literal(self, end),
             Rule::StringData => members::at_map(self, Class::K8sSecret, start, end),
@@ -97,6 +109,9 @@ impl Scan<'_> {
             Rule::Said => sql::at_said(self, start),
             Rule::BoundList => sql::at_list(self, end),
             Rule::Binding => sql::at_binding(self, end),
+            Rule::Duplicate => sql::at_duplicate(self, end),
+            Rule::Copied => sql::at_copied(self, end),
+            Rule::Variables => sql::at_variables(self, end),
             Rule::Parameters => sql::at_parameters(self, end),
             Rule::Identified => sql::at_identified(self, end),
             Rule::Row => sql::at_row(self, end),

@@ -1,7 +1,7 @@
 //! Lists and objects after a key, in JSON, YAML and Go's dumps.
 
 use super::Class;
-use super::judge::{is_password_like, is_random_word};
+use super::judge::{is_password_like, is_random_word, is_uuid};
 use super::key::{Key, Strength};
 use super::scan::{Cue, Scan};
 use super::value::{self, Reach, Value};
@@ -70,9 +70,11 @@ fn members(
     let end = matching(scan, open, b'{', b'}').unwrap_or(scan.text.len()).min(open + LONGEST_LIST);
     scan.spend(end - open.min(end));
     let mut at = open + 1;
+    let name = scan.run(at, 128, |b| b.is_ascii_alphanumeric() || b"._-".contains(b));
+    let sign = if name > 0 && scan.at(at + name) == Some(b'=') { b'=' } else { b':' };
     while at < end && !scan.spent() {
-        // A member: its name, a colon, its value.
-        let Some(colon) = scan.find(b':', at, end) else { return };
+        // A member: its name, a colon, its value; `{name=value, …}` in Java.
+        let Some(colon) = scan.find2(b':', sign, at, end) else { return };
         let from = scan.skip_space(colon + 1);
         let value = match scan.at(from) {
             None => return,
@@ -94,11 +96,15 @@ fn members(
             let name_end = colon - scan.run_before(colon, at, |b| !b.is_ascii_alphanumeric());
             let len = scan.run_before(name_end, at, u8::is_ascii_alphanumeric);
             let name = scan.slice(name_end - len, name_end);
-            [&b"value"[..], b"data", b"word"].iter().any(|w| name.eq_ignore_ascii_case(w))
+            [&b"value"[..], b"data", b"word", b"string", b"plain", b"raw"]
+                .iter()
+                .any(|w| name.eq_ignore_ascii_case(w))
         };
         let text = scan.slice(value.start, value.end);
         if (chosen || telling(text)) && !value::is_nothing(text) {
-            scan.add(value.start, value.end.min(end), class);
+            // A brace inside of a string may have closed the object too early.
+            let limit = if value.quoted { value.end } else { end };
+            scan.add(value.start, value.end.min(limit), class);
         }
         at = value.next.max(from + 1);
     }
@@ -129,21 +135,32 @@ pub(super) fn at_data(scan: &mut Scan<'_>, start: usize, end: usize) {
     }
 }
 
+/// Printable text in UTF-8, the end of which may be cut.
+pub(super) fn is_text(bytes: &[u8]) -> bool {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) if error.error_len().is_none() => {
+            std::str::from_utf8(bytes.get(..error.valid_up_to()).unwrap_or_default())
+                .unwrap_or_default()
+        }
+        Err(_) => return false,
+    };
+    !text.is_empty() && !text.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+}
+
 /// Base64 of printable text.
-fn is_text64(text: &[u8]) -> bool {
+pub(super) fn is_text64(text: &[u8]) -> bool {
     use base64::Engine as _;
     let head = text.get(..text.len().min(64) / 4 * 4).unwrap_or_default();
     text.len() >= 8
-        && base64::engine::general_purpose::STANDARD
-            .decode(head)
-            .is_ok_and(|bytes| bytes.iter().all(|b| matches!(b, b' '..=b'~' | b'\n' | b'\t')))
+        && base64::engine::general_purpose::STANDARD.decode(head).is_ok_and(|bytes| is_text(&bytes))
 }
 
 /// Whether an element of a list is random text.
 fn holds_random(list: &[u8]) -> bool {
     list.split(|b| b", \"'\\".contains(b)).any(|word| {
         let hex = word.len() >= 32 && word.iter().all(u8::is_ascii_hexdigit);
-        hex || is_random_word(word)
+        hex || is_uuid(word) || is_random_word(word)
     })
 }
 
@@ -188,8 +205,6 @@ pub(super) fn at_map(scan: &mut Scan<'_>, class: Class, start: usize, end: usize
     }
     let from = scan.skip_space(at + 1);
     match scan.at(from) {
-        // Values of Java's maps are read by names.
-        Some(b'{') if scan.find(b':', from, scan.text.len().min(from + 256)).is_none() => {}
         Some(b'{') => object(scan, class, from, false),
         Some(_) => {
             if let Some((slashes, quote)) = value::quote_at(scan, from) {

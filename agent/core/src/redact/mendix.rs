@@ -2,7 +2,7 @@
 
 use super::Class;
 use super::assign::after_key;
-use super::judge::is_password_like;
+use super::judge::is_made_up;
 use super::key::{self, Key, Strength};
 use super::members;
 use super::pairs::value_member;
@@ -205,7 +205,9 @@ pub(super) fn stated(scan: &Scan<'_>, at: usize) -> Option<usize> {
 /// R27: `MxAdmin / …`, `MxAdmin:…`: the name of the administrator and a password.
 pub(super) fn at_admin(scan: &mut Scan<'_>, end: usize) {
     let mut at = end;
-    while matches!(scan.at(at), Some(b' ' | b'/' | b':' | b',' | b'\'' | b'"')) && at < end + 4 {
+    while matches!(scan.at(at), Some(b' ' | b'/' | b':' | b',' | b'\'' | b'"' | b'-' | b'>'))
+        && at < end + 4
+    {
         at += 1;
     }
     if at == end {
@@ -214,7 +216,7 @@ pub(super) fn at_admin(scan: &mut Scan<'_>, end: usize) {
     let value = value::read(scan, at, Reach::Word);
     let text = scan.slice(value.start, value.end);
     let pair = text.iter().any(|b| matches!(b, b'=' | b':' | b'"'));
-    if !value.quoted && !pair && is_password_like(text) {
+    if !value.quoted && !pair && is_made_up(text) {
         scan.add(value.start, value.end, Class::Password);
         scan.done = scan.done.max(value.end);
     }

@@ -67,7 +67,7 @@ pub(super) fn at_digits(scan: &mut Scan<'_>, at: usize) -> usize {
 /// a blank or dash divides. Most numbers in a log stand alone.
 fn has_neighbours(scan: &Scan<'_>, start: usize, end: usize) -> bool {
     let word = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
-    let divides = |b: Option<u8>| matches!(b, Some(b' ' | b'-'));
+    let divides = |b: Option<u8>| matches!(b, Some(b' ' | b'-' | b'+' | b'.'));
     let (before, after) = (scan.before(start), scan.at(end));
     word(before)
         || word(after)

@@ -1,7 +1,7 @@
 //! Names and values that stand in members of their own: R08.
 
 use super::Class;
-use super::judge::{is_password_like, is_value};
+use super::judge::{is_made_up, is_value};
 use super::key::{Key, Strength};
 use super::scan::Scan;
 use super::value::{self, Reach};
@@ -17,6 +17,11 @@ const NAMES: &[&[u8]] = &[
     b"constant",
     b"setting",
     b"variable",
+    b"type",
+    b"attribute",
+    b"parameter",
+    b"param",
+    b"label",
 ];
 
 /// Ends of words that say that what follows is the value of what was just named.
@@ -38,6 +43,12 @@ pub(super) fn is_name_of_pair(scan: &Scan<'_>, at: usize) -> bool {
     let before = before.get(..before.len() - trim(before)).unwrap_or_default();
     let Some((b':' | b'=', before)) = before.split_last() else { return false };
     let before = before.get(..before.len() - trim(before)).unwrap_or_default();
+    // `{"k":"password","v":"…"}`
+    if let Some((b'k' | b'K' | b'n' | b'N', rest)) = before.split_last()
+        && rest.last().is_none_or(|b| !b.is_ascii_alphanumeric())
+    {
+        return true;
+    }
     NAMES.iter().any(|name| {
         before
             .len()
@@ -55,11 +66,13 @@ pub(super) fn value_member(scan: &Scan<'_>, at: usize) -> Option<usize> {
     }
     let len = scan.run(at, 32, u8::is_ascii_alphanumeric);
     let name = scan.slice(at, at + len);
-    let says = VALUES.iter().any(|value| {
-        len.checked_sub(value.len())
-            .and_then(|at| name.get(at..))
-            .is_some_and(|end| end.eq_ignore_ascii_case(value))
-    });
+    let short = name.eq_ignore_ascii_case(b"v") || name.eq_ignore_ascii_case(b"val");
+    let says = short
+        || VALUES.iter().any(|value| {
+            len.checked_sub(value.len())
+                .and_then(|at| name.get(at..))
+                .is_some_and(|end| end.eq_ignore_ascii_case(value))
+        });
     if !says {
         return None;
     }
@@ -81,9 +94,17 @@ pub(super) fn name_value_pair(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool
     if !is_name_of_pair(scan, key.start) {
         return false;
     }
-    let value = value::read(scan, from, Reach::Word);
-    if is_value(scan, key, scan.slice(value.start, value.end)) {
-        scan.accept(key, value);
+    let mut value = value::read(scan, from, Reach::Word);
+    // `"oldValue":"…","newValue":"…"`
+    for _ in 0..2 {
+        if is_value(scan, key, scan.slice(value.start, value.end)) {
+            scan.accept(key, value);
+        }
+        if !value.quoted || scan.at(value.next) != Some(b',') {
+            break;
+        }
+        let Some(from) = value_member(scan, scan.skip_space(value.next + 1)) else { break };
+        value = value::read(scan, from, Reach::Word);
     }
     true
 }
@@ -92,12 +113,14 @@ pub(super) fn name_value_pair(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool
 pub(super) fn listed_pair(scan: &mut Scan<'_>, key: &Key, comma: usize) -> bool {
     let open =
         key.start - scan.run_before(key.start, scan.body.min(key.start), |b| b"\"'\\".contains(b));
-    if scan.at(comma) != Some(b',') || scan.before(open) != Some(b'[') {
+    // A list of more begins with the name of a user.
+    let opens = matches!(scan.before(open), Some(b'[' | b','));
+    if scan.at(comma) != Some(b',') || !opens {
         return false;
     }
     let value = value::read(scan, scan.skip_space(comma + 1), Reach::Word);
     let text = scan.slice(value.start, value.end);
-    let telling = is_password_like(text) || value::looks_random(text);
+    let telling = is_made_up(text) || value::looks_random(text);
     if value.quoted && scan.at(value.next) == Some(b']') && telling && is_value(scan, key, text) {
         scan.accept(key, value);
         return true;
@@ -133,6 +156,19 @@ pub(super) fn reversed_pair(scan: &mut Scan<'_>, key: &Key) -> bool {
         scan.accept(key, value);
     }
     near
+}
+
+/// R08: `- value: …` above the line that says its name: what looks like a password, since the name comes
+/// too late to be asked.
+pub(super) fn at_lone_value(scan: &mut Scan<'_>, end: usize) {
+    let value = value::read(scan, scan.skip_space(end), Reach::Word);
+    let text = scan.slice(value.start, value.end);
+    let next = scan.skip_space(value.next);
+    let alone = next >= scan.text_end || matches!(scan.at(next), Some(b'#' | b'\\' | b','));
+    let address = memchr::memmem::find(text, b"://").is_some();
+    if alone && !address && (is_made_up(text) || value::looks_random(text)) {
+        scan.add(value.start, value.end, Class::Entropy);
+    }
 }
 
 /// R13: `"keyName":"key1","permissions":"FULL","value":"…"`, as Azure lists the keys of an account.

@@ -1,7 +1,7 @@
 //! Keys and values with no sign between them: flags and sentences (R09, R10, R41).
 
 use super::Class;
-use super::judge::{is_password_like, is_random_word, is_telling, is_uuid, is_value};
+use super::judge::{is_made_up, is_password_like, is_random_word, is_telling, is_uuid, is_value};
 use super::key::{Key, Strength};
 use super::scan::Scan;
 use super::value::{self, Reach, Value};
@@ -9,9 +9,11 @@ use super::value::{self, Reach, Value};
 /// Longest word of a sentence, bytes.
 const WORD: usize = 512;
 
-/// Whether `key` is a flag: `--password`.
+/// Whether `key` is a flag: `--password`, `-password`.
 pub(super) fn is_flag(scan: &Scan<'_>, key: &Key) -> bool {
-    scan.slice(key.start.saturating_sub(2), key.start) == b"--"
+    let before = scan.slice(key.start.saturating_sub(2).max(scan.body.min(key.start)), key.start);
+    let Some((b'-', before)) = before.split_last() else { return false };
+    before.last().is_none_or(|b| matches!(b, b'-' | b' ' | b'"' | b'\'' | b'[' | b'\t'))
 }
 
 /// `--password x`, `["--password","x"]`, and sentences.
@@ -47,7 +49,11 @@ pub(super) fn flag_or_prose(
             scan.accept(&key, value);
         }
     } else if quoted_key {
-        random_before(scan, &key);
+        if key.class != Class::Password || !said_before(scan, &key) {
+            random_before(scan, &key);
+        }
+    } else {
+        in_apposition(scan, &key, at);
     }
 }
 
@@ -117,6 +123,28 @@ fn prose(scan: &mut Scan<'_>, key: &Key, at: usize) {
     random_word(scan, key, at);
 }
 
+/// Whether the key is `secret` and no more.
+fn is_bare(scan: &Scan<'_>, key: &Key) -> bool {
+    scan.slice(key.start, key.end).eq_ignore_ascii_case(b"secret")
+}
+
+/// `the password, x, expires`: in apposition.
+fn in_apposition(scan: &mut Scan<'_>, key: &Key, comma: usize) -> bool {
+    if scan.at(comma) != Some(b',') || key.strength == Strength::Weak || key.plural {
+        return false;
+    }
+    let from = scan.skip_space(comma + 1);
+    let (word, _) = word_at(scan, from);
+    let Some(text) = word.strip_suffix(b",") else { return false };
+    let fits = if key.class == Class::Password { is_made_up(text) } else { is_random_word(text) };
+    if from > comma + 1 && fits {
+        let end = from + text.len();
+        scan.accept(key, Value { start: from, end, next: end, quoted: false });
+        return true;
+    }
+    false
+}
+
 /// Whether `value` can be one in a sentence.
 fn stands_for_itself(scan: &Scan<'_>, key: &Key, value: &Value) -> bool {
     let text = scan.slice(value.start, value.end);
@@ -143,6 +171,9 @@ pub(super) fn said_before(scan: &mut Scan<'_>, key: &Key) -> bool {
         b" as your ",
         b" as ",
         b" as the ",
+        b" as my ",
+        b" as initial ",
+        b" as default ",
         b" as a ",
         b" as its ",
         b" als ",
@@ -159,7 +190,7 @@ pub(super) fn said_before(scan: &mut Scan<'_>, key: &Key) -> bool {
     let start = floor + text.len() - word.len() + head;
     let word = scan.slice(start, end);
     let code = lead.ends_with(b"one-time ") && word.iter().all(u8::is_ascii_digit);
-    if start >= end || !(is_password_like(word) || code && word.len() >= 4) {
+    if start >= end || !(is_made_up(word) || code && word.len() >= 4) {
         return false;
     }
     scan.accept(key, Value { start, end, next: key.end, quoted: false });
@@ -171,8 +202,21 @@ fn told(scan: &mut Scan<'_>, key: &Key, at: usize) -> Option<usize> {
     /// Most words between the key and `is`.
     const WORDS: usize = 6;
     let is_password = key.class == Class::Password;
-    let (mut word, next) = word_at(scan, at);
+    let (mut word, mut next) = word_at(scan, at);
     let mut here = at;
+    // `password (temporary) is x`, `password (bob): x`
+    if word.starts_with(b"(")
+        && let Some(close) = memchr::memchr(b')', scan.slice(at, at + 48))
+    {
+        here = at + close + 1;
+        let sign = scan.skip_space(here);
+        if matches!(scan.at(sign), Some(b':' | b'=')) {
+            let from = scan.skip_space(sign + 1);
+            return (from < scan.text.len()).then_some(from);
+        }
+        here = scan.skip_space(here);
+        (word, next) = word_at(scan, here);
+    }
     let whose =
         ["for", "of", "voor", "van", "für", "fuer", "von", "pour", "para", "de", "del", "on", "op"];
     if whose.iter().any(|w| word.eq_ignore_ascii_case(w.as_bytes())) {
@@ -195,7 +239,10 @@ fn told(scan: &mut Scan<'_>, key: &Key, at: usize) -> Option<usize> {
     if value::quote_at(scan, at).is_some() {
         let value = value::read(scan, at, Reach::Word);
         let text = scan.slice(value.start, value.end);
-        if value.quoted && (is_password || is_telling(text)) {
+        // A key may be a UUID; the UUID of a Secret is not the secret.
+        let uuid = matches!(key.class, Class::Key | Class::Token) && is_uuid(text);
+        let uuid = uuid || key.class == Class::Secret && is_uuid(text) && !is_bare(scan, key);
+        if value.quoted && (is_password || is_telling(text) || uuid) {
             return Some(at);
         }
     }
@@ -214,21 +261,95 @@ fn told(scan: &mut Scan<'_>, key: &Key, at: usize) -> Option<usize> {
         let lead = word.iter().take_while(|b| b"<[({".contains(b)).count();
         let bare = word.get(lead..).unwrap_or_default();
         let bare = bare.split(|b| b">])}\"',;\\".contains(b)).next().unwrap_or_default();
-        return is_password_like(bare).then_some(at + lead);
+        return (is_made_up(bare) || follows_user(scan, key) && value::may_be_secret_word(bare))
+            .then_some(at + lead)
+            .or_else(|| after_colon(scan, at));
+    }
+    // `JSESSIONID x`
+    if key.class == Class::Cookie {
+        let (word, _) = word_at(scan, at);
+        let long = word.len() >= 16 && word.iter().any(u8::is_ascii_digit);
+        return (long && !word.iter().any(|b| b"()/".contains(b))).then_some(at);
     }
     if key.class == Class::Secret {
-        // `credentials bob:x`, `credentials bob / x`
+        // `credentials bob:x`, `credentials (bob / x)`
+        let at = at + usize::from(scan.at(at) == Some(b'('));
         let (word, next) = word_at(scan, at);
         let word = word.split(|b| matches!(b, b'"' | b'\\')).next().unwrap_or_default();
-        let colon = word.iter().position(|b| matches!(b, b':' | b'/'))?;
-        if colon > 0 && is_password_like(word.get(colon + 1..)?) {
+        let colon = word.iter().position(|b| matches!(b, b':' | b'/')).unwrap_or(0);
+        if colon > 0 && is_made_up(word.get(colon + 1..)?) {
             return Some(at + colon + 1);
         }
         let (sign, after) = word_at(scan, next);
         let (last, _) = word_at(scan, after);
-        return (matches!(sign, b"/" | b":") && is_password_like(last)).then_some(after);
+        let last = last.split(|b| b")\"\\".contains(b)).next().unwrap_or_default();
+        return (matches!(sign, b"/" | b":") && is_made_up(last)).then_some(after);
     }
     None
+}
+
+/// `password from environment: x`, `password resolved as x`: a few words on.
+fn after_colon(scan: &Scan<'_>, at: usize) -> Option<usize> {
+    let mut from = at;
+    for _ in 0..3 {
+        let (word, next) = word_at(scan, from);
+        let plain = |b: &u8| b.is_ascii_alphabetic();
+        let (sign, body) = word.split_last()?;
+        if !body.iter().all(plain) || !(plain(sign) || *sign == b':') {
+            return None;
+        }
+        if *sign == b':' || word == b"as" {
+            let (value, _) = word_at(scan, next);
+            let value = value.split(|b| b"\",\\".contains(b)).next().unwrap_or_default();
+            return is_made_up(value).then_some(next);
+        }
+        from = next;
+    }
+    None
+}
+
+/// `user bob and password x`, `bob / password x`: after the name of a user even a plain word is one.
+fn follows_user(scan: &Scan<'_>, key: &Key) -> bool {
+    let before = scan.slice(key.start.saturating_sub(64).max(scan.body.min(key.start)), key.start);
+    if before.ends_with(b" / ") {
+        return true;
+    }
+    let Some(head) = before.strip_suffix(b" and ").or(before.strip_suffix(b" en ")) else {
+        return false;
+    };
+    let user = head.rsplit(|&b| b == b' ').nth(1).unwrap_or_default();
+    [&b"user"[..], b"username", b"login", b"gebruiker"].iter().any(|w| user.eq_ignore_ascii_case(w))
+}
+
+/// `your PIN is 0123`, `one-time code 012345`, `use code 012345`: the digits of a code within a few words.
+pub(super) fn at_code(scan: &mut Scan<'_>, start: usize, end: usize) {
+    let inside = start > scan.body && scan.before(start).is_some_and(|b| b.is_ascii_alphabetic());
+    if start < scan.done || inside && scan.at(start) != Some(b'-') {
+        return;
+    }
+    let mut from = end;
+    for _ in 0..4 {
+        let (word, next) = word_at(scan, from);
+        let lead = word.iter().take_while(|b| b"\"'`<([\\".contains(b)).count();
+        let body = word.get(lead..).unwrap_or_default();
+        let body = body.split(|b| b"\"\\<".contains(b)).next().unwrap_or_default();
+        let digits = body.iter().take_while(|b| b.is_ascii_digit()).count();
+        let rest = body.get(digits..).unwrap_or_default();
+        if digits > 0 {
+            let alone = rest.iter().all(|b| b"\"'`>)]\\.,;!}".contains(b));
+            if (4..=8).contains(&digits) && alone {
+                scan.add(from + lead, from + lead + digits, Class::Password);
+                scan.done = scan.done.max(from + lead + digits);
+            }
+            return;
+        }
+        let link =
+            is_copula(word) || [&b"for"[..], b"voor", b"code", b"code:", b":"].contains(&word);
+        if !link {
+            return;
+        }
+        from = next;
+    }
 }
 
 /// Where the value begins after `is`, `was changed to`, `has been reset to`, `will be`.
@@ -248,6 +369,9 @@ fn after_auxiliaries(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
         }
         // `wurde geändert in x`, `is generated for bob: x`, `changed from x to y`
         let (after, value) = word_at(scan, from);
+        if is_auxiliary(word) && [&b"auf"[..], b"naar"].contains(&after) {
+            return (value < scan.text.len()).then_some(value);
+        }
         if is_changed(word) && [&b"in"[..], b"naar", b"auf", b"zu", b"en"].contains(&after) {
             return (value < scan.text.len()).then_some(value);
         }
@@ -329,15 +453,15 @@ fn is_copula(word: &[u8]) -> bool {
 /// In German, Dutch, French and Spanish: what follows must look like a value.
 fn is_foreign_copula(word: &[u8]) -> bool {
     [
-        "lautet", "lautet:", "ist", "ist:", "luidt", "luidt:", "wordt", "werd", "est", "es", "->",
-        "=>", "-", "è", "é", "jest", "är",
+        "lautet", "lautet:", "ist", "ist:", "wurde", "luidt", "luidt:", "wordt", "werd", "est",
+        "es", "->", "=>", "-", "è", "é", "jest", "är",
     ]
     .iter()
     .any(|w| word.eq_ignore_ascii_case(w.as_bytes()))
 }
 
 /// R41: the first words after the key, if one of them is random.
-fn random_word(scan: &mut Scan<'_>, key: &Key, at: usize) {
+pub(super) fn random_word(scan: &mut Scan<'_>, key: &Key, at: usize) {
     let (words, sure) = (6, key.strength == Strength::Sure);
     let mut from = at;
     let mut expected = true;
@@ -357,11 +481,13 @@ fn random_word(scan: &mut Scan<'_>, key: &Key, at: usize) {
         while len > 0
             && matches!(scan.before(start + len), Some(b'.' | b'-' | b'/'))
             && !(whole && scan.before(start + len) == Some(b'/'))
+            && !(len >= 24 && scan.before(start + len) == Some(b'-'))
         {
             len -= 1;
         }
         let text = scan.slice(start, start + len);
         let hex = sure
+            && !key.plural
             && expected
             && (24..=128).contains(&len)
             && text.iter().all(u8::is_ascii_hexdigit)
@@ -380,7 +506,12 @@ fn random_word(scan: &mut Scan<'_>, key: &Key, at: usize) {
         if word.is_empty() || matches!(word.last(), Some(b'.' | b';' | b',')) {
             return;
         }
-        expected = is_copula(word) || is_foreign_copula(word);
+        // `secret (base64) x`
+        if expected && word.starts_with(b"(") && word.ends_with(b")") {
+            from = next;
+            continue;
+        }
+        expected = word == b"as" || is_copula(word) || is_foreign_copula(word);
         from = next;
     }
     random_before(scan, key);

@@ -36,9 +36,8 @@ fn query_value_end(scan: &Scan<'_>, start: usize) -> usize {
 
 /// R15: `sig=…` of a SAS URL; `"sig":"…"`.
 pub(super) fn at_sig(scan: &mut Scan<'_>, start: usize) {
-    if scan.before(start).is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.')) {
-        return;
-    }
+    let longer =
+        scan.before(start).is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.'));
     let mut at = start + 3;
     if let Some((slashes, _)) = value::quote_at(scan, at) {
         at = scan.skip_space(at + slashes + 1);
@@ -59,7 +58,12 @@ pub(super) fn at_sig(scan: &mut Scan<'_>, start: usize) {
         b.is_ascii_alphanumeric()
             || matches!(b, b'+' | b'/' | b'=' | b'%' | b'-' | b'_' | b' ' | b'.')
     };
-    if text.len() >= 16 && text.iter().all(fits) {
+    // `sig=…: exit status 32`
+    let len = text.iter().take_while(|b| fits(b)).count();
+    let end = at + len;
+    let text = scan.slice(at, end);
+    let sure = !longer || len >= 40 && value::looks_random(text);
+    if len >= 16 && sure {
         scan.add(at, end, Class::Signature);
         scan.done = scan.done.max(end);
     }
@@ -96,6 +100,77 @@ pub(super) fn at_oauth(scan: &mut Scan<'_>, start: usize, end: usize) {
         scan.add(end, value_end, Class::Oauth);
         scan.done = scan.done.max(value_end);
     }
+}
+
+/// R25: `"code":"…"`, `state:[…]`, `code …`: as members of a dump, or in a sentence. The stem ends with
+/// the sign after the name.
+pub(super) fn at_oauth_member(scan: &mut Scan<'_>, start: usize, end: usize) {
+    const NAMES: &[&[u8]] = &[
+        b"code",
+        b"state",
+        b"authcode",
+        b"authorizationcode",
+        b"devicecode",
+        b"sessionstate",
+        b"oauthstate",
+        b"oauthcode",
+    ];
+    if start < scan.done {
+        return;
+    }
+    let name_end = end - 1;
+    let lead = scan.run_before(start, start.saturating_sub(20).max(scan.body.min(start)), |b| {
+        b.is_ascii_alphabetic() || *b == b'_'
+    });
+    let name = scan.slice(start - lead, name_end);
+    // `\ncode`: a letter of an escape is none of the name.
+    let folded: Vec<u8> = name.iter().filter(|b| **b != b'_').map(u8::to_ascii_lowercase).collect();
+    if !NAMES.contains(&&*folded) {
+        return;
+    }
+    let mut at =
+        value::quote_at(scan, name_end).map_or(name_end, |(slashes, _)| name_end + slashes + 1);
+    at = scan.skip_space(at);
+    let signed = matches!(scan.at(at), Some(b':' | b'='));
+    if signed {
+        at = scan.skip_space(at + 1);
+    }
+    for open in [&b"[]string{"[..], b"["] {
+        if scan.starts(at, open) {
+            at += open.len();
+        }
+    }
+    // Most are words and numbers.
+    if value::quote_at(scan, at).is_none() && scan.run(at, 20, |b| !b.is_ascii_whitespace()) < 20 {
+        return;
+    }
+    let value = value::read(scan, at, Reach::Word);
+    let text = scan.slice(value.start, value.end);
+    let text = text.strip_suffix(b"]").or(text.strip_suffix(b"}")).unwrap_or(text);
+    let fits = |b: &u8| b.is_ascii_alphanumeric() || b"-_.~/+=%".contains(b);
+    if text.len() < 20 || !text.iter().all(fits) {
+        return;
+    }
+    let hex = |b: &u8| b.is_ascii_hexdigit() || matches!(b, b'-' | b'.');
+    let plain = text.iter().all(hex) && text.len() >= 32;
+    let near = || {
+        let around = scan.slice(start.saturating_sub(512).max(scan.body.min(start)), start + 512);
+        folded.ends_with(b"state") && memchr::memmem::find(around, b"code").is_some()
+    };
+    let long = text.len() >= 70;
+    if is_code(text) || plain && signed && (long || near()) {
+        scan.add(value.start, value.start + text.len(), Class::Oauth);
+        scan.done = scan.done.max(value.start + text.len());
+    }
+}
+
+/// Letters of both cases and a few digits, in no order.
+fn is_code(text: &[u8]) -> bool {
+    let digits = text.iter().filter(|b| b.is_ascii_digit()).count();
+    let mixed = text.iter().any(u8::is_ascii_lowercase) && text.iter().any(u8::is_ascii_uppercase);
+    value::looks_random(text) && !is_uuid(text)
+        || mixed && digits >= 2 && is_random_word(text)
+        || mixed && digits >= 3 && !text.iter().any(|b| b"/+=%.".contains(b))
 }
 
 /// Whether the path before a parameter is one that identity providers send people back to.

@@ -32,6 +32,16 @@ pub(super) enum Cue {
     Map { indent: usize, class: Class },
     /// Base64 of a PEM block, from this column of the body on.
     Pem { column: usize },
+    /// The value of a key that YAML's `?` marked.
+    Explicit(Class),
+    /// Inside of a PEM block that is public.
+    Public,
+    /// Lines of base64 that the line before announced.
+    Blob(Class),
+    /// Inside of an XML element whose text goes, up to its end.
+    Element,
+    /// A command that prints a secret: its output, if that is one word.
+    Output(Class),
     /// Inside of a SAML assertion.
     Saml,
     /// A key at this column that ended its line: a scalar or a list farther to the right, or a
@@ -55,6 +65,8 @@ pub(super) struct Cues {
     pub(super) members: bool,
     /// `apiVersion` or `kind` was seen: a manifest may begin.
     pub(super) manifest: bool,
+    /// A command was seen that prints the manifest of a Secret.
+    pub(super) secret: bool,
 }
 
 /// A text under scan, and what was found in it so far.
@@ -74,6 +86,8 @@ pub(super) struct Scan<'a> {
     pub(super) string_end: Option<usize>,
     /// Members of a one-line Secret manifest were looked for.
     pub(super) manifest_read: bool,
+    /// Up to here base64 belongs to a PEM block that is public.
+    pub(super) public: usize,
     /// Up to here a statement was read.
     pub(super) sql_done: usize,
     /// Bytes that rules may still look at beyond their own match; keeps time linear.
@@ -92,6 +106,7 @@ impl<'a> Scan<'a> {
             done: 0,
             string_end: None,
             manifest_read: false,
+            public: 0,
             sql_done: 0,
             budget: Cell::new(16 * text.len().saturating_sub(body) + BUDGET_FLOOR),
         }

@@ -4,11 +4,11 @@ mod bound;
 
 use super::Class;
 use super::scan::{Cue, Scan};
-use super::value;
+use super::value::{self, Reach};
 
 pub(super) use bound::{
-    at_args, at_binding, at_bound, at_complaint, at_identified, at_key_detail, at_list, at_pairs,
-    at_parameter, at_parameters, at_row, at_said,
+    at_args, at_binding, at_bound, at_complaint, at_copied, at_duplicate, at_identified,
+    at_key_detail, at_list, at_pairs, at_parameter, at_parameters, at_row, at_said, at_variables,
 };
 
 /// Longest statement that is read, bytes.
@@ -114,6 +114,74 @@ pub(super) fn at_fragment(scan: &mut Scan<'_>, start: usize, end: usize) {
             take_literal(scan, quote, limit);
         }
         literals(scan, start, limit);
+    }
+}
+
+/// A word that speaks of XPath, or one of its functions: literals of the constraint that follows.
+pub(super) fn at_xpath(scan: &mut Scan<'_>, start: usize, end: usize) {
+    /// From the word to the constraint.
+    const NEAR: usize = 200;
+    if start < scan.sql_done {
+        return;
+    }
+    let limit = string_end(scan, start).min(start + LONGEST);
+    if scan.before(end) == Some(b'(') {
+        let near = scan.slice(end, (end + NEAR).min(limit));
+        let Some(quote) = memchr::memchr(b'\'', near) else { return };
+        let before = near.get(..quote).unwrap_or_default().trim_ascii_end();
+        if before.ends_with(b",") {
+            take_literal(scan, end + quote, limit);
+        }
+        return;
+    }
+    let near = scan.slice(end, (end + NEAR).min(limit));
+    if let Some(open) = memchr::memchr(b'[', near) {
+        scan.spend(limit - end.min(limit));
+        scan.sql_done = limit;
+        constraint(scan, end + open, limit);
+    }
+}
+
+/// Takes the literals of a constraint, but those of enumerations.
+fn constraint(scan: &mut Scan<'_>, start: usize, limit: usize) {
+    const ENUMERATIONS: &[&[u8]] =
+        &[b"status", b"state", b"type", b"kind", b"category", b"phase", b"level", b"role"];
+    let mut at = start;
+    while let Some(open) = scan.find(b'\'', at, limit) {
+        let before = scan.slice(open.saturating_sub(48).max(start), open).trim_ascii_end();
+        let name = before.strip_suffix(b"=").or(before.strip_suffix(b"!")).unwrap_or(before);
+        let name = name.strip_suffix(b"!").unwrap_or(name).trim_ascii_end().to_ascii_lowercase();
+        let next = if ENUMERATIONS.iter().any(|end| name.ends_with(end)) {
+            literal_end(scan, open, limit).map(|close| close + 1)
+        } else {
+            take_literal(scan, open, limit)
+        };
+        let Some(next) = next else { return };
+        at = next;
+    }
+}
+
+/// `Key (name)=(x)`: after its `)=(`.
+pub(super) fn at_detail(scan: &mut Scan<'_>, start: usize) {
+    let rest = scan.slice(start, start + 1024);
+    let close = memchr::memmem::find(rest, b") ").or(memchr::memchr(b')', rest));
+    if let Some(close) = close
+        && rest.get(..close).is_some_and(|text| text.iter().any(u8::is_ascii_alphabetic))
+    {
+        scan.add(start, start + close, Class::Sql);
+    }
+}
+
+/// `Data too long for column 'name': 'x'`.
+pub(super) fn at_too_long(scan: &mut Scan<'_>, end: usize) {
+    let name = value::read(scan, scan.skip_space(end), Reach::Word);
+    let sign = scan.skip_space(name.next);
+    if scan.at(sign) != Some(b':') {
+        return;
+    }
+    let value = value::read(scan, scan.skip_space(sign + 1), Reach::Word);
+    if value.quoted && !value::is_nothing(scan.slice(value.start, value.end)) {
+        scan.add(value.start, value.end, Class::Sql);
     }
 }
 

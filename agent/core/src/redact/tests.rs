@@ -137,6 +137,29 @@ fn no_decoy_is_altered_in_any_disguise() {
 
 /// Forms as they were met: what matters is that the secret is gone.
 #[test]
+fn a_public_block_stays_and_what_stands_on_or_after_its_lines_does_not() {
+    let body = "MIID".to_owned() + &"aB3d".repeat(15);
+    for label in ["CERTIFICATE", "RSA PUBLIC KEY", "X509 CRL"] {
+        let block =
+            format!("-----BEGIN {label}-----\n{body}\n{body}\naB3dEf==\n-----END {label}-----");
+        assert_eq!(text_of(&block), block);
+        assert_eq!(text_of(&block.replace('\n', "\\n")), block.replace('\n', "\\n"));
+        for secret in ["password=kestrelmauve7", "password: kestrelmauve7"] {
+            let open = format!("-----BEGIN {label}-----");
+            for text in [
+                format!("{open} {secret}"),
+                format!("{open}\n{secret}"),
+                format!("{open}\n{body}\n{secret}"),
+            ] {
+                assert!(!text_of(&text).contains("kestrel"), "{text}");
+            }
+        }
+    }
+    let private = format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----");
+    assert!(!text_of(&private).contains(&body));
+}
+
+#[test]
 fn every_form_of_the_field_is_known() {
     let mut faults = Vec::new();
     for &(rule, template) in vectors::field::POSITIVES {

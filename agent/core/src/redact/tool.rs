@@ -3,6 +3,7 @@
 
 use super::Class;
 use super::header;
+use super::judge::is_made_up;
 use super::scan::Scan;
 use super::value::{self, Reach};
 
@@ -66,16 +67,50 @@ const FLAGS: &[Flag] = &[
         true,
     ),
     flag(&["ansible", "http", "https"], &["-a", "--auth"], Holds::Pair, false),
+    flag(&["openssl"], &["-k", "-K"], Holds::Password, false),
+    Flag {
+        tools: &["az"],
+        after: Some("secret"),
+        names: &["--value"],
+        holds: Holds::Password,
+        joined: false,
+    },
+    Flag {
+        tools: &["az"],
+        after: Some("ad"),
+        names: &["-p"],
+        holds: Holds::Password,
+        joined: false,
+    },
+    Flag {
+        tools: &["dotnet"],
+        after: Some("nuget"),
+        names: &["-k"],
+        holds: Holds::Password,
+        joined: false,
+    },
     Flag {
         tools: &[
             "docker", "podman", "helm", "skopeo", "oras", "buildah", "nerdctl", "crane", "az",
-            "oc", "cf",
+            "oc", "cf", "argocd",
         ],
         after: Some("login"),
         names: &["-p"],
         holds: Holds::Password,
         joined: false,
     },
+];
+
+/// Tools that take a secret without a flag: after this subcommand, so many words on.
+const WORDS: &[(&str, &str, usize)] = &[
+    ("vault", "login", 1),
+    ("vault", "unseal", 1),
+    ("redis-cli", "AUTH", 1),
+    ("redis-cli", "auth", 1),
+    ("rabbitmqctl", "add_user", 2),
+    ("rabbitmqctl", "change_password", 2),
+    ("htpasswd", "", 2),
+    ("net", "use", 1),
 ];
 
 /// A tool's name at `start`.
@@ -91,9 +126,11 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
     }
     let name = scan.slice(start, end);
     let flags = || FLAGS.iter().filter(move |f| f.tools.iter().any(|t| t.as_bytes() == name));
-    if flags().next().is_none() {
+    let words = || WORDS.iter().filter(move |(tool, ..)| tool.as_bytes() == name);
+    if flags().next().is_none() && words().next().is_none() {
         return;
     }
+    let mut after = if name == b"htpasswd" { Some((&b""[..], 0)) } else { None };
     let mut at = end;
     let mut commands = [&b""[..]; 3];
     for _ in 0..MOST {
@@ -101,7 +138,14 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
         if at >= scan.text.len() || at > start + LONGEST {
             return;
         }
-        let argument = value::read(scan, at, Reach::Word);
+        let argument = match scan.at(at) {
+            // A share: its backslashes escape nothing.
+            Some(b'\\') if name == b"net" => {
+                let end = at + scan.run(at, LONGEST, |b| !b.is_ascii_whitespace());
+                value::Value { start: at, end, next: end, quoted: false }
+            }
+            _ => value::read(scan, at, Reach::Word),
+        };
         let text = scan.slice(argument.start, argument.end);
         if text.is_empty() || matches!(text, b"|" | b";" | b"&&" | b"||" | b">" | b"#") {
             return;
@@ -112,6 +156,22 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
             *room = text;
         }
         at = argument.next.max(at + 1);
+        // `net use z: \\host\share /user:x`: neither drive, share nor option.
+        let place = name == b"net"
+            && after.is_some()
+            && (text.ends_with(b":") || text.first().is_some_and(|b| b"/\\*".contains(b)));
+        if text.first() != Some(&b'-') && !place {
+            if let Some((command, count)) = &mut after {
+                *count += 1;
+                let due = words().any(|(_, w, n)| w.as_bytes() == *command && n == count);
+                if due && !value::is_nothing(text) {
+                    scan.add(argument.start, argument.end, Class::Password);
+                    scan.done = scan.done.max(argument.end);
+                }
+            } else if words().any(|(_, word, _)| word.as_bytes() == text) {
+                after = Some((text, 0));
+            }
+        }
         let said = |f: &&Flag| f.after.is_none_or(|after| commands.contains(&after.as_bytes()));
         for flag in flags().filter(said) {
             for name in flag.names {
@@ -183,6 +243,15 @@ pub(super) fn at_echo(scan: &mut Scan<'_>, start: usize, end: usize) {
         from = scan.skip_space(flag.next.max(from + 1));
     }
     let value = value::read(scan, from, Reach::Word);
+    // `<<< x`
+    if scan.at(start) == Some(b'<') {
+        let text = scan.slice(value.start, value.end);
+        if is_made_up(text) || value::looks_random(text) {
+            scan.add(value.start, value.end, Class::Password);
+            scan.done = scan.done.max(value.end);
+        }
+        return;
+    }
     let pipe = scan.skip_space(value.next);
     if scan.at(pipe) != Some(b'|') {
         return;

@@ -296,10 +296,27 @@ pub(super) fn is_nothing(value: &[u8]) -> bool {
         || NOTHING.has(value)
         || value
             .iter()
-            .all(|&b| matches!(b, b'*' | b'x' | b'X' | b'.' | b'\xe2' | b'\x80' | b'\xa2'))
+            .all(|&b| matches!(b, b'*' | b'x' | b'X' | b'.' | b'\\' | b'\xe2' | b'\x80' | b'\xa2'))
         || is_reference(value)
-        || [&b"<set"[..], b"\\u003cset", b"\\\\u003cset"].iter().any(|set| value.starts_with(set))
+        || value.starts_with(b"<set")
+        || is_escaped_mark(value)
         || placeholder::end_at(value, 0) == Some(value.len())
+}
+
+/// `<nil>`, `<set to the key …`, with angle brackets as JSON escapes them, at any depth.
+fn is_escaped_mark(value: &[u8]) -> bool {
+    let slashes = value.iter().take_while(|&&b| b == b'\\').count();
+    let rest = value.get(slashes..).unwrap_or_default();
+    let inside = rest.strip_prefix(b"u003c").or(rest.strip_prefix(b"<"));
+    let Some(inside) = inside.filter(|_| slashes > 0) else { return false };
+    if inside.starts_with(b"set") {
+        return true;
+    }
+    let close = inside.strip_suffix(b"u003e").or(inside.strip_suffix(b">"));
+    let Some(inside) = close else { return false };
+    let end = inside.len() - inside.iter().rev().take_while(|&&b| b == b'\\').count();
+    let word = inside.get(..end).unwrap_or_default();
+    NOTHING.has(word) || word.iter().all(|b| b.is_ascii_lowercase() || b"-_ ".contains(b))
 }
 
 /// `${DB_PASSWORD}`, `$(TOKEN)`, `{{ .Values.x | quote }}`, `<password>`, `16 bytes`: names a value or

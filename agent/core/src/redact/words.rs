@@ -117,12 +117,12 @@ pub(super) static JOINED: LazyLock<Words> = LazyLock::new(|| {
 
 /// What makes another word of a `pass` that it stands right before.
 pub(super) static NO_PASS: LazyLock<Words> =
-    LazyLock::new(|| Words::of("by com tres sur under over encom im tre re e"));
+    LazyLock::new(|| Words::of("ask by com tres sur under over encom im tre re e"));
 
 /// What may stand right before `pwd` without a boundary.
 pub(super) static BEFORE_PASS: LazyLock<Words> = LazyLock::new(|| {
     Words::of(
-        "admin amqp app auth basic bind database db default ftp http jdbc key keystore ldap login
+        "admin amqp app auth basic bind client database db default ftp http jdbc key keystore ldap login
         mail mongo mq mx my new old pg postgres proxy rabbit redis root sasl service smtp sql ssh
         ssl store sudo svc system truststore user",
     )
@@ -132,7 +132,9 @@ pub(super) static BEFORE_PASS: LazyLock<Words> = LazyLock::new(|| {
 pub(super) static NO_KEY: LazyLock<Words> = LazyLock::new(|| {
     Words::of(
         "cache partition row sort routing object message foreign idempotency dedup correlation
-        websocket public registry index unique group hot lookup sharding shard bucket",
+        websocket public registry index unique group hot lookup sharding shard bucket last start next page
+        cursor evaluated paging scroll order etag range asset translation locale issue project entity
+        composite dedupe trace span request",
     )
 });
 
@@ -140,18 +142,19 @@ pub(super) static NO_KEY: LazyLock<Words> = LazyLock::new(|| {
 pub(super) static NO_TOKEN: LazyLock<Words> = LazyLock::new(|| {
     Words::of(
         "page continuation continue next resume sync cursor pagination skip delta cancellation
-        cancel fencing lock concurrency watermark sequencer",
+        cancel fencing lock concurrency watermark sequencer start scroll paging iterator since bookmark
+        position offset search batch sequence prev previous tracking",
     )
 });
 
 /// What makes a `key` a secret one.
 pub(super) static BEFORE_KEY: LazyLock<Words> = LazyLock::new(|| {
     Words::of(
-        "access account admin aes api app application auth aws azure bearer cipher client connection
-        consumer crypt crypto datadog decryption deploy des device dsa ecdsa ed25519 encrypt encrypted
+        "access account activation admin aes api app application auth aws azure bearer cipher client
+        connection consumer crypt crypto datadog decryption deploy des device dsa ecdsa ed25519 encrypt encrypted
         encryption function functions gcp google hmac host ingest ingestion instrumentation
         integration jwt licence license mailgun maps master merchant openai passphrase password
-        primary priv private recovery root rsa sas secondary seal secret sendgrid server service session shared sign
+        preshared primary priv private product recovery registration root rsa sas secondary seal secret security sendgrid server service session shared sign
         signature signing ssh storage stripe subscription system token twilio unseal vault webhook wrapping write",
     )
 });

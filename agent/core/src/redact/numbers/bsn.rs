@@ -7,15 +7,43 @@ use super::super::scan::Scan;
 /// would pass.
 pub(in super::super) fn at_bsn(scan: &mut Scan<'_>, start: usize, end: usize) {
     /// Words between the stem and the number.
-    const NEAR: usize = 48;
+    const NEAR: usize = 80;
     if scan.in_placeholder(start)
         || scan.before(start).is_some_and(|b| b.is_ascii_lowercase()) && end - start == 3
     {
         return;
     }
     let near = scan.slice(end, end + NEAR);
-    let Some(offset) = near.iter().position(u8::is_ascii_digit) else { return };
-    let first = end + offset;
+    let begins = |at: usize| {
+        near.get(at).is_some_and(u8::is_ascii_digit)
+            && !(at > 0 && near.get(at - 1).is_some_and(u8::is_ascii_alphanumeric))
+    };
+    if (0..near.len()).filter(|&at| begins(at)).any(|at| take(scan, end + at)) {
+        return;
+    }
+    // `123456782 is not a valid BSN`
+    let floor = start.saturating_sub(NEAR).max(scan.body.min(start));
+    let before = scan.slice(floor, start);
+    let Some(last) = before.iter().rposition(u8::is_ascii_digit) else { return };
+    let run = before.get(..=last).unwrap_or_default().iter().rev();
+    let run = run.take(10).take_while(|b| b.is_ascii_digit()).count();
+    if matches!(run, 8 | 9) {
+        take(scan, floor + last + 1 - run);
+        return;
+    }
+    let part = |b: &&u8| b.is_ascii_digit() || matches!(b, b'.' | b' ' | b'-');
+    let len =
+        before.get(..=last).unwrap_or_default().iter().rev().take(11).take_while(part).count();
+    let lead = before.get(last + 1 - len..).unwrap_or_default();
+    let skip = lead.iter().take_while(|b| !b.is_ascii_digit()).count();
+    let first = floor + last + 1 - len + skip;
+    if !scan.before(first).is_some_and(|b| b.is_ascii_alphanumeric()) || first == scan.body {
+        take(scan, first);
+    }
+}
+
+/// Takes the number at `first` if it passes; false if not.
+fn take(scan: &mut Scan<'_>, first: usize) -> bool {
     let mut digits = Vec::with_capacity(10);
     let mut at = first;
     while digits.len() < 10 {
@@ -31,7 +59,9 @@ pub(in super::super) fn at_bsn(scan: &mut Scan<'_>, start: usize, end: usize) {
         digits.insert(0, 0);
     }
     let sum: i32 = digits.iter().zip(weights).map(|(&d, w)| i32::from(d) * w).sum();
-    if digits.len() == 9 && sum % 11 == 0 && sum != 0 {
+    let passes = digits.len() == 9 && sum % 11 == 0 && sum != 0;
+    if passes {
         scan.add(first, at, Class::Bsn);
     }
+    passes
 }

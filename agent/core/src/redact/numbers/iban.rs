@@ -124,7 +124,7 @@ pub(super) fn around(scan: &mut Scan<'_>, start: usize, end: usize) -> Option<us
         {
             return grouped_iban(scan, first);
         }
-        if first < scan.body + 5 || scan.before(first) != Some(b' ') {
+        if first < scan.body + 5 || !divides(scan.before(first)) {
             return None;
         }
         let group = scan.slice(first - 5, first - 1);
@@ -136,14 +136,20 @@ pub(super) fn around(scan: &mut Scan<'_>, start: usize, end: usize) -> Option<us
     None
 }
 
+/// Whether `sign` may stand between the groups; in a form a plus is a blank.
+fn divides(sign: Option<u8>) -> bool {
+    matches!(sign, Some(b' ' | b'-' | b'+' | b'.'))
+}
+
 fn grouped_iban(scan: &mut Scan<'_>, first: usize) -> Option<usize> {
     let country: [u8; 2] = scan.slice(first, first + 2).to_ascii_uppercase().try_into().ok()?;
     let &(_, len) = IBAN_LENGTHS.iter().find(|(code, _)| **code == country)?;
     let mut word = Vec::with_capacity(34);
     let mut at = first;
+    let sign = scan.at(first + 4);
     while word.len() < len {
         if !word.is_empty() && word.len() % 4 == 0 {
-            if scan.at(at) != Some(b' ') {
+            if scan.at(at) != sign || !divides(sign) {
                 return None;
             }
             at += 1;

@@ -162,7 +162,19 @@ fn value_after(scan: &Scan<'_>, key_end: usize) -> Option<usize> {
     if matches!(scan.at(at), Some(b':' | b'=' | b'>')) {
         at = scan.skip_space(at + 1);
     }
-    for word in [&b"number "[..], b"nummer ", b"no. ", b"nr. ", b"is ", b": "] {
+    let words = [
+        &b"number "[..],
+        b"nummer ",
+        b"no. ",
+        b"nr. ",
+        b"sent ",
+        b"is ",
+        b"to ",
+        b"naar ",
+        b"op ",
+        b": ",
+    ];
+    for word in words {
         if scan.slice(at, at + word.len()).eq_ignore_ascii_case(word) {
             at += word.len();
         }
@@ -175,6 +187,7 @@ fn value_after(scan: &Scan<'_>, key_end: usize) -> Option<usize> {
 
 /// R35: any number of seven digits or more after a word such as `phone`.
 pub(in super::super) fn at_phone(scan: &mut Scan<'_>, start: usize, end: usize) {
+    let end = if scan.before(end) == Some(b' ') { end - 1 } else { end };
     let (key_start, key_end) = key::extent(scan, start, end);
     if scan.in_placeholder(key_start) {
         return;

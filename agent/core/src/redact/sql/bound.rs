@@ -108,6 +108,32 @@ pub(in super::super) fn at_parameters(scan: &mut Scan<'_>, end: usize) {
     }
 }
 
+/// `dup key: { name: "x" }`: the strings between the braces.
+pub(in super::super) fn at_duplicate(scan: &mut Scan<'_>, end: usize) {
+    let near = scan.slice(end, end + 8);
+    if let Some(open) = memchr::memchr(b'{', near) {
+        strings(scan, end + open);
+    }
+}
+
+/// `COPY t, line 3, column name: "x"`.
+pub(in super::super) fn at_copied(scan: &mut Scan<'_>, end: usize) {
+    let near = scan.slice(end, end + 160);
+    if memchr::memmem::find(near, b", line ").is_none() {
+        return;
+    }
+    let Some(found) = memchr::memmem::find(near, b": ") else { return };
+    let value = value::read(scan, end + found + 2, Reach::Word);
+    if value.quoted && !value::is_nothing(scan.slice(value.start, value.end)) {
+        scan.add(value.start, value.end, Class::Sql);
+    }
+}
+
+/// `bind variables: :name = 'x'`
+pub(in super::super) fn at_variables(scan: &mut Scan<'_>, end: usize) {
+    single_quoted(scan, end, string_end(scan, end).min(end + LONGEST));
+}
+
 /// The strings in single quotes at `from..limit`, but names of a map.
 fn single_quoted(scan: &mut Scan<'_>, from: usize, limit: usize) {
     let mut at = from;

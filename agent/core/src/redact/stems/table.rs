@@ -46,9 +46,9 @@ pub(in super::super) struct Stems {
 
 const SLOT_BITS: u32 = 17;
 const SLOTS: usize = 1 << SLOT_BITS;
-/// Words of the filter: 16 KiB.
+/// Words of the filter: 32 KiB.
 const WORDS: usize = 1 << WORD_BITS;
-const WORD_BITS: u32 = 11;
+const WORD_BITS: u32 = 12;
 const FOLD: u32 = 0x2020_2020;
 
 /// The table of this policy.
