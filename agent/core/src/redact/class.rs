@@ -54,7 +54,7 @@ classes! {
     ServiceAccount = "sa-token",
     /// R20: Docker registry auth.
     Docker = "docker-auth",
-    /// R21: body of a PEM block that is not public: certificates and public keys stay.
+    /// R21: body of a PEM block, whatever its label.
     Pem = "pem",
     /// R22: PKCS#12, key stores, DER or OpenSSH keys and certificates in base64; private members of JSON
     /// web keys.

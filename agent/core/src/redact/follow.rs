@@ -16,8 +16,6 @@ use super::value::{self, Reach};
 
 /// Lines between the lines of a PEM block that may belong to other writers of the stream.
 const PEM_STRANGERS: u32 = 8;
-/// Longest public PEM block, in lines.
-const PUBLIC_LINES: u32 = 256;
 /// Longest SAML assertion, in lines.
 const SAML_LINES: u32 = 4096;
 /// Lines between `kind: Secret` or `apiVersion: v1` and its `data:`.
@@ -142,7 +140,6 @@ impl Follow {
                     }
                 }
             }
-            Some(Cue::Public) => self.public(scan),
             Some(Cue::Blob(class)) => self.blob(scan, class),
             Some(Cue::Element) => {
                 let mark = scan.find(b'<', scan.body, scan.text.len());
@@ -204,10 +201,8 @@ impl Follow {
     pub(super) fn update(&mut self, text: &[u8], body: usize, cues: Cues) {
         // What may be below a word is no reason to leave a block.
         let weak = matches!(cues.next, Some(Cue::Blob(_) | Cue::Output(_)));
-        let block = matches!(
-            self.cue,
-            Some(Cue::Pem { .. } | Cue::Public | Cue::Saml | Cue::Element | Cue::Blob(_))
-        );
+        let block =
+            matches!(self.cue, Some(Cue::Pem { .. } | Cue::Saml | Cue::Element | Cue::Blob(_)));
         if let Some(cue) = cues.next.filter(|_| !(weak && block)) {
             self.cue = Some(cue);
             self.strangers = 0;
@@ -271,23 +266,6 @@ impl Follow {
                 self.cue = Some(Cue::Below { indent, class });
                 self.members = members;
             }
-        }
-    }
-
-    /// A public block: nothing in it is read, up to its end or to a line that can't belong to it.
-    fn public(&mut self, scan: &mut Scan<'_>) {
-        let (here, blank) = indentation(scan);
-        let end = value::trimmed_end(scan, scan.body + here, scan.text.len());
-        let text = scan.slice(scan.body + here, end);
-        // `password=x` is no line of one: only padding has that sign.
-        let body = text.strip_suffix(b"==").or(text.strip_suffix(b"=")).unwrap_or(text);
-        let base64 = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
-        self.strangers += 1;
-        if !blank && (text.len() > 80 || !body.iter().all(base64)) || self.strangers > PUBLIC_LINES
-        {
-            self.cue = None;
-        } else {
-            scan.public = scan.text.len();
         }
     }
 

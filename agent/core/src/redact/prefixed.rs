@@ -200,7 +200,7 @@ fn inside_base64(word: &str, pad: usize) -> Vec<u8> {
 /// R22, R26: base64 of a DER sequence (`MII…`: PKCS#12, keys, certificates), of PEM, of an OpenSSH
 /// key, or of a SAML message.
 pub(super) fn at_blob(scan: &mut Scan<'_>, start: usize, end: usize) {
-    if start < scan.done || start < scan.public || !begins_token(scan, start) {
+    if start < scan.done || !begins_token(scan, start) {
         return;
     }
     let prefix = scan.slice(start, end);
@@ -258,26 +258,12 @@ fn says_saml(scan: &Scan<'_>, start: usize) -> bool {
 
 /// R21: `-----BEGIN … -----`, with its body on this line or on the next ones.
 pub(super) fn at_pem(scan: &mut Scan<'_>, start: usize, end: usize) {
-    /// Room for the escape of a line end after the mark.
-    const LINE_END: usize = 16;
     if start < scan.done {
         return;
     }
     // The label is a few words.
     let label = scan.slice(end, end + 64);
     let Some(close) = memchr::memmem::find(label, b"-----") else { return };
-    if is_public(label.get(..close).unwrap_or_default()) {
-        // Other rules read on: a password may follow on the same line.
-        let body = end + close + 5;
-        let rest = scan.rest(body);
-        let mark = memchr::memmem::find(rest, b"-----END");
-        scan.spend(mark.unwrap_or(rest.len()) / 8);
-        scan.public = body + mark.unwrap_or(LINE_END);
-        if mark.is_none() {
-            scan.cues.next = Some(Cue::Public);
-        }
-        return;
-    }
     let body = end + close + 5;
     let rest = scan.rest(body);
     let mark = memchr::memmem::find(rest, b"-----END");
@@ -317,31 +303,6 @@ pub(super) fn at_pem(scan: &mut Scan<'_>, start: usize, end: usize) {
         let column = start - scan.body.min(start);
         scan.cues.next = Some(Cue::Pem { column });
     }
-}
-
-/// Whether a block of this label is made to be given away: certificates and requests for them, lists of
-/// revoked ones, public keys, parameters, signatures.
-fn is_public(label: &[u8]) -> bool {
-    const PUBLIC: &[&[u8]] = &[
-        b"CERTIFICATE",
-        b"CERTIFICATE REQUEST",
-        b"PUBLIC KEY",
-        b"PUBLIC KEY BLOCK",
-        b"CRL",
-        b"PARAMETERS",
-        b"SIGNATURE",
-        b"SIGNED MESSAGE",
-    ];
-    // In a URL its blanks are written otherwise.
-    let words = || {
-        let blank = |b: &u8| matches!(b, b' ' | b'+' | b'%');
-        label.split(move |b| blank(b)).map(|word| word.strip_prefix(b"20").unwrap_or(word))
-    };
-    PUBLIC.iter().any(|end| {
-        let count = end.split(|&b| b == b' ').count();
-        let skip = words().count().saturating_sub(count);
-        words().skip(skip).eq(end.split(|&b| b == b' '))
-    })
 }
 
 /// Notes what is between the marks of a PEM block on one line, without the white space and escapes

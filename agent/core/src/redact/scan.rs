@@ -34,8 +34,6 @@ pub(super) enum Cue {
     Pem { column: usize },
     /// The value of a key that YAML's `?` marked.
     Explicit(Class),
-    /// Inside of a PEM block that is public.
-    Public,
     /// Lines of base64 that the line before announced.
     Blob(Class),
     /// Inside of an XML element whose text goes, up to its end.
@@ -86,8 +84,6 @@ pub(super) struct Scan<'a> {
     pub(super) string_end: Option<usize>,
     /// Members of a one-line Secret manifest were looked for.
     pub(super) manifest_read: bool,
-    /// Up to here base64 belongs to a PEM block that is public.
-    pub(super) public: usize,
     /// Up to here a statement was read.
     pub(super) sql_done: usize,
     /// Bytes that rules may still look at beyond their own match; keeps time linear.
@@ -106,7 +102,6 @@ impl<'a> Scan<'a> {
             done: 0,
             string_end: None,
             manifest_read: false,
-            public: 0,
             sql_done: 0,
             budget: Cell::new(16 * text.len().saturating_sub(body) + BUDGET_FLOOR),
         }
