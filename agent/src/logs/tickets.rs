@@ -263,7 +263,8 @@ fn judge(
         status.components = grant.components.clone();
         status.grant_id = Some(grant.grant_id.clone());
         status.grant_sha256 = Some(hex::encode(grant.envelope_sha256()));
-        status.expires_at = Some(grant.expires_at);
+        // Whole seconds, which is what people read; never later than it ends.
+        status.expires_at = Timestamp::from_second(grant.expires_at.as_second()).ok();
         status.snapshots_used = entry.map_or(0, |entry| entry.snapshots);
         status.snapshots_allowed = grant.budget.snapshots;
         status.bytes_used = entry.map_or(0, |entry| entry.bytes);

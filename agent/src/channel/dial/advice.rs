@@ -52,6 +52,12 @@ impl DialError {
                 "check host and port in `proxy`, and that network policies let the agent's pod reach \
                  it",
             ),
+            Self::Tcp { source, .. } if source.is_refused() => advice(
+                "nothing listens there: the control plane is down, or the port is another one; some \
+                 firewalls answer so, too",
+                "check the port in `endpoint`; the agent goes on trying, and comes back by itself when \
+                 the control plane does",
+            ),
             Self::Tcp { .. } => advice(
                 "the private endpoint is not approved, or a network policy, a network security group \
                  or a firewall is in the way",

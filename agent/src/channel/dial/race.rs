@@ -15,6 +15,14 @@ const STAGGER: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Unreached(pub Vec<(SocketAddr, io::Error)>);
 
+impl Unreached {
+    /// Whether every address was reached and said no.
+    pub(super) fn is_refused(&self) -> bool {
+        !self.0.is_empty()
+            && self.0.iter().all(|(_, error)| error.kind() == io::ErrorKind::ConnectionRefused)
+    }
+}
+
 impl std::error::Error for Unreached {}
 
 impl fmt::Display for Unreached {

@@ -136,6 +136,8 @@ async fn an_address_that_never_answers_is_a_tcp_failure_with_every_address_named
         "{text}"
     );
     assert!(text.contains("10.9.9.9:8443: timed out"), "{text}");
+    let cause = error.advice().cause;
+    assert!(cause.starts_with("the private endpoint is not approved"), "{cause}");
 }
 
 #[tokio::test]
@@ -153,6 +155,7 @@ async fn a_closed_port_is_a_tcp_failure() {
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
     let error = dialer(target(address), &Ca::new("any")).connect().await.unwrap_err();
     assert_eq!(error.layer(), Layer::Tcp, "{}", describe(&error));
+    assert!(error.advice().cause.starts_with("nothing listens there"), "{:?}", error.advice());
 }
 
 #[tokio::test]
