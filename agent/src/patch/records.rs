@@ -24,7 +24,10 @@ use crate::{
     leadership::Term,
 };
 
-/// Attempts of one compare-and-swap: metadata of a record may be edited by people.
+/// Attempts of one compare-and-swap, one after the other: metadata of a record may be edited by people.
+/// The last conflict is handed on, for the caller to wait a while as with any ([`patiently`]).
+///
+/// [`patiently`]: super::failure::patiently
 const SWAP_ATTEMPTS: usize = 5;
 
 /// The records in the agent's namespace.
@@ -154,7 +157,7 @@ impl Records {
     ///
     /// # Errors
     /// When the record's state is no longer the one in `bundle`, or a later leader has written it:
-    /// another process carries on.
+    /// another process carries on. When others keep changing the record.
     pub async fn save(
         &self,
         bundle: &PatchBundle,
@@ -165,13 +168,15 @@ impl Records {
         let expected = state_of(bundle);
         let mut base = bundle.clone();
         let params = writer(STATUS_MANAGER);
-        for _ in 0..SWAP_ATTEMPTS {
+        let mut left = SWAP_ATTEMPTS;
+        loop {
+            left -= 1;
             let epoch = base.status.as_ref().and_then(|status| status.epoch);
             self.not_superseded(epoch, || about("PatchBundle", &name))?;
             base.status = Some(status.clone());
             let call = self.bundles.replace_status(&name, &params, &base);
             match deadline("update", about("PatchBundle", &name), call).await {
-                Err(error) if is_status(&error, 409) => {}
+                Err(error) if is_status(&error, 409) && left > 0 => {}
                 result => return result,
             }
             base = deadline("read", about("PatchBundle", &name), self.bundles.get(&name)).await?;
@@ -180,14 +185,13 @@ impl Records {
                 return Err(answer("update", about("PatchBundle", &name), why));
             }
         }
-        Err(answer("update", about("PatchBundle", &name), "it keeps changing"))
     }
 
     /// Changes the status of a component, making its object if there is none. `change` is called
     /// with what is there now, again after each conflict; none from it means: leave it.
     ///
     /// # Errors
-    /// When the API server refuses or can't be reached.
+    /// When the API server refuses or can't be reached, or others keep changing the object.
     pub async fn update_component(
         &self,
         name: &str,
@@ -195,7 +199,9 @@ impl Records {
     ) -> Result<ManagedComponent, CallError> {
         let object = || about("ManagedComponent", name);
         let (spec_writer, status_writer) = (writer(FIELD_MANAGER), writer(STATUS_MANAGER));
-        for _ in 0..SWAP_ATTEMPTS {
+        let mut left = SWAP_ATTEMPTS;
+        loop {
+            left -= 1;
             let found = deadline("read", object(), self.components.get_opt(name)).await?;
             let mut component = match found {
                 Some(component) => component,
@@ -204,7 +210,7 @@ impl Records {
                     let new = ManagedComponent::new(name, spec);
                     let call = self.components.create(&spec_writer, &new);
                     match deadline("create", object(), call).await {
-                        Err(error) if is_status(&error, 409) => continue,
+                        Err(error) if is_status(&error, 409) && left > 0 => continue,
                         result => result?,
                     }
                 }
@@ -220,11 +226,10 @@ impl Records {
             }
             let call = self.components.replace_status(name, &status_writer, &component);
             match deadline("update", object(), call).await {
-                Err(error) if is_status(&error, 409) => {}
+                Err(error) if is_status(&error, 409) && left > 0 => {}
                 result => return result,
             }
         }
-        Err(answer("update", object(), "it keeps changing"))
     }
 }
 
@@ -287,4 +292,82 @@ pub(crate) async fn deadline<T>(
         Err(_) => CallCause::Deadline,
     };
     Err(CallError::about(action, object, cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    };
+
+    use http::{Method, Request, Response};
+    use kube::client::{Body, Client};
+    use serde_json::json;
+    use tokio_util::sync::CancellationToken;
+
+    use super::{super::failure::patiently, *};
+
+    /// Records on an API server that the test plays: of each object somebody else is faster `conflicts`
+    /// times.
+    fn contested(conflicts: usize) -> (Records, Arc<AtomicUsize>) {
+        // As either kind has it.
+        let mut status = serde_json::to_value(ManagedComponentStatus::default()).unwrap();
+        status["state"] = json!("Gating");
+        status["componentIndex"] = json!(0);
+        let puts = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&puts);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let is_put = request.method() == Method::PUT;
+            let late = is_put && counted.fetch_add(1, SeqCst) < conflicts;
+            let found = json!({
+                "metadata": { "name": "r1", "resourceVersion": "7" },
+                "spec": { "releaseId": "r1", "sequence": 1, "component": "r1" },
+                "status": status,
+            });
+            let conflict = json!({
+                "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 409,
+                "reason": "Conflict", "message": "the object has been modified",
+            });
+            async move {
+                let (code, body) = if late { (409, conflict) } else { (200, found) };
+                let body = Body::from(body.to_string().into_bytes());
+                Ok::<_, std::convert::Infallible>(
+                    Response::builder().status(code).body(body).expect("a response"),
+                )
+            }
+        });
+        let client = Client::new(service, "own");
+        let (bundles, components) =
+            (Api::default_namespaced(client.clone()), Api::default_namespaced(client));
+        (Records { bundles, components, term: Term::sole() }, puts)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_record_that_others_keep_changing_is_written_between_two_of_them() {
+        let conflicts = 4 * SWAP_ATTEMPTS;
+        let cancel = CancellationToken::new();
+
+        let (records, puts) = contested(conflicts);
+        let bundle = records.bundle("r1").await.unwrap().unwrap();
+        let status = bundle.status.clone().unwrap();
+        let error = records.save(&bundle, status.clone()).await.unwrap_err();
+        assert!(error.is_conflict(), "{}", error.line());
+        assert_eq!(puts.load(SeqCst), SWAP_ATTEMPTS);
+        let save =
+            patiently(&cancel, &|_| {}, || async { records.save(&bundle, status.clone()).await });
+        save.await.unwrap();
+        assert_eq!(puts.load(SeqCst), conflicts + 1);
+
+        let (records, puts) = contested(conflicts);
+        let update = patiently(&cancel, &|_| {}, || async {
+            let change = |mut status: ManagedComponentStatus| {
+                status.version = Some("2".into());
+                Some(status)
+            };
+            records.update_component("r1", change).await
+        });
+        update.await.unwrap();
+        assert_eq!(puts.load(SeqCst), conflicts + 1);
+    }
 }
