@@ -17,6 +17,10 @@ pub fn redactor(bytes: &[u8]) -> bool {
     let style = input.byte();
     let before = input.framed();
     let after = input.rest();
+    // A fuzzer learns the word by comparing with it, and may say it where no key gives it away.
+    if [before, after].iter().any(|text| contains(text, CANARY.as_bytes())) {
+        return false;
+    }
     let (open, close) = match style % 4 {
         0 => ("password=", ""),
         1 => ("password=\"", "\""),
