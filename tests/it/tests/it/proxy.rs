@@ -143,7 +143,7 @@ async fn an_agent_that_cannot_connect_says_why_in_its_status_and_in_an_event() {
     assert_eq!(status.preflight.as_deref(), Some("Failed"));
     let finding = status.preflight_findings.iter().find(|it| it.starts_with("TCP: ")).unwrap();
     assert!(finding.contains("can't be reached"), "{finding}");
-    assert!(finding.contains("approve the private endpoint"), "{finding}");
+    assert!(finding.contains("check the port in `endpoint`"), "{finding}");
     let events: Api<Event> = cluster.own();
     let event = eventually(PATIENCE, "there is an Event", async || {
         let list = events.list(&ListParams::default()).await.ok()?;
