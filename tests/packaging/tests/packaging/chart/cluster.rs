@@ -46,6 +46,31 @@ async fn make_namespace(client: &Client) {
         .unwrap();
 }
 
+/// Makes the chart's definitions known to the server, as Helm's own, before it installs the chart. Helm
+/// looks for the kind of the customer's policy as soon as everything else is made, and fails where the
+/// server has not yet published it (docs/architecture.md, "What is narrow").
+async fn know(client: &Client, chart: &Path) {
+    let text = std::fs::read_to_string(chart.join("files/00-crds.yaml")).unwrap();
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for mut definition in crate::files::objects(&text) {
+        definition["metadata"]["labels"]["app.kubernetes.io/managed-by"] = json!("Helm");
+        definition["metadata"]["annotations"] = json!({
+            "meta.helm.sh/release-name": "mendix-agent",
+            "meta.helm.sh/release-namespace": NAMESPACE,
+        });
+        let name = definition["metadata"]["name"].as_str().unwrap().to_owned();
+        crds.patch(&name, &PatchParams::apply("helm"), &Patch::Apply(definition)).await.unwrap();
+    }
+    let gvk = GroupVersionKind::gvk("agent.mendix.com", "v1alpha1", "LogSharingPolicy");
+    eventually(DEADLINE, "the definitions are published", async || {
+        let groups = client.list_api_groups().await.ok()?;
+        groups.groups.iter().find(|group| group.name == gvk.group)?;
+        discovery::pinned_kind(client, &gvk).await.ok()
+    })
+    .await
+    .unwrap();
+}
+
 /// `helm VERB mendix-agent [CHART]` with the values.
 fn run(helm: &Helm, server: &ApiServer, verb: &str, chart: Option<(&Path, &Value)>) -> String {
     let folder = tempfile::tempdir().unwrap();
@@ -113,6 +138,7 @@ async fn helm_installs_upgrades_and_removes_the_agent_and_leaves_the_customers_w
     // An earlier release, installed with the least that must be given.
     let folder = tempfile::tempdir().unwrap();
     let earlier = earlier_chart(folder.path());
+    know(&client, &earlier).await;
     let notes = run(&helm, &server, "install", Some((&earlier, &minimal())));
     assert!(notes.contains("It dials https://10.20.0.4:8443; nothing dials in."), "{notes}");
     assert!(notes.contains("pod-security.kubernetes.io/enforce=restricted"), "{notes}");
@@ -171,6 +197,7 @@ async fn receipts_outlive_the_release_when_they_are_to_be_kept() {
     make_namespace(&client).await;
     let mut values = minimal();
     values["uninstall"] = json!({ "keepReceipts": true });
+    know(&client, &chart()).await;
     run(&helm, &server, "install", Some((&chart(), &values)));
     let word = json!({ "spec": { "suspend": true } });
     policies(&client).patch("default", &PatchParams::default(), &Patch::Merge(word)).await.unwrap();
