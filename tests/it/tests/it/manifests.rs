@@ -119,27 +119,34 @@ pub(crate) async fn until_granted(
     .unwrap();
 }
 
-/// Whether a service account may do this, as the API server's authoriser knows it now: verb, group and
-/// resource; namespace and name, which may be empty.
+/// What an access review asks about: verb, group and resource; namespace and name, which may be empty.
+pub(crate) fn access(
+    (verb, group, resource): (&str, &str, &str),
+    (namespace, name): (&str, &str),
+) -> ResourceAttributes {
+    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    ResourceAttributes {
+        verb: some(verb),
+        group: some(group),
+        resource: some(resource),
+        subresource: some(subresource),
+        namespace: some(namespace),
+        name: some(name),
+        ..Default::default()
+    }
+}
+
+/// Whether a service account may do this, as the API server's authoriser knows it now.
 pub(crate) async fn may(
     client: &Client,
     account: (&str, &str),
-    (verb, group, resource): (&str, &str, &str),
-    (namespace, name): (&str, &str),
+    what: (&str, &str, &str),
+    of: (&str, &str),
 ) -> bool {
-    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let spec = SubjectAccessReviewSpec {
         user: Some(format!("system:serviceaccount:{}:{}", account.0, account.1)),
-        resource_attributes: Some(ResourceAttributes {
-            verb: some(verb),
-            group: some(group),
-            resource: some(resource),
-            subresource: some(subresource),
-            namespace: some(namespace),
-            name: some(name),
-            ..Default::default()
-        }),
+        resource_attributes: Some(access(what, of)),
         ..Default::default()
     };
     let review = SubjectAccessReview { spec, ..Default::default() };

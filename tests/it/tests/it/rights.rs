@@ -2,7 +2,7 @@
 //! rules of `packaging/manifests/20-rbac.yaml`.
 
 use k8s_openapi::api::{
-    authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
+    authorization::v1::{SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
     core::v1::{ConfigMap, Namespace, Secret},
     rbac::v1::ClusterRole,
 };
@@ -108,23 +108,10 @@ async fn may_named(
     namespace: &str,
     name: &str,
 ) -> bool {
-    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let review = SelfSubjectAccessReview {
-        spec: SelfSubjectAccessReviewSpec {
-            resource_attributes: Some(ResourceAttributes {
-                verb: some(verb),
-                group: some(group),
-                resource: some(resource),
-                subresource: some(subresource),
-                namespace: some(namespace),
-                name: some(name),
-                ..Default::default()
-            }),
-            ..Default::default()
-        },
-        ..Default::default()
-    };
+    let what = manifests::access((verb, group, resource), (namespace, name));
+    let spec =
+        SelfSubjectAccessReviewSpec { resource_attributes: Some(what), ..Default::default() };
+    let review = SelfSubjectAccessReview { spec, ..Default::default() };
     let api: Api<SelfSubjectAccessReview> = Api::all(agent.clone());
     api.create(&PostParams::default(), &review).await.unwrap().status.unwrap().allowed
 }
