@@ -90,7 +90,8 @@ fn is_setting(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
         .any(|stem| name.ends_with(stem))
 }
 
-/// Says where the secret is kept: a file below one of the usual roots, an entry of a vault, a variable.
+/// Says where the secret is kept: a file below one of the usual roots, an entry of a vault, a variable. No
+/// beginning alone is enough, since a password may begin with anything.
 fn is_locator(text: &[u8]) -> bool {
     const ROOTS: &[&str] = &[
         "/run/",
@@ -110,35 +111,44 @@ fn is_locator(text: &[u8]) -> bool {
         "/proc/",
     ];
     const SCHEMES: &[&str] = &[
-        "file:/",
-        "vault:",
+        "file:///",
         "@Microsoft.KeyVault(",
         "arn:aws:secretsmanager:",
         "arn:aws:ssm:",
-        "secretref:",
-        "op://",
         "azurekeyvault://",
         "awssm://",
         "gcpsm://",
-        "ref+",
-        "!Ref",
-        "!GetAtt",
-        "!secret",
-        "!env_var",
     ];
+    /// What they are followed by has folders.
+    const VAULTS: &[&str] = &["vault:", "op://", "ref+"];
+    const TAGS: &[&str] = &["!Ref", "!GetAtt", "!secret", "!env_var"];
     let path = |b: &u8| b.is_ascii_alphanumeric() || b"/._-".contains(b);
-    if ROOTS.iter().any(|root| text.starts_with(root.as_bytes())) && text.iter().all(path) {
+    let after = |beginnings: &[&str]| {
+        beginnings.iter().find_map(|beginning| text.strip_prefix(beginning.as_bytes()))
+    };
+    let deep = after(ROOTS).is_some_and(|rest| rest.contains(&b'/')) && text.iter().all(path);
+    if deep || after(SCHEMES).is_some() || after(VAULTS).is_some_and(|rest| rest.contains(&b'/')) {
         return true;
     }
-    if SCHEMES.iter().any(|scheme| text.starts_with(scheme.as_bytes())) {
+    if after(TAGS).is_some_and(|rest| rest.first().is_none_or(|b| *b == b' '))
+        || after(&["secretref:"]).is_some_and(names_secret)
+    {
         return true;
     }
     // `$SMTP_PASSWORD`, `%SMTP_PASSWORD%`
     let name = text.strip_prefix(b"$").or_else(|| text.strip_prefix(b"%")?.strip_suffix(b"%"));
     name.is_some_and(|name| {
-        name.contains(&b'_')
+        names_secret(name)
             && name.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_')
     })
+}
+
+/// Whether a name says that it is one of a secret, such as `postgres-password`.
+fn names_secret(name: &[u8]) -> bool {
+    let name = name.to_ascii_lowercase();
+    [&b"pass"[..], b"pwd", b"secret", b"token", b"key", b"cred"]
+        .iter()
+        .any(|stem| memchr::memmem::find(&name, stem).is_some())
 }
 
 /// `PWD=/srv`, `ALLOW_EMPTY_PASSWORD=1`, `adminPasswordKey: postgres-password`, a time of change: what a
@@ -162,8 +172,12 @@ fn is_no_password(key: &[u8], text: &[u8]) -> bool {
         return true;
     }
     let name = |b: &u8| b.is_ascii_lowercase() || matches!(b, b'-' | b'_' | b'.');
-    let word = [&b"passwordkey"[..], b"password-key", b"password_key", b"secretkey", b"tokenkey"];
-    if word.iter().any(|end| key.ends_with(end)) && text.len() < 40 && text.iter().all(name) {
+    let word = [&b"passwordkey"[..], b"password-key", b"password_key"];
+    if word.iter().any(|end| key.ends_with(end))
+        && names_secret(text)
+        && text.len() < 40
+        && text.iter().all(name)
+    {
         return true;
     }
     let digits = |from: usize, to: usize| {

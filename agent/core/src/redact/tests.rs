@@ -421,3 +421,27 @@ proptest! {
         prop_assert_eq!(String::from_utf8_lossy(&twice), String::from_utf8_lossy(&once));
     }
 }
+
+#[test]
+fn what_only_begins_like_a_place_or_a_name_is_no_place() {
+    for line in [
+        "secretKey=kestrelmauve",
+        "jwt.secret-key: kestrelmauve",
+        "tokenkey=kestrelmauve",
+        "secretKey=my-secret-kestrel",
+        "passwordKey=kestrelmauve",
+        "password=vault:kestrelmauve",
+        "password=ref+kestrelmauve",
+        "password=/etc/kestrelmauve7",
+        "password=/tmp/kestrelmauve",
+        "PASSWORD=$KESTREL_MAUVE",
+        "password=%KESTREL_MAUVE%",
+        "password=op://kestrelmauve",
+        "password=!secretkestrel",
+        "password=$SECRET_kestrel",
+        "USE_PASSWORD=kestrelmauve",
+    ] {
+        let out = text_of(line).to_ascii_lowercase();
+        assert!(!out.contains("kestrel"), "{line}: {out}");
+    }
+}
