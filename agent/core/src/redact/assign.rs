@@ -41,7 +41,8 @@ pub(super) fn at_stem(scan: &mut Scan<'_>, rule: Rule, start: usize, end: usize)
 
 /// `checksum/secret: …`: an annotation that makes pods restart.
 fn is_checksum(scan: &Scan<'_>, key: &Key) -> bool {
-    scan.slice(key.start.saturating_sub(9), key.start) == b"checksum/"
+    key.class != Class::Password
+        && scan.slice(key.start.saturating_sub(9), key.start) == b"checksum/"
 }
 
 /// A cheap look at what follows the key: most stems in running text and class names end here.
@@ -96,7 +97,7 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
     }
     let sign = skip_tab(scan, scan.skip_space(at));
     let spaced = sign > at;
-    if key.class == Class::Token && is_parsers(scan, &key) {
+    if key.class == Class::Token && scan.at(key.end) != Some(b'=') && is_parsers(scan, &key) {
         return random_word(scan, &key, at);
     }
     match (scan.at(sign), scan.at(sign + 1)) {

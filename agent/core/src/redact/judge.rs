@@ -46,7 +46,9 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     }
     // `Unexpected token: END_OBJECT`
     let constant = |b: &u8| b.is_ascii_uppercase() || *b == b'_';
-    if key.class == Class::Token && text.len() <= 40 && text.iter().all(constant) {
+    let parsed = [&b"START_"[..], b"END_", b"BEGIN_", b"VALUE_", b"FIELD_"];
+    let parsed = parsed.iter().any(|begin| text.starts_with(begin));
+    if key.class == Class::Token && parsed && text.len() <= 40 && text.iter().all(constant) {
         return false;
     }
     let listed = key.plural && key.class == Class::Token;
@@ -154,10 +156,10 @@ fn names_secret(name: &[u8]) -> bool {
 /// `PWD=/srv`, `ALLOW_EMPTY_PASSWORD=1`, `adminPasswordKey: postgres-password`, a time of change: what a
 /// key with a password's stem may hold besides one.
 fn is_no_password(key: &[u8], text: &[u8]) -> bool {
-    let key = key.to_ascii_lowercase();
-    if matches!(&*key, b"pwd" | b"oldpwd") && text.starts_with(b"/") {
+    if matches!(key, b"PWD" | b"OLDPWD") && text.starts_with(b"/") {
         return true;
     }
+    let key = key.to_ascii_lowercase();
     let switch = [
         &b"allow"[..],
         b"random",
@@ -183,7 +185,9 @@ fn is_no_password(key: &[u8], text: &[u8]) -> bool {
     let digits = |from: usize, to: usize| {
         text.get(from..to).is_some_and(|part| part.iter().all(u8::is_ascii_digit))
     };
-    text.len() >= 16 && digits(0, 4) && digits(5, 7) && text.get(10) == Some(&b'T')
+    let at = |at: usize, sign: u8| text.get(at) == Some(&sign);
+    let date = digits(0, 4) && at(4, b'-') && digits(5, 7) && at(7, b'-') && digits(8, 10);
+    date && at(10, b'T') && digits(11, 13) && at(13, b':') && digits(14, 16)
 }
 
 /// `SHA256:…`: says which key, not what it is.

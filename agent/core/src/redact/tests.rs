@@ -440,6 +440,11 @@ fn what_only_begins_like_a_place_or_a_name_is_no_place() {
         "password=!secretkestrel",
         "password=$SECRET_kestrel",
         "USE_PASSWORD=kestrelmauve",
+        "checksum/password: kestrelmauve",
+        "json token=kestrelmauve7",
+        "token: KESTRELMAUVE",
+        "pwd=/kestrelmauve",
+        "password=2026-11-22Tkestrelmauve",
     ] {
         let out = text_of(line).to_ascii_lowercase();
         assert!(!out.contains("kestrel"), "{line}: {out}");
