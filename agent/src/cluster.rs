@@ -5,6 +5,9 @@
 //! everything takes that writes.
 
 mod call;
+mod connections;
+
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Namespace, ObjectReference};
 use kube::{
@@ -13,8 +16,11 @@ use kube::{
 };
 use thiserror::Error;
 
-pub use self::call::{ApiError, CALL_DEADLINE};
 pub(crate) use self::call::{call, within};
+pub use self::{
+    call::{ApiError, CALL_DEADLINE},
+    connections::Connections,
+};
 use crate::leadership::Term;
 
 /// Field manager of everything the agent applies for a release.
@@ -26,8 +32,7 @@ pub const STATUS_MANAGER: &str = "mendix-agent-status";
 /// The cluster as any replica sees it.
 #[derive(Clone)]
 pub struct Site {
-    /// For the Lease alone: what else writes, does so under a term.
-    pub(crate) client: Client,
+    connections: Arc<Connections>,
     pub(crate) namespace: String,
     uid: String,
     server_version: String,
@@ -38,6 +43,8 @@ pub struct Site {
 pub struct Cluster {
     /// Client with the agent's own rights. Its writes pass while the term lasts.
     pub client: Client,
+    /// The same for answers whose reader may stop reading: logs.
+    pub apart: Arc<Client>,
     /// The agent's namespace.
     pub namespace: String,
     /// UID of namespace kube-system.
@@ -66,17 +73,27 @@ impl Site {
     ///
     /// # Errors
     /// When the API server can't be reached, or refuses `get namespaces/kube-system` or `/version`.
-    pub async fn connect(client: Client, namespace: String) -> Result<Self, ClusterError> {
+    pub async fn connect(
+        connections: impl Into<Connections>,
+        namespace: String,
+    ) -> Result<Self, ClusterError> {
+        let connections = Arc::new(connections.into());
+        let client = &connections.shared;
         let namespaces: Api<Namespace> = Api::all(client.clone());
         let kube_system = call("get namespace kube-system", namespaces.get("kube-system")).await?;
         let uid = kube_system.metadata.uid.ok_or(ClusterError::NoUid)?;
         let version = call("get /version", client.apiserver_version()).await?;
-        Ok(Self { client, namespace, uid, server_version: version.git_version })
+        Ok(Self { connections, namespace, uid, server_version: version.git_version })
+    }
+
+    /// For the Lease alone: what else writes, does so under a term.
+    pub(crate) fn for_the_lease(&self) -> &Client {
+        &self.connections.apart
     }
 
     /// The cluster for what works under `term`.
     pub fn lead(&self, term: &Term) -> Cluster {
-        let client = term.fence(self.client.clone(), &self.namespace);
+        let client = term.fence(self.connections.shared.clone(), &self.namespace);
         let recorder = Recorder::new(
             client.clone(),
             Reporter {
@@ -86,6 +103,7 @@ impl Site {
         );
         Cluster {
             client,
+            apart: Arc::new(term.fence(self.connections.apart.clone(), &self.namespace)),
             namespace: self.namespace.clone(),
             uid: self.uid.clone(),
             server_version: self.server_version.clone(),
@@ -100,8 +118,11 @@ impl Cluster {
     ///
     /// # Errors
     /// As [`Site::connect`].
-    pub async fn connect(client: Client, namespace: String) -> Result<Self, ClusterError> {
-        Ok(Site::connect(client, namespace).await?.lead(&Term::sole()))
+    pub async fn connect(
+        connections: impl Into<Connections>,
+        namespace: String,
+    ) -> Result<Self, ClusterError> {
+        Ok(Site::connect(connections, namespace).await?.lead(&Term::sole()))
     }
 
     /// The term under which it is written to.

@@ -24,7 +24,7 @@ use crate::{
     agent_status, audit,
     audit::Audit,
     channel::{self, identity::Standing},
-    cluster::{Cluster, ClusterError, Site},
+    cluster::{Cluster, ClusterError, Connections, Site},
     config::{Config, ConfigError, GuardConfig},
     console::{self, Exit, Output, Reader, ShowError},
     errors::describe,
@@ -108,12 +108,13 @@ pub async fn run(config: Config, level: Level) -> Result<Exit, RunError> {
     // Not one of the supervised tasks: it also serves while there is no cluster yet. It ends with the
     // runtime.
     tokio::spawn(level.follow(signal(SignalKind::hangup()).map_err(RunError::Signals)?));
-    let client = client().await?;
+    let connections = Connections::new(kubeconfig::infer().await.map_err(RunError::Kubeconfig)?)
+        .map_err(RunError::Client)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), endpoint = %config.endpoint, "starting");
     channel::check(&config)?;
     let _service = Service::ready();
     let site = tokio::select! {
-        site = connect(client, config.namespace.clone()) => site?,
+        site = connect(connections, config.namespace.clone()) => site?,
         signal = signals.next() => {
             tracing::info!(signal, "stopped before the cluster was reached");
             return Ok(Exit::Success);
@@ -387,8 +388,8 @@ fn start(
     });
 }
 
-async fn connect(client: Client, namespace: String) -> Result<Site, ClusterError> {
-    (|| Site::connect(client.clone(), namespace.clone()))
+async fn connect(connections: Connections, namespace: String) -> Result<Site, ClusterError> {
+    (|| Site::connect(connections.clone(), namespace.clone()))
         .retry(
             ExponentialBuilder::default()
                 .with_min_delay(CLUSTER_RETRY.0)

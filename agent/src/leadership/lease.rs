@@ -53,8 +53,8 @@ pub(super) struct Leases {
 impl Leases {
     pub(super) fn new(site: &Site) -> Self {
         Self {
-            leases: Api::namespaced(site.client.clone(), &site.namespace),
-            statuses: Api::namespaced(site.client.clone(), &site.namespace),
+            leases: Api::namespaced(site.for_the_lease().clone(), &site.namespace),
+            statuses: Api::namespaced(site.for_the_lease().clone(), &site.namespace),
             last: None,
         }
     }

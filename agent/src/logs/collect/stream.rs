@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use futures::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, api::LogParams};
+use kube::{Api, Client, api::LogParams};
 use mendix_agent_core::{
     archive::{ArchiveError, EntryPath, Held, Packed, Part, Parts, Run},
     redact::{Counts, RedactError, Redactor},
@@ -181,7 +181,8 @@ async fn open(
     target: &Target,
     params: &LogParams,
 ) -> Result<impl AsyncBufRead + use<>, Cut> {
-    let pods: Api<Pod> = Api::namespaced(collector.scope.cluster.client.clone(), &target.namespace);
+    let client = Client::clone(&collector.scope.cluster.apart);
+    let pods: Api<Pod> = Api::namespaced(client, &target.namespace);
     timeout(CALL_DEADLINE, pods.log_stream(&target.pod, params))
         .await
         .map_err(|_| Cut::OpenDeadline)?

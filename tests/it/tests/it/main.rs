@@ -3,6 +3,7 @@
 
 mod bundle_file;
 mod channel;
+mod connections;
 mod failure_modes;
 mod health;
 mod identity;
