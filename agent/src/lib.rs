@@ -24,6 +24,7 @@ pub mod leadership;
 pub mod logging;
 pub mod logs;
 pub mod metrics;
+mod nodes;
 pub mod patch;
 mod pods;
 pub mod preflight;

@@ -1,4 +1,4 @@
-//! Pods and ReplicaSets, as far as the agent reads them: who they are, and how they are doing. What is
+//! Pods, ReplicaSets and Deployments, as far as the agent reads them: who they are, and how they are doing. What is
 //! left out, what a pod should be, is a hundred types whose decoding is more code than that of any other
 //! kind that the agent knows.
 
@@ -37,6 +37,22 @@ pub(crate) struct ReplicaSet {
 pub(crate) struct ReplicaSetSpec {
     /// Which pods are its own.
     pub(crate) selector: LabelSelector,
+}
+
+/// A Deployment.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = "k8s_openapi::api::apps::v1::Deployment")]
+pub(crate) struct Deployment {
+    pub(crate) metadata: ObjectMeta,
+    pub(crate) status: Option<DeploymentStatus>,
+}
+
+/// How a Deployment is doing.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DeploymentStatus {
+    /// Pods that have been ready for as long as it asks.
+    pub(crate) available_replicas: Option<i32>,
 }
 
 #[cfg(test)]

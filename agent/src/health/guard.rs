@@ -1,12 +1,12 @@
 //! The guard of the agent's upgrades: without one no upgrade begins, which should be known before one
 //! is due.
 
-use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 
 use crate::{
     cluster::{Cluster, call},
     errors::describe,
+    pods::Deployment,
     upgrade::GUARD,
 };
 

@@ -1,12 +1,12 @@
 //! The nodes of the cluster.
 
-use k8s_openapi::api::core::v1::Node;
 use kube::{Api, api::ListParams};
 use mendix_agent_proto::v1;
 
 use crate::{
     cluster::{Cluster, call},
     errors::describe,
+    nodes::Node,
 };
 
 /// Nodes that are reported one by one; a cluster has more rarely, and the report stays small.
@@ -24,25 +24,17 @@ pub(super) async fn list(cluster: &Cluster) -> Result<Vec<v1::NodeHealth>, Strin
 }
 
 fn node(node: &Node) -> v1::NodeHealth {
-    let status = node.status.as_ref();
-    let conditions = status.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
     let labels = node.metadata.labels.as_ref();
     let label = |name| labels.and_then(|labels| labels.get(name)).cloned().unwrap_or_default();
+    let true_ones = || node.conditions().iter().filter(|it| it.is_true()).map(|it| &it.kind);
     v1::NodeHealth {
         name: node.metadata.name.clone().unwrap_or_default(),
-        kubelet_version: status
-            .and_then(|s| s.node_info.as_ref())
-            .map(|info| info.kubelet_version.clone())
-            .unwrap_or_default(),
+        kubelet_version: node.info().map(|it| it.kubelet_version.clone()).unwrap_or_default(),
         node_image: label(NODE_IMAGE),
-        ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
-        pressures: conditions
-            .iter()
-            .filter(|c| c.type_.ends_with("Pressure") && c.status == "True")
-            .map(|c| c.type_.clone())
-            .collect(),
+        ready: true_ones().any(|kind| kind == "Ready"),
+        pressures: true_ones().filter(|kind| kind.ends_with("Pressure")).cloned().collect(),
         upgrade_status: label(UPGRADE_STATUS),
-        cordoned: node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false),
+        cordoned: node.is_cordoned(),
     }
 }
 

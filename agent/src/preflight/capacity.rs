@@ -1,10 +1,9 @@
 //! Whether the cluster's nodes can run what releases bring.
 
-use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client, api::ListParams};
 
 use super::{Check, Verdict};
-use crate::{cluster::CALL_DEADLINE, errors::describe};
+use crate::{cluster::CALL_DEADLINE, errors::describe, nodes::Node};
 
 pub(super) const NODES: &str = "nodes";
 
@@ -76,22 +75,14 @@ fn judge(nodes: &[Node]) -> Check {
 
 /// Ready, schedulable and without pressure.
 fn is_usable(node: &Node) -> bool {
-    let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
-    let conditions = node.status.as_ref().and_then(|it| it.conditions.as_deref());
     let is = |wanted: &dyn Fn(&str) -> bool| {
-        conditions
-            .unwrap_or_default()
-            .iter()
-            .any(|condition| wanted(&condition.type_) && condition.status == "True")
+        node.conditions().iter().any(|condition| wanted(&condition.kind) && condition.is_true())
     };
-    !cordoned && is(&|kind| kind == "Ready") && !is(&|kind| kind.ends_with("Pressure"))
+    !node.is_cordoned() && is(&|kind| kind == "Ready") && !is(&|kind| kind.ends_with("Pressure"))
 }
 
 fn room(node: &Node) -> Room {
-    let quantity = |name: &str| {
-        let allocatable = node.status.as_ref()?.allocatable.as_ref()?;
-        milli(&allocatable.get(name)?.0)
-    };
+    let quantity = |name: &str| milli(node.allocatable(name)?);
     Room {
         millicores: quantity("cpu").unwrap_or(0),
         mebibytes: quantity("memory").unwrap_or(0) / 1000 / (1024 * 1024),
@@ -151,8 +142,7 @@ mod tests {
 
     #[test]
     fn a_cordoned_or_pressed_node_is_named() {
-        let mut cordoned = node("c", "4", "8Gi", &[READY]);
-        cordoned.spec.get_or_insert_default().unschedulable = Some(true);
+        let cordoned = node("c", "4", "8Gi", &[READY]).cordoned();
         let pressed = node("d", "4", "8Gi", &[READY, ("MemoryPressure", "True")]);
         let check = judge(&[node("a", "4", "8Gi", &[READY]), cordoned, pressed]);
         assert_eq!(check.result, Verdict::Warn);

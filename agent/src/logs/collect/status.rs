@@ -2,7 +2,7 @@
 //! a line, every text in it redacted.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, Node};
+use k8s_openapi::api::core::v1::Event;
 use kube::{Api, ResourceExt, api::ListParams};
 use mendix_agent_core::{
     archive::{EntryPath, MAX_ENTRY},
@@ -11,7 +11,7 @@ use mendix_agent_core::{
 use serde_json::{Value, json};
 
 use super::{Closed, Collector, Item, pods::Found};
-use crate::{cluster::call, errors::describe, logs::objects::list};
+use crate::{cluster::call, errors::describe, logs::objects::list, nodes::Node};
 
 /// Events in one page of a list.
 const PAGE: u32 = 500;
@@ -144,18 +144,17 @@ pub(super) async fn status(collector: &Collector, found: &Found) -> Result<(), C
 }
 
 fn node_line(node: &Node) -> Value {
-    let status = node.status.as_ref();
-    let info = status.and_then(|s| s.node_info.as_ref());
-    let conditions: Vec<_> = status
-        .into_iter()
-        .flat_map(|s| s.conditions.iter().flatten())
-        .map(|c| json!({ "type": c.type_, "status": c.status, "reason": c.reason }))
+    let info = node.info();
+    let conditions: Vec<_> = node
+        .conditions()
+        .iter()
+        .map(|c| json!({ "type": c.kind, "status": c.status, "reason": c.reason }))
         .collect();
     let image = node.labels().get("kubernetes.azure.com/node-image-version");
     json!({
         "kind": "Node", "name": node.name_any(), "image": image,
         "kubelet": info.map(|i| &i.kubelet_version), "kernel": info.map(|i| &i.kernel_version),
-        "unschedulable": node.spec.as_ref().and_then(|s| s.unschedulable),
+        "unschedulable": node.is_cordoned(),
         "conditions": conditions,
     })
 }
