@@ -16,5 +16,5 @@ pub(crate) const DEVELOPMENT: &[&str] = files!(
 pub(crate) const VALIDATION: &[&str] = files!("validation");
 pub(crate) const REHEARSAL: &[&str] = files!("rehearsal");
 pub(crate) const EVALUATION: &[&str] = files!(
-    "evaluation": "words" "mixed" "passwords" "secrets" "structures" "cloud" "bearer" "keystores" "sessions" "people"
+    "evaluation": "words" "mixed" "passwords" "secrets" "structures" "cloud" "bearer" "keystores" "sessions" "people" "plain"
 );
