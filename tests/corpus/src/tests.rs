@@ -4,7 +4,7 @@ use super::*;
 use crate::labelled::Planted;
 use crate::value::personal;
 
-const SETS: [Set; 3] = Set::ALL;
+const SETS: [Set; 4] = Set::ALL;
 
 /// Every template of a set under every wrapping.
 fn every(set: Set, mut check: impl FnMut(&Sample, &[Planted])) {
@@ -159,7 +159,7 @@ fn the_evaluation_set_shares_no_wording_either() {
         worded.map(|t| (wording(t.text), t.text)).collect()
     };
     let mine = wordings(Set::Evaluation);
-    for other in [Set::Development, Set::Validation] {
+    for other in [Set::Development, Set::Validation, Set::Rehearsal] {
         for (wording, text) in wordings(other) {
             if wording.split_whitespace().count() >= 4 {
                 assert!(!mine.contains_key(&wording), "{other:?} has {text}");
