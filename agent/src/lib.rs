@@ -24,6 +24,7 @@ pub mod leadership;
 pub mod logging;
 pub mod logs;
 pub mod metrics;
+pub mod occasion;
 pub mod patch;
 mod pods;
 pub mod preflight;

@@ -3,6 +3,7 @@
 
 mod bundle_file;
 mod channel;
+mod events;
 mod failure_modes;
 mod health;
 mod identity;
