@@ -278,6 +278,12 @@ fn release_run(status: &mut AgentStatusStatus, run: &v1::ReleaseRunReport) -> Op
         "RollingBack" | "RolledBack" | "Postponed" | "Held" | "Refused"
     );
     let why = if run.message.is_empty() { String::new() } else { format!(": {}", run.message) };
+    if !matches!(
+        run.state.as_str(),
+        "" | "Committed" | "RolledBack" | "Postponed" | "Held" | "Refused"
+    ) {
+        status.run = Some(format!("{} {}{why}", run.release_id, run.state));
+    }
     (bad || run.overdue).then(|| format!("release {} {}{late}{why}", run.release_id, run.state))
 }
 
@@ -345,6 +351,28 @@ mod tests {
         let mut status = AgentStatusStatus::default();
         describe_sections(&mut status, &[Body::ReleaseRun(run)]);
         assert_eq!(status.problem.as_deref(), Some("release r2 Scheduled (OVERDUE)"));
+    }
+
+    #[test]
+    fn what_a_release_waits_for_is_told_while_it_is_under_way() {
+        let told = |state: &str, message: &str| {
+            let mut status = AgentStatusStatus::default();
+            let run = v1::ReleaseRunReport {
+                release_id: "r2".into(),
+                state: state.into(),
+                message: message.into(),
+                ..Default::default()
+            };
+            describe_sections(&mut status, &[Body::ReleaseRun(run)]);
+            (status.run, status.problem)
+        };
+        let waits = told("Scheduled", "waits for a session that has been stable for 600 s");
+        let says = "r2 Scheduled: waits for a session that has been stable for 600 s";
+        assert_eq!(waits, (Some(says.into()), None), "no problem, and no secret either");
+        assert_eq!(told("Verified", ""), (Some("r2 Verified".into()), None));
+        for ended in ["Committed", "RolledBack", "Postponed", "Held", "Refused", ""] {
+            assert_eq!(told(ended, "why").0, None, "{ended}");
+        }
     }
 
     #[test]
