@@ -45,6 +45,9 @@ to do. Included by config.yaml, which is always rendered. */}}
 {{- if and .Values.bootstrap.token .Values.bootstrap.existingSecret -}}
 {{- fail "bootstrap.token and bootstrap.existingSecret exclude each other: give one of them" -}}
 {{- end -}}
+{{- if regexMatch "\\s" (trim .Values.bootstrap.token) -}}
+{{- fail "bootstrap.token is more than one word: give the token alone, without the sentence that it was handed out with" -}}
+{{- end -}}
 {{- with .Values.proxy -}}
 {{- if and (not .url) (or .noProxy .credentialsSecret .caPem .caConfigMap) -}}
 {{- fail "the values of proxy mean nothing without proxy.url: give that too, or none" -}}
