@@ -6,7 +6,6 @@ use std::time::Duration;
 use kube::{
     Api, Resource as _,
     api::{Patch, PatchParams},
-    runtime::events::EventType,
 };
 use mendix_agent_core::session::{Capability, SKEW_BOUND};
 use mendix_agent_proto::v1::{self, report::Body};
@@ -19,7 +18,9 @@ use crate::{
     cluster::{CALL_DEADLINE, Cluster, STATUS_MANAGER},
     config::Config,
     crd::agent_status::{AgentStatus, AgentStatusStatus, NAME},
-    health, preflight,
+    health,
+    occasion::{self, Occasion},
+    preflight,
 };
 
 /// Writes are at least this far apart, however fast the state changes.
@@ -70,11 +71,8 @@ pub async fn run(
             written = Some(status);
             let warning = warning(&link.borrow());
             if warning != warned {
-                if let Some((reason, note)) = &warning {
-                    let about = object.object_ref(&());
-                    cluster
-                        .event(&about, EventType::Warning, reason, "Connect", note.clone())
-                        .await;
+                if let Some((occasion, note)) = &warning {
+                    cluster.event(&object.object_ref(&()), *occasion, note.clone()).await;
                 }
                 warned = warning;
             }
@@ -118,16 +116,16 @@ async fn write(cluster: &Cluster, status: &AgentStatusStatus) -> Result<AgentSta
         .map_err(|source| StatusError::Write { namespace: namespace(), source })
 }
 
-/// What people are warned of besides a broken connection, with its reason code. Each is said once per
+/// What people are warned of besides a broken connection. Each is said once per
 /// session: what changes with every heartbeat is left out.
-fn warning(link: &Link) -> Option<(&'static str, String)> {
+fn warning(link: &Link) -> Option<(Occasion, String)> {
     let Link::Connected { clock_skew_millis, identity_conflict, lacks, .. } = link else {
         return None;
     };
-    let conflict = identity_conflict.clone().map(|said| ("IdentityConflict", said));
+    let conflict = identity_conflict.clone().map(|said| (occasion::IDENTITY_CONFLICT, said));
     conflict
-        .or_else(|| wrong_clock(*clock_skew_millis).map(|said| ("ClockSkew", said)))
-        .or_else(|| missing(lacks).map(|said| ("ControlPlaneLacks", said)))
+        .or_else(|| wrong_clock(*clock_skew_millis).map(|said| (occasion::CLOCK_SKEW, said)))
+        .or_else(|| missing(lacks).map(|said| (occasion::CONTROL_PLANE_LACKS, said)))
 }
 
 /// Says what the control plane can't, and what comes of it.
@@ -280,6 +278,12 @@ fn release_run(status: &mut AgentStatusStatus, run: &v1::ReleaseRunReport) -> Op
         "RollingBack" | "RolledBack" | "Postponed" | "Held" | "Refused"
     );
     let why = if run.message.is_empty() { String::new() } else { format!(": {}", run.message) };
+    if !matches!(
+        run.state.as_str(),
+        "" | "Committed" | "RolledBack" | "Postponed" | "Held" | "Refused"
+    ) {
+        status.run = Some(format!("{} {}{why}", run.release_id, run.state));
+    }
     (bad || run.overdue).then(|| format!("release {} {}{late}{why}", run.release_id, run.state))
 }
 
@@ -350,6 +354,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_release_waits_for_is_told_while_it_is_under_way() {
+        let told = |state: &str, message: &str| {
+            let mut status = AgentStatusStatus::default();
+            let run = v1::ReleaseRunReport {
+                release_id: "r2".into(),
+                state: state.into(),
+                message: message.into(),
+                ..Default::default()
+            };
+            describe_sections(&mut status, &[Body::ReleaseRun(run)]);
+            (status.run, status.problem)
+        };
+        let waits = told("Scheduled", "waits for a session that has been stable for 600 s");
+        let says = "r2 Scheduled: waits for a session that has been stable for 600 s";
+        assert_eq!(waits, (Some(says.into()), None), "no problem, and no secret either");
+        assert_eq!(told("Verified", ""), (Some("r2 Verified".into()), None));
+        for ended in ["Committed", "RolledBack", "Postponed", "Held", "Refused", ""] {
+            assert_eq!(told(ended, "why").0, None, "{ended}");
+        }
+    }
+
+    #[test]
     fn a_clock_a_day_off_is_a_problem_and_a_warning() {
         let link = |clock_skew_millis, identity_conflict| Link::Connected {
             session_id: "s1".into(),
@@ -362,11 +388,11 @@ mod tests {
             let mut status = AgentStatusStatus::default();
             describe_link(&mut status, &link(skew, None));
             assert!(status.problem.unwrap().contains(says));
-            assert_eq!(warning(&link(skew, None)).unwrap().0, "ClockSkew");
+            assert_eq!(warning(&link(skew, None)).unwrap().0, occasion::CLOCK_SKEW);
         }
         assert_eq!(warning(&link(-59_000, None)), None);
         let both = link(86_400_000, Some("process c0ffee used it".into()));
-        assert_eq!(warning(&both).unwrap().0, "IdentityConflict");
+        assert_eq!(warning(&both).unwrap().0, occasion::IDENTITY_CONFLICT);
     }
 
     #[test]
@@ -384,7 +410,7 @@ mod tests {
         let says = "the control plane lacks audit-checkpoints (the audit log is not acknowledged";
         assert!(problem.starts_with(says), "{problem}");
         assert!(problem.ends_with("log-snapshots (no log can be shared)"), "{problem}");
-        assert_eq!(warning(&link), Some(("ControlPlaneLacks", problem)));
+        assert_eq!(warning(&link), Some((occasion::CONTROL_PLANE_LACKS, problem)));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Namespace, ObjectReference};
 use kube::{
     Api, Client, Resource,
-    runtime::events::{Event, EventType, Recorder, Reporter},
+    runtime::events::{Recorder, Reporter},
 };
 use thiserror::Error;
 
@@ -21,7 +21,7 @@ pub use self::{
     call::{ApiError, CALL_DEADLINE},
     connections::Connections,
 };
-use crate::leadership::Term;
+use crate::{leadership::Term, occasion::Occasion};
 
 /// Field manager of everything the agent applies for a release.
 pub const FIELD_MANAGER: &str = "mendix-agent";
@@ -141,21 +141,8 @@ impl Cluster {
 
     /// Records a Kubernetes Event about one of the agent's objects. An event that can't be written
     /// is logged and otherwise ignored: events inform, objects decide.
-    pub async fn event(
-        &self,
-        about: &ObjectReference,
-        kind: EventType,
-        reason: &str,
-        action: &str,
-        note: String,
-    ) {
-        let event = Event {
-            type_: kind,
-            reason: reason.into(),
-            note: Some(note),
-            action: action.into(),
-            secondary: None,
-        };
+    pub async fn event(&self, about: &ObjectReference, occasion: Occasion, note: String) {
+        let (reason, event) = (occasion.reason, occasion.event(note));
         match tokio::time::timeout(CALL_DEADLINE, self.recorder.publish(&event, about)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, reason, "could not record a Kubernetes event"),

@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use kube::{
     Api, Resource as _, ResourceExt as _,
     api::{Patch, PatchParams},
-    runtime::events::EventType,
 };
 use mendix_agent_core::initialization::{Facts, FirstRelease, Obstacle, Record, State};
 use mendix_agent_proto::v1::{self, report::Body};
@@ -20,6 +19,7 @@ use crate::{
     channel::{Handles, Link, identity::Standing},
     cluster::{CALL_DEADLINE, Cluster},
     crd::agent_status::{AgentStatus, NAME},
+    occasion,
     requests::RequestOutcomes,
 };
 
@@ -271,26 +271,22 @@ impl Keeper {
         let (attempt, why) = (now.attempt, now.in_words());
         let check = now.obstacle.as_ref().map(|o| format!(" ({})", o.check)).unwrap_or_default();
         let phase = now.phase.word();
-        let (kind, reason, mut note) = match now.state {
+        let (occasion, mut note) = match now.state {
             State::Initialized => (
-                EventType::Normal,
-                "Initialized",
+                occasion::INITIALIZED,
                 format!("the first release is committed, in attempt {attempt}"),
             ),
-            State::Running => (
-                EventType::Normal,
-                "Initializing",
-                format!("attempt {attempt}, {phase}{check}: {why}"),
-            ),
+            State::Running => {
+                (occasion::INITIALIZING, format!("attempt {attempt}, {phase}{check}: {why}"))
+            }
             State::Failed => (
-                EventType::Warning,
-                "InitializationFailed",
+                occasion::INITIALIZATION_FAILED,
                 format!("attempt {attempt} failed at {phase}{check}: {why}"),
             ),
         };
         note.truncate(note.floor_char_boundary(MAX_NOTE));
-        tracing::info!(reason, attempt, phase, why, "initialization");
-        self.cluster.event(&object.object_ref(&()), kind, reason, "Initialize", note).await;
+        tracing::info!(reason = occasion.reason, attempt, phase, why, "initialization");
+        self.cluster.event(&object.object_ref(&()), occasion, note).await;
     }
 }
 

@@ -25,6 +25,7 @@ pub mod logging;
 pub mod logs;
 pub mod metrics;
 mod nodes;
+pub mod occasion;
 pub mod patch;
 mod pods;
 pub mod preflight;

@@ -100,6 +100,7 @@ impl Overview {
             line("Kubernetes", &status.kubernetes_version);
             line("Cluster", &status.cluster_uid);
             line("Release", status.release.as_deref().unwrap_or("none yet"));
+            line("Under way", status.run.as_deref().unwrap_or_default());
             line("Health", &status.health);
             line("Nodes", status.nodes.as_deref().unwrap_or_default());
             line("Mendix apps", status.apps.as_deref().unwrap_or_default());
@@ -318,6 +319,7 @@ mod tests {
                     "link": "Connected", "linkSince": "2026-11-22T08:00:00.123456Z",
                     "endpoint": "https://10.0.0.4:8443", "clusterUid": "u-1", "version": "0.1.0",
                     "kubernetesVersion": "v1.34.2", "release": "2026.11.1", "health": "Healthy",
+                    "run": "2026.11.3 Scheduled: waits for a session",
                 },
             }],
             "components": [{
@@ -343,6 +345,7 @@ mod tests {
             "mendix-operator",
             "1 (last: Deployment mendix-operator/mendix-operator by kubectl-edit)",
             "first reason (and 1 more)",
+            "Under way    2026.11.3 Scheduled: waits for a session",
             "Problem      none",
             "Tickets: none",
             "Log snapshots: none",

@@ -49,6 +49,9 @@ use super::{
 const LOOK: Duration = Duration::from_secs(60);
 /// The same while there is no identity and no token: a person is waiting.
 const LOOK_UNENROLLED: Duration = Duration::from_secs(10);
+/// What is wrong with a file of which [`is_one_word`] says so, and what to do.
+pub(crate) const MORE_THAN_A_TOKEN: &str =
+    "holds more than a bootstrap token; leave nothing in it but the token, which is one word";
 /// Largest bootstrap token.
 const MAX_TOKEN: u64 = 512;
 
@@ -278,6 +281,11 @@ impl Enrollment {
             (token, hex::encode(sha256))
         }))
     }
+}
+
+/// Whether a text can be a bootstrap token. A file with the sentence that it was handed out with can't.
+pub(crate) fn is_one_word(text: &str) -> bool {
+    !text.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
 /// A secret in a file, without white space at its ends; `None` when there is none.

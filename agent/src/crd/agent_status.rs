@@ -69,6 +69,9 @@ pub struct AgentStatusStatus {
     /// Last committed release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
+    /// The release that is under way: its state, and what it does or waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
     /// Healthy, Degraded, Progressing or Unknown: the worst of the managed components.
     pub health: String,
     /// Nodes of the cluster: how many are ready, of how many, and how many AKS could not upgrade.

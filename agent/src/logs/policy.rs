@@ -9,10 +9,7 @@ use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Api, Resource,
-    runtime::{
-        events::EventType,
-        watcher::{self, watcher},
-    },
+    runtime::watcher::{self, watcher},
 };
 use mendix_agent_core::consent::{
     Refusal,
@@ -21,7 +18,10 @@ use mendix_agent_core::consent::{
 use tokio::{sync::watch, time::timeout};
 
 use super::{Logs, clock::Clock};
-use crate::crd::log_sharing_policy::{LogSharingPolicy, NAME};
+use crate::{
+    crd::log_sharing_policy::{LogSharingPolicy, NAME},
+    occasion,
+};
 
 /// The policy as it is known; cheap to clone.
 #[derive(Clone)]
@@ -110,8 +110,7 @@ pub(super) async fn announce(logs: &Logs) {
                 namespace: Some(logs.cluster.namespace.clone()),
                 ..Default::default()
             };
-            let (kind, note) = (EventType::Warning, sentence.clone());
-            logs.cluster.event(&about, kind, "PolicyPatterns", "ReadPolicy", note).await;
+            logs.cluster.event(&about, occasion::POLICY_PATTERNS, sentence.clone()).await;
         }
         told = refusal;
         if changes.changed().await.is_err() {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kube::{ResourceExt, runtime::events::EventType};
+use kube::ResourceExt;
 use mendix_agent_core::audit::Event;
 use mendix_agent_core::consent::{
     Refusal,
@@ -29,6 +29,7 @@ use crate::{
     cluster::ApiError,
     crd::support_ticket::{SupportTicket, SupportTicketStatus},
     errors::describe,
+    occasion,
 };
 
 /// How often everything is looked at again without a change: grants expire, inventories change.
@@ -330,11 +331,11 @@ async fn announce(
     if before.is_some_and(|before| active(before) == active(after)) {
         return;
     }
-    let (reason, note) = if active(after) {
+    let (occasion, note) = if active(after) {
         let by = after.consented_by.as_deref().unwrap_or("the customer");
-        ("ConsentActive", format!("log sharing is allowed; consent by {by}"))
+        (occasion::CONSENT_ACTIVE, format!("log sharing is allowed; consent by {by}"))
     } else {
-        ("ConsentInactive", after.message.clone().unwrap_or_default())
+        (occasion::CONSENT_INACTIVE, after.message.clone().unwrap_or_default())
     };
-    logs.cluster.event(&reference(object), EventType::Normal, reason, "FollowTicket", note).await;
+    logs.cluster.event(&reference(object), occasion, note).await;
 }

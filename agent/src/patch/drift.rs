@@ -19,7 +19,7 @@ use std::{
 
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
-use kube::{Resource, runtime::events::EventType};
+use kube::Resource;
 use mendix_agent_core::bundle::{
     admission::own_deployment,
     drift::{Fight, changed_paths, is_recreated},
@@ -44,6 +44,7 @@ use super::{
 };
 use crate::{
     crd::managed_component::{LastDrift, ManagedComponent},
+    occasion,
     upgrade::dressed_like,
 };
 use inventory::{Inventory, Managed};
@@ -341,18 +342,18 @@ impl Drift {
             .await?;
         let LastDrift { object, fields, claimed_by, .. } = drift;
         let mut line = format!("{object}: {} put back; claimed by {claimed_by}", fields.join(", "));
-        let reason = match fight.is_on() {
+        let occasion = match fight.is_on() {
             true => {
                 line = format!(
                     "{line}. It was put back {} times lately; the next time waits",
                     fight.corrections()
                 );
-                "DriftFight"
+                occasion::DRIFT_FIGHT
             }
-            false => "DriftCorrected",
+            false => occasion::DRIFT_CORRECTED,
         };
         let about = component.object_ref(&());
-        self.driver.reporter.event(&about, EventType::Warning, reason, "Correct", &line).await;
+        self.driver.reporter.event(&about, occasion, &line).await;
         self.publish().await
     }
 

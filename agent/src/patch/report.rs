@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::{Resource, ResourceExt, runtime::events::EventType};
+use kube::{Resource, ResourceExt};
 use mendix_agent_core::{
     audit::Event as Decision,
     bundle::{cadence, run::State},
@@ -21,6 +21,7 @@ use crate::{
     channel::Reports,
     cluster::Cluster,
     crd::{managed_component::ManagedComponent, patch_bundle::PatchBundle},
+    occasion::{self, Occasion},
     patch::records::state_of,
     requests::wire_time,
 };
@@ -103,7 +104,7 @@ impl Reporter {
         tracing::warn!(release, by, state, "the wanted release is overdue");
         let text = format!("release {release} was to be committed by {by}; it is {state}");
         let about = bundle.object_ref(&());
-        self.event(&about, EventType::Warning, "Overdue", "Release", &text).await;
+        self.event(&about, occasion::OVERDUE, &text).await;
     }
 
     /// Publishes all components as they are recorded.
@@ -134,15 +135,6 @@ impl Reporter {
 
     /// Records the transition of a run in the audit log, and as an Event on its PatchBundle.
     pub async fn transition(&self, bundle: &PatchBundle, to: &State, note: Option<&str>) {
-        let bad = matches!(
-            to,
-            State::Refused
-                | State::RollingBack(_)
-                | State::RolledBack
-                | State::Postponed
-                | State::Held
-        );
-        let kind = if bad { EventType::Warning } else { EventType::Normal };
         let status = bundle.status.as_ref();
         let component = status.and_then(|status| status.component.as_deref());
         self.audit
@@ -163,7 +155,9 @@ impl Reporter {
         if let Some(note) = note {
             text = format!("{text}: {note}");
         }
-        self.event(&bundle.object_ref(&()), kind, to.name(), "Release", &text).await;
+        if let Some(occasion) = Occasion::release(to) {
+            self.event(&bundle.object_ref(&()), occasion, &text).await;
+        }
     }
 
     /// Notes in the audit log that an object was put back.
@@ -172,15 +166,8 @@ impl Reporter {
     }
 
     /// Records an Event.
-    pub async fn event(
-        &self,
-        about: &ObjectReference,
-        kind: EventType,
-        reason: &str,
-        action: &str,
-        text: &str,
-    ) {
-        self.cluster.event(about, kind, reason, action, cut(text)).await;
+    pub async fn event(&self, about: &ObjectReference, occasion: Occasion, text: &str) {
+        self.cluster.event(about, occasion, cut(text)).await;
     }
 }
 

@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use mendix_agent_proto::v1;
 use rustls::{ClientConfig, pki_types::CertificateDer};
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, timeout};
 use tonic::{Code, Status, metadata::MetadataMap, transport::Channel};
 
@@ -18,6 +19,7 @@ use crate::{
     channel::{
         Target,
         dial::{bundle_client, describe, tls},
+        enroll,
         identity::{Identity, IdentityError, store::Store},
     },
     cluster::Cluster,
@@ -159,10 +161,18 @@ fn of_identity(identity: &Identity) -> Standing {
     }
 }
 
-fn unenrolled(config: &Config, why: &str) -> Check {
+pub(super) fn unenrolled(config: &Config, why: &str) -> Check {
     let file = &config.bootstrap_token_file;
-    match std::fs::metadata(file) {
-        Ok(token) if token.len() > 0 => {
+    let token = std::fs::read_to_string(file).map(SecretString::from);
+    match token.as_ref().map(|token| token.expose_secret().trim()) {
+        Ok(token) if !enroll::is_one_word(token) => Check::new(
+            AUTHENTICATION,
+            Verdict::Fail,
+            format!("{why}, and {} {}", file.display(), enroll::MORE_THAN_A_TOKEN),
+            "it was made from the output of a command, with the sentence around the token",
+            "put the token alone into Secret mendix-agent-bootstrap",
+        ),
+        Ok(token) if !token.is_empty() => {
             let detail = format!("{why}; the agent enrols with the token in {}", file.display());
             Check::pass(AUTHENTICATION, detail)
         }

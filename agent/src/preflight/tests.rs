@@ -80,6 +80,30 @@ async fn a_good_network_passes_and_a_missing_cluster_fails_alone() {
     assert_eq!(report.to_proto().result, "Failed");
 }
 
+#[test]
+fn a_token_file_with_more_than_a_token_fails_before_anything_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config("https://10.0.0.1", dir.path());
+    for (content, result, says) in [
+        (
+            Some("Bootstrap token of a cluster:\nmxb-secret\n"),
+            Verdict::Fail,
+            "more than a bootstrap token",
+        ),
+        (Some("mxb-secret\n"), Verdict::Pass, "the agent enrols with the token"),
+        (Some("\n"), Verdict::Fail, "there is no bootstrap token"),
+        (None, Verdict::Fail, "there is no bootstrap token"),
+    ] {
+        match content {
+            Some(content) => std::fs::write(&config.bootstrap_token_file, content).unwrap(),
+            None => std::fs::remove_file(&config.bootstrap_token_file).unwrap(),
+        }
+        let check = service::unenrolled(&config, "not enrolled yet");
+        assert_eq!(check.result, result, "{content:?}: {check:?}");
+        assert!(check.detail.contains(says) && !check.detail.contains("secret"), "{check:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_interception_ca_is_named() {
     let manner = Manner { interceptor: Some(Ca::new("Proxy Root 7")), ..Manner::default() };

@@ -7,7 +7,7 @@
 use std::{convert::Infallible, future::pending, time::Duration};
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::{Resource as _, ResourceExt as _, runtime::events::EventType};
+use kube::{Resource as _, ResourceExt as _};
 use mendix_agent_proto::v1::report::Body;
 use tokio::{
     sync::watch,
@@ -21,6 +21,7 @@ use crate::{
     cluster::{CALL_DEADLINE, Cluster},
     config::Config,
     crd::agent_status::{AgentStatus, NAME},
+    occasion,
 };
 
 /// How long the agent tries to connect before it looks for the reason: about fourteen failed dials,
@@ -133,21 +134,21 @@ async fn at(due: Option<Instant>) {
     }
 }
 
-/// An Event about AgentStatus, and a line in the log.
-async fn tell(cluster: &Cluster, report: &Report) {
+/// Tells people what was found: an Event about AgentStatus, and a line in the log.
+pub async fn tell(cluster: &Cluster, report: &Report) {
     let troubles = super::findings(&report.to_proto());
-    let (kind, reason) = match report.worst() {
-        Verdict::Fail => (EventType::Warning, "PreflightFailed"),
-        Verdict::Warn => (EventType::Warning, "PreflightWarned"),
-        Verdict::Pass | Verdict::Skip => (EventType::Normal, "PreflightPassed"),
+    let occasion = match report.worst() {
+        Verdict::Fail => occasion::PREFLIGHT_FAILED,
+        Verdict::Warn => occasion::PREFLIGHT_WARNED,
+        Verdict::Pass | Verdict::Skip => occasion::PREFLIGHT_PASSED,
     };
     let mut note = match troubles.len() {
         0 => "everything the agent needs is there".to_owned(),
         _ => troubles.join("\n"),
     };
     note.truncate(note.floor_char_boundary(MAX_NOTE));
-    tracing::info!(reason, troubles = troubles.join(" | "), "preflight");
-    cluster.event(&subject(cluster).await, kind, reason, "Preflight", note).await;
+    tracing::info!(reason = occasion.reason, troubles = troubles.join(" | "), "preflight");
+    cluster.event(&subject(cluster).await, occasion, note).await;
 }
 
 async fn subject(cluster: &Cluster) -> ObjectReference {

@@ -18,7 +18,7 @@ use kube::{
     api::{ApiResource, DynamicObject, ListParams, PostParams},
     runtime::{
         WatchStreamExt,
-        events::{Event, EventType, Recorder, Reporter},
+        events::{Recorder, Reporter},
         watcher::{self, watcher},
     },
 };
@@ -39,6 +39,7 @@ use super::{
 use crate::{
     cluster::CALL_DEADLINE,
     crd::upgrade_trial::UpgradeTrial,
+    occasion::{self, Occasion},
     patch::{
         failure::{CallCause, CallError},
         records::{deadline, is_status},
@@ -267,7 +268,7 @@ impl Guard {
             let until = until.map(|until| until.to_string()).unwrap_or_default();
             let version = &trial.spec.version;
             let note = format!("mendix-agent {version} has to commit until {until}");
-            self.tell(&trial, EventType::Normal, "TrialBegun", note).await;
+            self.tell(&trial, occasion::TRIAL_BEGUN, note).await;
         }
         Ok(())
     }
@@ -290,7 +291,7 @@ impl Guard {
         });
         if let Some(trial) = reverting.await? {
             let note = format!("mendix-agent {} is put back: {message}", trial.spec.version);
-            self.tell(&trial, EventType::Warning, "TrialReverting", note).await;
+            self.tell(&trial, occasion::TRIAL_REVERTING, note).await;
         }
         Ok(())
     }
@@ -329,22 +330,17 @@ impl Guard {
         if let Some(trial) = reverted.await? {
             let note = format!("mendix-agent {}: {what}", trial.spec.version);
             self.shown.send_modify(|shown| shown.reverted += 1);
-            self.tell(&trial, EventType::Warning, "TrialReverted", note).await;
+            self.tell(&trial, occasion::TRIAL_REVERTED, note).await;
         }
         Ok(())
     }
 
     /// In the log and as an Event.
-    async fn tell(&self, trial: &UpgradeTrial, kind: EventType, reason: &str, note: String) {
+    async fn tell(&self, trial: &UpgradeTrial, occasion: Occasion, note: String) {
+        let reason = occasion.reason;
         let name = trial.name_any();
         tracing::info!(trial = name, release = trial.spec.release_id, reason, note, "trial");
-        let event = Event {
-            type_: kind,
-            reason: reason.into(),
-            note: Some(note),
-            action: "Guard".into(),
-            secondary: None,
-        };
+        let event = occasion.event(note);
         let about = trial.object_ref(&());
         let published = self.recorder.publish(&event, &about);
         match tokio::time::timeout(CALL_DEADLINE, published).await {

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
 use super::{
-    EnrollError, Enrollment,
+    EnrollError, Enrollment, MORE_THAN_A_TOKEN, is_one_word,
     memory::{Clock, Memory},
     secret_file,
 };
@@ -46,6 +46,10 @@ impl Enrollment {
     ) -> Result<(), EnrollError> {
         const CALL: &str = "Enroll";
         let uid = &self.settings.cluster_uid;
+        if !is_one_word(token.expose_secret()) {
+            let path = self.settings.bootstrap_token_file.display().to_string();
+            return Err(EnrollError::Content { path, problem: MORE_THAN_A_TOKEN });
+        }
         let (stored, key) = self.pending(stored).await?;
         let attestation = match &self.settings.service_account_token_file {
             Some(path) => secret_file(path, MAX_ATTESTATION).await?,

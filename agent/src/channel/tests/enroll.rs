@@ -406,10 +406,24 @@ async fn used_up_recoveries_are_reported_and_a_new_token_is_the_way_back() {
 async fn a_new_token_that_is_no_good_does_not_take_a_good_identity_away() {
     let scene = Scene::new().await;
     let old = scene.stored(scene.plane.ca.parts(CLUSTER)).await;
-    scene.token("not a token of this cluster");
+    scene.token("token-of-another-cluster");
     let mut agent = scene.start().await;
     assert_eq!(agent.enrolled().await.identity().leaf(), old.leaf());
     assert_eq!(scene.plane.calls(), ["Enroll"]);
+}
+
+#[tokio::test]
+async fn a_file_with_more_than_a_token_is_named_and_not_sent() {
+    let scene = Scene::new().await;
+    scene.token(&format!("Bootstrap token of {CLUSTER}, shown once:\n{TOKEN}"));
+    let mut agent = scene.start().await;
+    let reason = agent.refused("holds more than a bootstrap token").await;
+    assert!(reason.contains("/token: ") && !reason.contains(TOKEN), "{reason}");
+    assert_eq!(scene.plane.calls(), Vec::<String>::new());
+    // The token alone is noticed, and good.
+    scene.token(TOKEN);
+    agent.enrolled().await;
+    agent.stop().await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::{Api, runtime::events::EventType};
+use kube::Api;
 use mendix_agent_core::{
     audit::Event,
     consent::{
@@ -34,6 +34,7 @@ use crate::{
         managed_component::ManagedComponent,
         support_ticket::{LastRefusal, SupportTicket},
     },
+    occasion::Occasion,
 };
 
 /// A ticket and the request for it are sections of their own and may arrive one after the other.
@@ -168,8 +169,7 @@ pub(super) async fn refuse(
         .await;
     note(logs, id, ticket, code, &message);
     let about = subject(logs, ticket).await;
-    let text = message.clone();
-    logs.cluster.event(&about, EventType::Warning, code, "RefuseSnapshot", text).await;
+    logs.cluster.event(&about, Occasion::refused(code), message.clone()).await;
     logs.outcomes.finish(id, Outcome::Refused, code, &message, None);
 }
 

@@ -1,7 +1,6 @@
 //! What became of a snapshot: in the audit log, in its receipt, as an Event, and to the control plane.
 
 use jiff::Timestamp;
-use kube::runtime::events::EventType;
 use mendix_agent_core::{audit::Event, redact::POLICY_VERSION};
 use mendix_agent_proto::v1::Outcome;
 use tokio::time::sleep;
@@ -20,6 +19,7 @@ use crate::{
     cluster::ApiError,
     crd::log_snapshot::{LogSnapshot, LogSnapshotSpec, LogSnapshotStatus},
     errors::describe,
+    occasion::Occasion,
 };
 
 /// What a snapshot may hold.
@@ -155,11 +155,6 @@ pub(super) async fn close(
 /// An Event for each phase a snapshot reaches.
 pub(super) async fn announce(logs: &Logs, receipt: &LogSnapshot) {
     let Some(status) = &receipt.status else { return };
-    let kind = if matches!(status.phase.as_str(), "Started" | "Succeeded") {
-        EventType::Normal
-    } else {
-        EventType::Warning
-    };
     let note = if status.phase == STARTED {
         format!(
             "ticket {}: {} by consent of {}",
@@ -171,6 +166,5 @@ pub(super) async fn announce(logs: &Logs, receipt: &LogSnapshot) {
         let (_, reason, message) = outcome(status);
         if reason.is_empty() { message } else { format!("{reason}: {message}") }
     };
-    let reason = format!("Snapshot{}", status.phase);
-    logs.cluster.event(&reference(receipt), kind, &reason, "TakeSnapshot", note).await;
+    logs.cluster.event(&reference(receipt), Occasion::snapshot(&status.phase), note).await;
 }

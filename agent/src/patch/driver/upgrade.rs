@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::{Resource, ResourceExt, runtime::events::EventType};
+use kube::{Resource, ResourceExt};
 use mendix_agent_core::{
     bundle::{
         admission::{AGENT_COMPONENT, own_deployment},
@@ -43,6 +43,7 @@ use crate::{
         patch_bundle::PatchBundle,
         upgrade_trial::{UpgradeTrial, UpgradeTrialSpec, UpgradeTrialStatus},
     },
+    occasion::{self, Occasion},
     upgrade::{
         GUARD_CONTAINER, Own, Steady, dressed, dressed_like, guard_deployment, image_of,
         trial_name, trial_of, trials::Trials,
@@ -242,7 +243,7 @@ impl Driver {
         });
         let trial = opened.await?;
         let note = format!("mendix-agent {} is to be tried", trial.spec.version);
-        self.tell(&trial, EventType::Normal, "TrialProposed", note).await;
+        self.tell(&trial, occasion::TRIAL_PROPOSED, note).await;
         Ok(true)
     }
 
@@ -259,7 +260,7 @@ impl Driver {
         });
         if let Some(trial) = withdrawn.await? {
             let note = format!("mendix-agent {}: no guard", trial.spec.version);
-            self.tell(&trial, EventType::Warning, "TrialWithdrawn", note).await;
+            self.tell(&trial, occasion::TRIAL_WITHDRAWN, note).await;
         }
         Ok(())
     }
@@ -299,7 +300,7 @@ impl Driver {
                     });
                     if let Some(trial) = committed.await? {
                         let note = format!("mendix-agent {}: {message}", trial.spec.version);
-                        self.tell(&trial, EventType::Normal, "TrialCommitted", note).await;
+                        self.tell(&trial, occasion::TRIAL_COMMITTED, note).await;
                     }
                 }
                 Verdict::Passed => return self.move_guard(&trial, steps).await,
@@ -428,9 +429,10 @@ impl Driver {
         Ok(vec![])
     }
 
-    async fn tell(&self, trial: &UpgradeTrial, kind: EventType, reason: &str, note: String) {
+    async fn tell(&self, trial: &UpgradeTrial, occasion: Occasion, note: String) {
+        let reason = occasion.reason;
         tracing::info!(trial = trial.name_any(), reason, note, "trial");
-        self.reporter.event(&trial.object_ref(&()), kind, reason, "Upgrade", &note).await;
+        self.reporter.event(&trial.object_ref(&()), occasion, &note).await;
     }
 }
 

@@ -4,6 +4,16 @@ to do. Included by config.yaml, which is always rendered. */}}
 {{- if ne .Release.Namespace "mendix-agent" -}}
 {{- fail (printf "the agent lives in namespace mendix-agent, which its rights and its releases name, not in %s: add --namespace mendix-agent" .Release.Namespace) -}}
 {{- end -}}
+{{- if and .Release.IsInstall .Values.crds.install -}}
+{{- with lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" "logsharingpolicies.agent.mendix.com" -}}
+{{- $owner := dig "annotations" "meta.helm.sh/release-name" "" .metadata -}}
+{{- if not $owner -}}
+{{- fail "the agent's definitions are in this cluster and no release of Helm's brought them: install with --skip-crds --set crds.install=false, and keep upgrading them as before" -}}
+{{- else if ne $owner $.Release.Name -}}
+{{- fail (printf "there is one agent in a cluster, and its definitions belong to Helm's release %s: call this one %s too" $owner $owner) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if not .Values.endpoint -}}
 {{- fail "endpoint is empty: give the control plane's private endpoint, --set endpoint=https://HOST:PORT" -}}
 {{- end -}}
@@ -34,6 +44,9 @@ to do. Included by config.yaml, which is always rendered. */}}
 {{- end -}}
 {{- if and .Values.bootstrap.token .Values.bootstrap.existingSecret -}}
 {{- fail "bootstrap.token and bootstrap.existingSecret exclude each other: give one of them" -}}
+{{- end -}}
+{{- if regexMatch "\\s" (trim .Values.bootstrap.token) -}}
+{{- fail "bootstrap.token is more than one word: give the token alone, without the sentence that it was handed out with" -}}
 {{- end -}}
 {{- with .Values.proxy -}}
 {{- if and (not .url) (or .noProxy .credentialsSecret .caPem .caConfigMap) -}}

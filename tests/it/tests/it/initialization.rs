@@ -3,10 +3,10 @@
 //! in `patch`.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::api::events::v1::Event;
 use kube::{
     Api,
-    api::{ListParams, Patch, PatchParams},
+    api::{Patch, PatchParams},
 };
 use mendix_agent::{
     agent_status,
@@ -14,6 +14,7 @@ use mendix_agent::{
     config::Config,
     crd::agent_status::{AgentStatus, Initialization},
     initialization::{self, RERUN},
+    occasion::{self, Occasion},
     requests::RequestOutcomes,
 };
 use mendix_agent_core::initialization::ATTEMPT;
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     channel::{Agent, PATIENCE, Plane, cluster},
+    events::told,
     manifests,
 };
 
@@ -85,14 +87,8 @@ impl Installed {
         .unwrap()
     }
 
-    async fn event(&self, reason: &str) -> Event {
-        let api: Api<Event> = self.cluster.own();
-        eventually(PATIENCE, reason, async || {
-            let events = api.list(&ListParams::default()).await.unwrap();
-            events.items.into_iter().find(|event| event.reason.as_deref() == Some(reason))
-        })
-        .await
-        .unwrap()
+    async fn event(&self, occasion: Occasion) -> Event {
+        told(&self.cluster.client, &self.cluster.namespace, occasion).await
     }
 }
 
@@ -116,7 +112,8 @@ async fn an_installation_is_followed_to_its_first_release() {
     installed.release("Committed", "r1");
     let done = installed.until("the end", |it| it.state == "Initialized").await;
     assert!(done.ended_at.is_some() && done.failing_check.is_none());
-    installed.event("Initialized").await;
+    installed.event(occasion::INITIALIZING).await;
+    installed.event(occasion::INITIALIZED).await;
     let heard = eventually(PATIENCE, "the report", async || {
         match plane.running.agent(&cluster.uid)?.report(Section::Initialization)? {
             Body::Initialization(report) => (report.state == "Initialized").then_some(report),
@@ -135,7 +132,7 @@ async fn a_failed_installation_is_run_again_by_a_person_or_by_a_request() {
     installed.release("RolledBack", "");
     let failed = installed.until("the failure", |it| it.state == "Failed").await;
     assert_eq!(failed.failing_check.as_deref(), Some("release"));
-    let note = installed.event("InitializationFailed").await.message.unwrap();
+    let note = installed.event(occasion::INITIALIZATION_FAILED).await.note.unwrap();
     assert!(note.contains("operator never became ready"), "{note}");
 
     let store = plane.running.store();

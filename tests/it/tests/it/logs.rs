@@ -12,7 +12,7 @@ mod world;
 
 use std::time::Duration;
 
-use mendix_agent::crd::log_snapshot::LogSnapshot;
+use mendix_agent::{crd::log_snapshot::LogSnapshot, occasion};
 use mendix_agent_core::consent::grant::DataClass;
 use mendix_control_plane::{
     snapshots::{Summary, UploadState, open},
@@ -28,6 +28,7 @@ use self::{
     kubelet::Log,
     world::{COMPONENT, PATIENCE, World, consent, lines, minutes_ago},
 };
+use crate::events::told;
 
 const SECRETS: [&str; 3] =
     ["hunter2-Tr0ub4dor", "jane.doe@customer.example", "AKIAIOSFODNN7EXAMPLE"];
@@ -112,6 +113,11 @@ async fn a_granted_ticket_brings_a_redacted_snapshot_that_only_its_key_opens() {
     let (ticket, request) = world.open_ticket_with_request(Some(consent()));
     let done = world.outcome(&request.unwrap()).await;
     assert_eq!(done.outcome, "Succeeded", "{}: {}", done.reason, done.message);
+    for occasion in
+        [occasion::CONSENT_ACTIVE, occasion::SNAPSHOT_STARTED, occasion::SNAPSHOT_SUCCEEDED]
+    {
+        told(&world.admin, &world.agent_namespace, occasion).await;
+    }
 
     let out = world.dir.path().join("opened");
     let summary = open(world.plane.store(), &done.snapshot_id, &out).unwrap();
@@ -175,6 +181,7 @@ async fn a_local_veto_midway_leaves_nothing_that_opens() {
     assert_eq!((done.outcome.as_str(), done.reason.as_str()), ("Revoked", "PolicySuspended"));
     assert_ended(&world, &snapshot, "Revoked", "PolicySuspended").await;
     world.ticket_object(&ticket, "Inactive").await;
+    told(&world.admin, &world.agent_namespace, occasion::CONSENT_INACTIVE).await;
     world.stop_agent().await;
 }
 
@@ -212,6 +219,7 @@ async fn an_agent_killed_midway_fails_that_snapshot_and_takes_another() {
     assert_eq!(done.outcome, "Succeeded", "{}: {}", done.reason, done.message);
     assert_ne!(done.snapshot_id, first);
     assert_ended(&world, &first, "Failed", "AgentRestarted").await;
+    told(&world.admin, &world.agent_namespace, occasion::SNAPSHOT_FAILED).await;
     world.stop_agent().await;
 }
 

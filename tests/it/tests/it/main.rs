@@ -4,6 +4,7 @@
 mod bundle_file;
 mod channel;
 mod connections;
+mod events;
 mod failure_modes;
 mod health;
 mod identity;

@@ -162,7 +162,6 @@ fn before_policy_v1(version: &Info) -> bool {
 
 #[test]
 fn the_crd_file_says_what_the_types_say() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/manifests/00-crds.yaml");
     let mut expected = String::from(
         "# Printed by `mendix-agent crds`; a test keeps it equal to the types in agent/src/crd.\n",
     );
@@ -170,14 +169,43 @@ fn the_crd_file_says_what_the_types_say() {
         expected.push_str("---\n");
         expected.push_str(&serde_saphyr::to_string(&crd).unwrap());
     }
+    written("packaging/manifests/00-crds.yaml", &expected);
+}
+
+/// Helm makes what lies in `crds/` first and waits for it; only then can a hook of the installation
+/// make an object of that kind. The marks let the release take it over, to upgrade and to remove it.
+#[test]
+fn the_crd_file_that_helm_waits_for_says_what_the_type_says_and_whose_it_is() {
+    let mut all = mendix_agent::crd::all();
+    let at = all.iter().position(|crd| crd.spec.names.kind == "LogSharingPolicy").unwrap();
+    let mut crd = all.remove(at);
+    let pair = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+    crd.metadata.labels = Some([("app.kubernetes.io/managed-by", "Helm")].map(pair).into());
+    let marks = [
+        ("meta.helm.sh/release-name", "mendix-agent"),
+        ("meta.helm.sh/release-namespace", "mendix-agent"),
+    ];
+    crd.metadata.annotations = Some(marks.map(pair).into());
+    let expected = format!(
+        "# Made first and waited for by `helm install`, since the customer's policy follows as a hook; from\n\
+         # then on templates/crds.yaml upgrades and removes it (docs/adr/0009). A test keeps it equal to the type.\n\
+         {}",
+        serde_saphyr::to_string(&crd).unwrap()
+    );
+    written("packaging/helm/mendix-agent/crds/logsharingpolicies.yaml", &expected);
+}
+
+/// Holds a file against what it should be, or writes that with `UPDATE_MANIFESTS`.
+fn written(path: &str, expected: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
     if std::env::var_os("UPDATE_MANIFESTS").is_some() {
-        std::fs::write(&path, &expected).unwrap();
+        std::fs::write(&file, expected).unwrap();
     }
-    let file = std::fs::read_to_string(&path).unwrap_or_default();
+    let found = std::fs::read_to_string(&file).unwrap_or_default();
     assert!(
-        file == expected,
-        "packaging/manifests/00-crds.yaml is not what the types say; run the tests with \
-         UPDATE_MANIFESTS=1 and review the difference"
+        found == expected,
+        "{path} is not what the types say; run the tests with UPDATE_MANIFESTS=1 and review the \
+         difference"
     );
 }
 

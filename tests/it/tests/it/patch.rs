@@ -12,9 +12,12 @@ mod world;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use mendix_agent::patch::{
-    gate::{self, Baseline, Passage, Terms},
-    live::Live,
+use mendix_agent::{
+    occasion,
+    patch::{
+        gate::{self, Baseline, Passage, Terms},
+        live::Live,
+    },
 };
 use mendix_agent_core::bundle::object::Object;
 use serde_json::{Value, json};
@@ -32,6 +35,19 @@ async fn a_release_is_applied_gated_and_committed() {
     );
     let bundle = world.take(index).await;
     assert_eq!((state(&bundle), message(&bundle)), ("Committed", ""));
+    for occasion in [
+        occasion::RECEIVING,
+        occasion::VERIFIED,
+        occasion::PREFLIGHTED,
+        occasion::SCHEDULED,
+        occasion::SNAPSHOTTED,
+        occasion::APPLYING,
+        occasion::GATING,
+        occasion::SOAKING,
+        occasion::COMMITTED,
+    ] {
+        world.told(occasion).await;
+    }
     let history = bundle.status.as_ref().unwrap().history.iter();
     let history: Vec<&str> = history.map(|transition| transition.state.as_str()).collect();
     assert_eq!(
@@ -95,6 +111,8 @@ async fn a_bad_release_is_rolled_back_exactly_and_never_tried_again() {
         world.target
     );
     assert_eq!(message(&bundle), said);
+    world.told(occasion::ROLLING_BACK).await;
+    world.told(occasion::ROLLED_BACK).await;
 
     let mut after = world.contents().await;
     // A binding to another role can't be changed in place: it is another object with the same content.
@@ -254,6 +272,7 @@ async fn everything_that_is_wrong_is_refused_at_once_and_nothing_is_touched() {
     let refused =
         world.take(world.publish(1, &[invalid, unknown, parts.config("fine", json!({}))])).await;
     assert_eq!(state(&refused), "Refused");
+    world.told(occasion::REFUSED).await;
     let refusals = refused.status.unwrap().refusals;
     assert_eq!(refusals.len(), 2, "{refusals:?}");
     assert!(world.contents().await.is_empty());

@@ -4,13 +4,13 @@
 
 use std::collections::HashMap;
 
-use k8s_openapi::api::events::v1::Event;
-use kube::{Api, api::ListParams};
+use kube::Api;
 use mendix_agent::{
     agent_status,
     channel::Link,
     config::{Config, Proxy, ProxyCredentials, Route},
     crd::agent_status::AgentStatus,
+    occasion,
     preflight::{self, Verdict},
 };
 use mendix_test_kit::{
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     channel::{Agent, PATIENCE, Plane, cluster},
+    events::told,
     manifests,
 };
 
@@ -144,14 +145,7 @@ async fn an_agent_that_cannot_connect_says_why_in_its_status_and_in_an_event() {
     let finding = status.preflight_findings.iter().find(|it| it.starts_with("TCP: ")).unwrap();
     assert!(finding.contains("can't be reached"), "{finding}");
     assert!(finding.contains("check the port in `endpoint`"), "{finding}");
-    let events: Api<Event> = cluster.own();
-    let event = eventually(PATIENCE, "there is an Event", async || {
-        let list = events.list(&ListParams::default()).await.ok()?;
-        list.items.into_iter().find(|event| event.reason.as_deref() == Some("PreflightFailed"))
-    })
-    .await
-    .unwrap();
-    assert_eq!(event.regarding.unwrap().kind.as_deref(), Some("AgentStatus"));
+    let event = told(&cluster.client, &cluster.namespace, occasion::PREFLIGHT_FAILED).await;
     assert!(event.note.unwrap().contains("TCP: "));
     stop.cancel();
     watching.await.unwrap().unwrap();

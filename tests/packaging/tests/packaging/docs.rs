@@ -89,6 +89,21 @@ fn the_table_of_rights_is_what_the_manifests_grant() {
     block("docs/security-review.md", "rights", &table);
 }
 
+#[test]
+fn the_table_of_events_is_what_the_agent_makes() {
+    let mut table = String::from("| event | type | on | means |\n|---|---|---|---|\n");
+    for occasion in mendix_agent::occasion::ALL {
+        let kind = if occasion.warns { "Warning" } else { "Normal" };
+        // One reason is no word but says which words it can be.
+        let reason = match occasion.reason.contains(' ') {
+            true => occasion.reason.to_owned(),
+            false => format!("`{}`", occasion.reason),
+        };
+        writeln!(table, "| {reason} | {kind} | {} | {} |", occasion.about, occasion.means).unwrap();
+    }
+    block("docs/customer-guide.md", "events", &table);
+}
+
 /// Arguments of the commands in a page that begin with `program`, as a shell would split them.
 fn commands(page: &str, program: &str) -> Vec<Vec<String>> {
     let (mut all, mut output) = (vec![], false);

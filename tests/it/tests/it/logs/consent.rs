@@ -7,15 +7,15 @@ mod thousand;
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::{
-    core::v1::{ConfigMap, ResourceQuota, Secret},
-    events::v1::Event,
-};
+use k8s_openapi::api::core::v1::{ConfigMap, ResourceQuota, Secret};
 use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
-use mendix_agent::audit::show::Stored;
+use mendix_agent::{
+    audit::show::Stored,
+    occasion::{self, Occasion},
+};
 use mendix_agent_core::{
     audit::Record,
     consent::{
@@ -40,6 +40,7 @@ use super::{
     midway, noisy_world, slow,
     world::{COMPONENT, PATIENCE, World, consent, lines, minutes_ago},
 };
+use crate::events::told;
 
 fn said(done: &DoneRequest) -> (&str, &str) {
     (done.outcome.as_str(), done.reason.as_str())
@@ -296,7 +297,7 @@ async fn patterns_of_the_customer_are_replaced_and_bad_ones_stop_all_sharing() {
     let status = world.ticket_object(&ticket, "Inactive").await.status.unwrap();
     let message = status.message.unwrap();
     assert!(message.contains("extraPatterns[0]"), "{message}");
-    events(&world, "PolicyPatterns", "LogSharingPolicy").await;
+    told(&world.admin, &world.agent_namespace, occasion::POLICY_PATTERNS).await;
     assert_nothing_left(&world);
 
     world.set_policy(json!({ "mode": "WithConsent", "extraPatterns": ["ACME-[0-9]+"] })).await;
@@ -309,20 +310,6 @@ async fn patterns_of_the_customer_are_replaced_and_bad_ones_stop_all_sharing() {
     let text = std::fs::read_to_string(log).unwrap();
     assert!(text.contains("INFO order [R:") && !text.contains("4711"), "{text}");
     world.stop_agent().await;
-}
-
-/// Waits for an Event of this reason about an object of this kind.
-async fn events(world: &World, reason: &str, kind: &str) {
-    let api: Api<Event> = Api::namespaced(world.admin.clone(), &world.agent_namespace);
-    eventually(PATIENCE, format!("an event {reason} about a {kind}"), async || {
-        let events = api.list(&Default::default()).await.unwrap().items;
-        events.into_iter().find(|event| {
-            let about = event.regarding.as_ref().and_then(|about| about.kind.as_deref());
-            event.reason.as_deref() == Some(reason) && about == Some(kind)
-        })
-    })
-    .await
-    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -341,7 +328,7 @@ async fn a_refusal_is_in_the_object_the_event_the_metric_and_the_audit_log() {
     })
     .await
     .unwrap();
-    events(&world, "NoGrant", "SupportTicket").await;
+    told(&world.admin, &world.agent_namespace, Occasion::refused("NoGrant")).await;
     let refusals = world.audit.as_ref().unwrap().figures().refusals;
     assert_eq!(refusals.get("NoGrant"), Some(&1));
     let records = decisions(&world).await;
@@ -359,7 +346,7 @@ async fn a_refusal_is_in_the_object_the_event_the_metric_and_the_audit_log() {
     world.set_policy(json!({ "mode": "Deny" })).await;
     assert_eq!(said(&world.outcome(&request.unwrap()).await), ("Revoked", "PolicyDenies"));
     assert_ended(&world, &snapshot, "Revoked", "PolicyDenies").await;
-    events(&world, "SnapshotRevoked", "LogSnapshot").await;
+    told(&world.admin, &world.agent_namespace, occasion::SNAPSHOT_REVOKED).await;
     eventually(PATIENCE, "the ticket's object shows it", async || {
         let refusal = world.ticket_object(&ticket, "Inactive").await.status?.last_refusal?;
         (refusal.reason == "PolicyDenies").then_some(())

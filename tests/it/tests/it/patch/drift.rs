@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::Event;
 use kube::{
     Api,
-    api::{ListParams, Patch, PatchParams},
+    api::{Patch, PatchParams},
 };
 use mendix_agent::{
-    channel::section_of, crd::managed_component::ManagedComponent, patch::drift::Drift,
+    channel::section_of, crd::managed_component::ManagedComponent, occasion, patch::drift::Drift,
 };
 use mendix_agent_core::bundle::drift::Fight;
 use mendix_agent_proto::v1::{Section, report::Body};
@@ -102,15 +101,8 @@ async fn a_sidecar_an_image_a_variable_and_host_network_are_put_back_and_reporte
         _ => false,
     })
     .await;
-    let events: Api<Event> = Api::namespaced(world.client.clone(), &world.cluster.namespace);
-    until("an event tells of it", async || {
-        let events = events.list(&ListParams::default()).await.unwrap();
-        events.items.iter().any(|event| {
-            event.reason.as_deref() == Some("DriftCorrected")
-                && event.message.as_deref().is_some_and(|text| text.contains("kubectl-edit"))
-        })
-    })
-    .await;
+    let event = world.told(occasion::DRIFT_CORRECTED).await;
+    assert!(event.note.unwrap().contains("kubectl-edit"));
 }
 
 #[tokio::test]
@@ -176,6 +168,7 @@ async fn a_writer_that_keeps_coming_back_is_slowed_down_and_reported() {
     })
     .await;
     guarded.until_corrected(4).await;
+    world.told(occasion::DRIFT_FIGHT).await;
     let waited = corrected_at().await.duration_since(third);
     assert!(waited >= Fight::FIRST_WAIT, "the next correction waits: {waited}");
 }

@@ -13,6 +13,7 @@ use kube::{
 use mendix_agent::{
     cluster::Cluster,
     crd::{managed_component::ManagedComponent, patch_bundle::PatchBundle},
+    occasion,
     patch::{self, drift::Drift},
 };
 use mendix_agent_core::bundle::Authentic;
@@ -216,6 +217,7 @@ async fn a_rollback_over_a_new_storage_version_is_held_and_says_what_is_in_the_w
     ];
     let bundle = world.take(world.publish(2, &second)).await;
     assert_eq!(state(&bundle), "Held", "{}", message(&bundle));
+    world.told(occasion::HELD).await;
     let said = message(&bundle);
     assert!(
         said.contains("CustomResourceDefinition things.") && said.contains("storedVersions"),

@@ -21,6 +21,7 @@ use mendix_agent::{
     crd::{
         managed_component::ManagedComponent, patch_bundle::PatchBundle, upgrade_trial::UpgradeTrial,
     },
+    occasion,
     patch::{drift::Drift, driver::Driver, resume, take},
     upgrade::{self, Own},
 };
@@ -285,6 +286,9 @@ async fn a_new_agent_that_proves_itself_commits_and_takes_the_guard_along() {
     new.link.send_replace(connected());
     ended(work).await;
     site.trial_is("Committed").await;
+    for occasion in [occasion::TRIAL_PROPOSED, occasion::TRIAL_BEGUN, occasion::TRIAL_COMMITTED] {
+        site.world.told(occasion).await;
+    }
     assert_eq!(state(&site.bundle().await), "Committed");
     assert_eq!(site.image(AGENT).await, image_ref("agent-2"));
     assert_eq!(site.image(GUARD).await, image_ref("agent-2"));
@@ -328,6 +332,8 @@ async fn a_new_agent_that_never_commits_is_put_back_exactly_and_its_release_with
     assert!(message(&bundle).contains("it has not committed in time"), "{}", message(&bundle));
     let trial = site.trial_is("Reverted").await.status.unwrap();
     assert_eq!(trial.cause.as_deref(), Some("DeadlinePassed"));
+    site.world.told(occasion::TRIAL_REVERTING).await;
+    site.world.told(occasion::TRIAL_REVERTED).await;
     assert_eq!(comparable(&site.deployment(AGENT).await), before);
     assert_eq!(site.settings().await, None, "the component before it is as before, too");
     assert_eq!(site.image(GUARD).await, image_ref("agent-1"));
@@ -446,6 +452,8 @@ async fn without_a_guard_nothing_is_rolled_out_and_the_release_is_postponed() {
     let bundle = ended(old.take(&site, site.release(1, "agent-2", 10))).await.unwrap();
     assert_eq!(state(&bundle), "Postponed", "{}", message(&bundle));
     assert_eq!(site.trial_is("Withdrawn").await.spec.image, image_ref("agent-2"));
+    site.world.told(occasion::TRIAL_WITHDRAWN).await;
+    site.world.told(occasion::POSTPONED).await;
     assert_eq!(comparable(&site.deployment(AGENT).await), before);
     assert_eq!(site.settings().await, None);
 }

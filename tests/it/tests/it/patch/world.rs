@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use futures::StreamExt;
 use k8s_openapi::{
-    api::{apps::v1::Deployment, batch::v1::Job, core::v1::Pod},
+    api::{apps::v1::Deployment, batch::v1::Job, core::v1::Pod, events::v1::Event},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
@@ -26,6 +26,7 @@ use mendix_agent::{
     channel::Reports,
     cluster::Cluster,
     crd::{managed_component::ManagedComponent, patch_bundle::PatchBundle},
+    occasion::Occasion,
     patch::{
         driver::{Driver, Identity},
         report::Reporter,
@@ -49,6 +50,8 @@ use tokio::{
     task::AbortHandle,
 };
 use tokio_util::sync::CancellationToken;
+
+use crate::events::told;
 
 pub(super) const LONG: Duration = Duration::from_secs(240);
 pub(super) const COMPONENT: &str = "operator";
@@ -325,6 +328,11 @@ impl World {
             }
         }
         all
+    }
+
+    /// Waits for an Event of this world's agent.
+    pub(super) async fn told(&self, occasion: Occasion) -> Event {
+        told(&self.client, &self.cluster.namespace, occasion).await
     }
 
     pub(super) async fn component(&self) -> Option<ManagedComponent> {

@@ -33,7 +33,13 @@ async fn server() -> Option<(Helm, ApiServer)> {
         mendix_test_kit::skip("KUBEBUILDER_ASSETS brings no kube-controller-manager");
         return None;
     }
-    let options = ApiServerOptions { controllers: true, ..ApiServerOptions::default() };
+    let options = ApiServerOptions {
+        controllers: true,
+        // As behind a load balancer, as in AKS: a new definition is served five seconds after it was made, so that
+        // the other servers know it too. Who does not wait for it fails.
+        extra_flags: vec!["--apiserver-count=2".into()],
+        ..ApiServerOptions::default()
+    };
     Some((helm, ApiServer::start(options).await.unwrap()))
 }
 
@@ -44,31 +50,6 @@ async fn make_namespace(client: &Client) {
         .patch(NAMESPACE, &PatchParams::apply("test"), &Patch::Apply(body))
         .await
         .unwrap();
-}
-
-/// Makes the chart's definitions known to the server, as Helm's own, before it installs the chart. Helm
-/// looks for the kind of the customer's policy as soon as everything else is made, and fails where the
-/// server has not yet published it (docs/architecture.md, "What is narrow").
-async fn know(client: &Client, chart: &Path) {
-    let text = std::fs::read_to_string(chart.join("files/00-crds.yaml")).unwrap();
-    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for mut definition in crate::files::objects(&text) {
-        definition["metadata"]["labels"]["app.kubernetes.io/managed-by"] = json!("Helm");
-        definition["metadata"]["annotations"] = json!({
-            "meta.helm.sh/release-name": "mendix-agent",
-            "meta.helm.sh/release-namespace": NAMESPACE,
-        });
-        let name = definition["metadata"]["name"].as_str().unwrap().to_owned();
-        crds.patch(&name, &PatchParams::apply("helm"), &Patch::Apply(definition)).await.unwrap();
-    }
-    let gvk = GroupVersionKind::gvk("agent.mendix.com", "v1alpha1", "LogSharingPolicy");
-    eventually(DEADLINE, "the definitions are published", async || {
-        let groups = client.list_api_groups().await.ok()?;
-        groups.groups.iter().find(|group| group.name == gvk.group)?;
-        discovery::pinned_kind(client, &gvk).await.ok()
-    })
-    .await
-    .unwrap();
 }
 
 /// `helm VERB mendix-agent [CHART]` with the values.
@@ -85,6 +66,17 @@ fn run(helm: &Helm, server: &ApiServer, verb: &str, chart: Option<(&Path, &Value
     helm.run(Some(server.kubeconfig_path()), arguments).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// What is said of a first installation, under this name, that can't be.
+fn refused(helm: &Helm, server: &ApiServer, name: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("values.json");
+    std::fs::write(&file, minimal().to_string()).unwrap();
+    let (chart, values) = (chart(), file.to_str().unwrap());
+    let chart = chart.to_str().unwrap();
+    let arguments = ["install", name, chart, "--namespace", NAMESPACE, "--values", values];
+    helm.run(Some(server.kubeconfig_path()), arguments).unwrap_err().to_string()
+}
+
 fn policies(client: &Client) -> Api<DynamicObject> {
     let gvk = GroupVersionKind::gvk("agent.mendix.com", "v1alpha1", "LogSharingPolicy");
     let resource = ApiResource::from_gvk_with_plural(&gvk, "logsharingpolicies");
@@ -98,7 +90,7 @@ async fn mode(client: &Client) -> Value {
 /// The chart as an earlier release could have been: PatchBundles show one column less.
 fn earlier_chart(folder: &Path) -> std::path::PathBuf {
     let to = folder.join("mendix-agent");
-    for entry in ["", "templates", "files"] {
+    for entry in ["", "crds", "files", "templates"] {
         std::fs::create_dir_all(to.join(entry)).unwrap();
         for file in std::fs::read_dir(chart().join(entry)).unwrap() {
             let file = file.unwrap();
@@ -138,7 +130,6 @@ async fn helm_installs_upgrades_and_removes_the_agent_and_leaves_the_customers_w
     // An earlier release, installed with the least that must be given.
     let folder = tempfile::tempdir().unwrap();
     let earlier = earlier_chart(folder.path());
-    know(&client, &earlier).await;
     let notes = run(&helm, &server, "install", Some((&earlier, &minimal())));
     assert!(notes.contains("It dials https://10.20.0.4:8443; nothing dials in."), "{notes}");
     assert!(notes.contains("pod-security.kubernetes.io/enforce=restricted"), "{notes}");
@@ -195,9 +186,28 @@ async fn receipts_outlive_the_release_when_they_are_to_be_kept() {
     let Some((helm, server)) = server().await else { return };
     let client = server.client().await.unwrap();
     make_namespace(&client).await;
+    // Definitions that kubectl brought stay theirs who brought them.
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let text = std::fs::read_to_string(chart().join("files/00-crds.yaml")).unwrap();
+    let policies_of = "logsharingpolicies.agent.mendix.com";
+    let plain = crate::files::objects(&text)
+        .into_iter()
+        .find(|crd| crd["metadata"]["name"] == policies_of)
+        .unwrap();
+    crds.patch(policies_of, &PatchParams::apply("kubectl"), &Patch::Apply(plain)).await.unwrap();
+    let words = refused(&helm, &server, "mendix-agent");
+    assert!(words.contains("no release of Helm's brought them"), "{words}");
+    crds.delete(policies_of, &Default::default()).await.unwrap();
+    eventually(DEADLINE, "the definition is gone", async || {
+        crds.get_opt(policies_of).await.unwrap().is_none().then_some(())
+    })
+    .await
+    .unwrap();
+    // Another name is refused, and is in nobody's way afterwards.
+    let words = refused(&helm, &server, "another");
+    assert!(words.contains("belong to Helm's release mendix-agent: call this one"), "{words}");
     let mut values = minimal();
     values["uninstall"] = json!({ "keepReceipts": true });
-    know(&client, &chart()).await;
     run(&helm, &server, "install", Some((&chart(), &values)));
     let word = json!({ "spec": { "suspend": true } });
     policies(&client).patch("default", &PatchParams::default(), &Patch::Merge(word)).await.unwrap();

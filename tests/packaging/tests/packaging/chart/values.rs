@@ -127,6 +127,10 @@ fn values_that_cannot_work_are_refused_in_words_that_name_them() {
             merged(json!({"bootstrap": {"token": "a", "existingSecret": "b"}})),
             "bootstrap.token and bootstrap.existingSecret exclude each other",
         ),
+        (
+            merged(json!({"bootstrap": {"token": "Token of a cluster:\nmxb-1\n"}})),
+            "bootstrap.token is more than one word",
+        ),
         (merged(json!({"proxy": {"url": "10.0.0.1"}})), "proxy.url: Does not match pattern"),
         (merged(json!({"proxy": {"url": "http://10.0.0.1:1"}})), "proxy.url needs serverSpkiPins"),
         (merged(json!({"proxy": {"noProxy": ["a"]}})), "mean nothing without proxy.url"),
