@@ -15,6 +15,7 @@ pub mod canonical;
 pub mod disruption;
 pub mod drift;
 pub mod floor;
+pub mod foundation;
 pub mod index;
 pub mod kind;
 pub mod limits;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use kube::core::Status;
-use mendix_agent_core::bundle::object::ObjectId;
+use mendix_agent_core::bundle::{foundation::FOUNDATION_COMPONENT, object::ObjectId};
 use thiserror::Error;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,9 @@ use crate::cluster::CALL_DEADLINE;
 /// Longest wait for what usually passes but may never (a webhook that is down, a namespace that is
 /// being deleted, a write conflict). Then the run fails.
 pub const BLOCKED_PATIENCE: Duration = Duration::from_secs(120);
+/// How long rights that an earlier release has just brought may take until every API server knows them:
+/// each learns of roles by watches, within a second where nothing else is wrong.
+pub const RIGHTS_ARRIVE_WITHIN: Duration = Duration::from_secs(10);
 /// Pauses between attempts, growing from the first to the second, with jitter.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -247,6 +250,43 @@ where
     }
 }
 
+/// As [`patiently`], for what is asked before anything is touched: there is no reason to wait for rights any
+/// longer than they take to arrive.
+///
+/// # Errors
+/// See [`StepError`].
+pub async fn promptly<T, F>(
+    cancel: &CancellationToken,
+    paused: &(dyn Fn(Option<&CallError>) + Send + Sync),
+    mut call: impl FnMut() -> F,
+) -> Result<T, StepError>
+where
+    F: Future<Output = Result<T, CallError>>,
+{
+    let began = Instant::now();
+    patiently(cancel, paused, || {
+        let answer = call();
+        async move {
+            answer.await.map_err(|error| {
+                match error.lacks_rights() && began.elapsed() >= RIGHTS_ARRIVE_WITHIN {
+                    true => CallError { meaning: Meaning::Refused, ..error },
+                    false => error,
+                }
+            })
+        }
+    })
+    .await
+}
+
+/// The refusal of a component for want of rights, with the next step.
+pub fn rights_missing(component: &str, error: &CallError) -> String {
+    format!(
+        "RightsMissing: {component}: {}. Bring the right in an earlier release, in component {FOUNDATION_COMPONENT}; a first one \
+         needs the rights that come with the installation of this version",
+        error.line()
+    )
+}
+
 /// Endless pauses between attempts.
 pub fn pauses() -> impl Iterator<Item = Duration> {
     ExponentialBuilder::default()
@@ -343,6 +383,27 @@ mod tests {
             patiently(&CancellationToken::new(), &|_| {}, || async { Err(error(409)) }).await;
         assert!(matches!(result, Err(StepError::Call(_))));
         assert!(start.elapsed() >= BLOCKED_PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rights_that_are_just_arriving_are_waited_for_before_anything_is_touched() {
+        let lacks = || {
+            let mut status =
+                status(403, "User \"agent\" cannot patch resource \"roles\"", ("", ""));
+            status.reason = "Forbidden".into();
+            let cause = CallCause::Api(kube::Error::Api(status.boxed()));
+            CallError::about("dry-run", "Role a/b".into(), cause)
+        };
+        let (cancel, start) = (CancellationToken::new(), Instant::now());
+        let arrives = promptly(&cancel, &|_| {}, || async {
+            if start.elapsed() < RIGHTS_ARRIVE_WITHIN / 2 { Err(lacks()) } else { Ok(1) }
+        });
+        assert_eq!(arrives.await.unwrap(), 1);
+        let start = Instant::now();
+        let never: Result<(), _> = promptly(&cancel, &|_| {}, || async { Err(lacks()) }).await;
+        let Err(StepError::Call(error)) = never else { panic!("it never had the right") };
+        assert!(rights_missing("c", &error).starts_with("RightsMissing: c: dry-run Role a/b: "));
+        assert!(start.elapsed() < BLOCKED_PATIENCE);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,10 @@
 //! The steps of a run that touch objects: preview, pre-images, apply, gate, prune, restore. Each
 //! starts from live state and may be done again.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -13,6 +16,7 @@ use kube::{
 use mendix_agent_core::bundle::{
     admission::AGENT_COMPONENT,
     drift::is_applied_by,
+    foundation::FOUNDATION_COMPONENT,
     index::ComponentEntry,
     kind,
     object::{Object, ObjectId},
@@ -25,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     converge::{Adoption, Wanted, converge, may_take, noted},
-    failure::{CallCause, CallError, Meaning, StepError, patiently},
+    failure::{CallCause, CallError, Meaning, StepError, patiently, promptly, rights_missing},
     gate::{self, Baseline, Passage, Terms},
     live::{Live, Mode, in_parallel, text},
     preimage::{PreImage, Restored, restore, touched},
@@ -65,19 +69,30 @@ impl Steps<'_> {
     /// When the agent stops.
     pub async fn preview(&self, plan: &Plan) -> Result<Vec<String>, StepError> {
         let mut coming = vec![];
-        for object in plan.components().iter().flat_map(PlannedComponent::objects) {
-            if kind::stage(&object.id) == kind::Stage::Definitions {
-                let live = patiently(self.cancel, self.paused, || self.live.get(&object.id));
-                coming.push((object, live.await?));
+        for (place, component) in plan.components().iter().enumerate() {
+            for object in component.objects() {
+                if kind::stage(&object.id) != kind::Stage::Definitions {
+                    continue;
+                }
+                let live = promptly(self.cancel, self.paused, || self.live.get(&object.id));
+                match live.await {
+                    Ok(live) => coming.push((place, object, live)),
+                    // Told when it is asked about itself.
+                    Err(StepError::Call(error)) if error.lacks_rights() => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
-        let comes_later =
-            |id: &ObjectId| coming.iter().any(|(new, live)| brings(new, live.as_ref(), id));
-        let asked = plan.components().iter().flat_map(|component| {
-            component.objects().map(move |object| (component.entry(), object))
+        // What a later component brings is not there yet when this one is applied.
+        let comes_before = |at: usize, id: &ObjectId| {
+            let mut before = coming.iter().filter(|(place, ..)| *place <= at);
+            before.any(|(_, new, live)| brings(new, live.as_ref(), id))
+        };
+        let asked = plan.components().iter().enumerate().flat_map(|(place, component)| {
+            component.objects().map(move |object| (place, component.entry(), object))
         });
-        let asked = asked.filter(|(_, object)| !comes_later(&object.id));
-        let answers = in_parallel(asked.map(|(entry, object)| self.ask(entry, object).boxed()));
+        let asked = asked.filter(|(place, _, object)| !comes_before(*place, &object.id));
+        let answers = in_parallel(asked.map(|(_, entry, object)| self.ask(entry, object).boxed()));
         let refusals: Vec<Option<String>> = answers.try_collect().await?;
         Ok(refusals.into_iter().flatten().collect())
     }
@@ -88,13 +103,32 @@ impl Steps<'_> {
     /// When the agent stops or an object can't be read.
     pub async fn no_way_back(&self, plan: &Plan) -> Result<Vec<String>, StepError> {
         let mut obstacles = vec![];
+        let absent = self.absent_namespaces(plan).await?;
         let objects = plan.components().iter().flat_map(PlannedComponent::objects);
         for object in objects.filter(|object| way_back::concerns(object)) {
+            if is_in(&absent, &object.id) {
+                continue;
+            }
             let live = patiently(self.cancel, self.paused, || self.live.get(&object.id)).await?;
             let obstacle = live.and_then(|live| way_back::obstacle(object, &live));
             obstacles.extend(obstacle.map(|why| format!("{}: {why}", object.id)));
         }
         Ok(obstacles)
+    }
+
+    /// Namespaces that come with the plan and are not there yet. What is in them is not there either, and
+    /// the right to look may come with them.
+    async fn absent_namespaces(&self, plan: &Plan) -> Result<BTreeSet<String>, StepError> {
+        let mut absent = BTreeSet::new();
+        for object in plan.components().iter().flat_map(PlannedComponent::objects) {
+            if object.id.group.is_empty() && object.id.kind == "Namespace" {
+                let live = patiently(self.cancel, self.paused, || self.live.get(&object.id));
+                if live.await?.is_none() {
+                    absent.insert(object.id.name.clone());
+                }
+            }
+        }
+        Ok(absent)
     }
 
     async fn ask(
@@ -104,19 +138,12 @@ impl Steps<'_> {
     ) -> Result<Option<String>, StepError> {
         let exceptions = exceptions(entry, &object.id);
         let wanted = self.wanted(entry, object, &exceptions);
-        let answer = patiently(self.cancel, self.paused, || async {
+        let answer = promptly(self.cancel, self.paused, || async {
             if let Some(current) = self.live.get(&object.id).await? {
                 may_take(&wanted, &current)?;
             }
             let body = noted(&object.body, self.run);
-            let answer = self.live.apply(&object.id, &body, FIELD_MANAGER, true, Mode::DryRun);
-            match answer.await {
-                // Nothing is touched yet: no reason to wait for rights.
-                Err(error) if error.lacks_rights() => {
-                    Err(CallError { meaning: Meaning::Refused, ..error })
-                }
-                answer => answer,
-            }
+            self.live.apply(&object.id, &body, FIELD_MANAGER, true, Mode::DryRun).await
         });
         match answer.await {
             Ok(_) => Ok(None),
@@ -128,6 +155,9 @@ impl Steps<'_> {
             Err(StepError::Call(error)) if refuses_dry_run(&error) => {
                 tracing::warn!(object = %object.id, error = error.line(), "a webhook can't be asked beforehand");
                 Ok(None)
+            }
+            Err(StepError::Call(error)) if error.lacks_rights() => {
+                Ok(Some(rights_missing(&entry.name, &error)))
             }
             Err(StepError::Call(error)) => {
                 let code = match &error.cause {
@@ -146,8 +176,9 @@ impl Steps<'_> {
         object: &'b Object,
         exceptions: &'b [&'b str],
     ) -> Wanted<'b> {
-        // The agent's own Deployment was installed by others and is its own all the same.
-        let adoption = match entry.adopt || entry.name == AGENT_COMPONENT {
+        // The agent's own objects were installed by others and are its own all the same.
+        let own = [AGENT_COMPONENT, FOUNDATION_COMPONENT].contains(&entry.name.as_str());
+        let adoption = match entry.adopt || own {
             true => Adoption::Any,
             false => Adoption::Ours(self.owned.get(&object.id).map(String::as_str)),
         };
@@ -166,11 +197,16 @@ impl Steps<'_> {
     /// # Errors
     /// When the agent stops or an object can't be read.
     pub async fn pre_images(&self, plan: &Plan) -> Result<Vec<PreImage>, StepError> {
+        let absent = self.absent_namespaces(plan).await?;
         let reads = touched(plan).into_iter().map(|(place, id)| {
+            let is_absent = is_in(&absent, &id);
             async move {
                 patiently(self.cancel, self.paused, || async {
                     let id = self.live.as_served(&id).await?;
-                    let live = self.live.get(&id).await?;
+                    let live = match is_absent {
+                        true => None,
+                        false => self.live.get(&id).await?,
+                    };
                     Ok(PreImage { place, id, live })
                 })
                 .await
@@ -353,6 +389,10 @@ impl Steps<'_> {
         let why = CallCause::Found(stuck.join("; "));
         Err(CallError::about("put back", "component".into(), why).into())
     }
+}
+
+fn is_in(namespaces: &BTreeSet<String>, id: &ObjectId) -> bool {
+    id.namespace.as_ref().is_some_and(|namespace| namespaces.contains(namespace))
 }
 
 /// Whether a definition is served. Read as plain JSON: types for the schema in it would be code for nothing.

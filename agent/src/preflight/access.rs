@@ -120,6 +120,14 @@ pub const REQUIRED: &[Access] = &[
         names: &[],
         verbs: &["get", "list", "watch", "create", "update", "delete"],
     },
+    // Its own rights and the guard's, which a release may widen.
+    Access {
+        scope: Scope::Own,
+        group: "rbac.authorization.k8s.io",
+        resources: &["roles", "rolebindings"],
+        names: &["mendix-agent", "mendix-agent-guard"],
+        verbs: &["get", "list", "watch", "create", "patch", "escalate", "bind"],
+    },
     // What components own, and what a consented snapshot reads.
     Access {
         scope: Scope::Managed,
@@ -272,6 +280,22 @@ pub const REQUIRED: &[Access] = &[
         ],
         verbs: &["create", "patch", "delete"],
     },
+    // The agent's own definitions, which a release may widen.
+    Access {
+        scope: Scope::Cluster,
+        group: "apiextensions.k8s.io",
+        resources: &["customresourcedefinitions"],
+        names: &[
+            "agentstatuses.agent.mendix.com",
+            "logsharingpolicies.agent.mendix.com",
+            "logsnapshots.agent.mendix.com",
+            "managedcomponents.agent.mendix.com",
+            "patchbundles.agent.mendix.com",
+            "supporttickets.agent.mendix.com",
+            "upgradetrials.agent.mendix.com",
+        ],
+        verbs: &["create", "patch"],
+    },
     // The customer's apps, to be counted.
     Access {
         scope: Scope::Cluster,
@@ -301,6 +325,21 @@ pub const REQUIRED: &[Access] = &[
             "mendix-certificates-webhook",
         ],
         verbs: &["get", "create", "patch", "delete", "escalate", "bind"],
+    },
+    // Its own rights, which a release may widen, also into a new managed namespace.
+    Access {
+        scope: Scope::Cluster,
+        group: "rbac.authorization.k8s.io",
+        resources: &["clusterroles", "clusterrolebindings"],
+        names: &["mendix-agent", "mendix-agent-managed-namespace"],
+        verbs: &["get", "create", "patch", "escalate", "bind"],
+    },
+    Access {
+        scope: Scope::Cluster,
+        group: "rbac.authorization.k8s.io",
+        resources: &["rolebindings"],
+        names: &["mendix-agent"],
+        verbs: MANAGE,
     },
     Access {
         scope: Scope::Cluster,

@@ -18,6 +18,7 @@ use mendix_agent_core::bundle::{
     Authentic,
     admission::{self, ClusterFacts},
     blob,
+    foundation::FOUNDATION_COMPONENT,
     index::{self, ComponentEntry, ReleaseIndex, SCHEMA, Scope, VersionRange},
     name,
     object::Object,
@@ -107,14 +108,16 @@ pub fn draft(spec: &ReleaseSpec) -> Result<Draft, Problems> {
         blocked_from: spec.blocked_from.clone(),
         components: entries,
         deletes: spec.deletes.clone(),
+        narrows: spec.narrows.clone(),
     };
     let draft = Draft { index, components };
-    problems.extend(rehearse(&draft));
+    problems.extend(rehearse(&draft, &[]));
     if problems.is_empty() { Ok(draft) } else { Err(Problems(problems)) }
 }
 
-/// What an agent that fits would say to the release.
-fn rehearse(draft: &Draft) -> Vec<String> {
+/// What an agent that fits would say to the release; `standing` are its definitions and rights, as an earlier
+/// release left them.
+pub(crate) fn rehearse(draft: &Draft, standing: &[Object]) -> Vec<String> {
     let target = ReleaseIndex::target_name(&draft.index.release_id);
     let verified = match index::verify(vouched_by_publisher(target, &draft.index.canonical_bytes()))
     {
@@ -130,7 +133,13 @@ fn rehearse(draft: &Draft) -> Vec<String> {
             Err(error) => problems.push(format!("{}: {}", entry.name, chain(&error))),
         }
     }
-    let facts = fitting(&draft.index);
+    let standing_now = |object: &Object| (object.id.clone(), object.body.clone());
+    let owned = standing.iter().map(|object| object.id.clone()).collect();
+    let facts = ClusterFacts {
+        foundation: standing.iter().map(standing_now).collect(),
+        inventory: [(FOUNDATION_COMPONENT.to_owned(), owned)].into(),
+        ..fitting(&draft.index)
+    };
     if let Err(refusals) = admission::admit(verified, blobs, &facts) {
         problems.extend(refusals.iter().map(ToString::to_string));
     }
@@ -194,6 +203,9 @@ fn read(component: &ComponentSpec, problems: &mut Vec<String>) -> (Vec<Object>, 
                 Err(reason) => problems.push(format!("{place}: {reason}")),
             }
         }
+    }
+    if component.name == FOUNDATION_COMPONENT {
+        bodies.retain(|(_, body)| rendered::is_foundation(body, AGENT_NAMESPACE, &mut notes));
     }
     if let Some(namespace) = &component.namespace {
         let namespaced = rendered::namespaced_kinds(bodies.iter().map(|(_, body)| body));

@@ -19,6 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use mendix_agent_core::bundle::{
     blob,
     floor::FILE as FLOOR,
+    foundation::FOUNDATION_COMPONENT,
     index::{self, ReleaseIndex},
     object::Object,
 };
@@ -370,6 +371,25 @@ pub async fn changes(store: &Store, draft: &Draft) -> Result<Vec<ComponentDiff>,
         (entry.name.as_str(), entry.version.as_str(), component.objects.as_slice())
     });
     compare(store, now.collect(), u64::MAX).await
+}
+
+/// What agents would refuse of the draft's definitions and rights, beside those that the newest release left
+/// at them; nothing where the draft has none, or there was none before.
+///
+/// # Errors
+/// When an earlier release can't be read.
+pub async fn narrowed(store: &Store, draft: &Draft) -> Result<Vec<String>, RepositoryError> {
+    let has = |release: &&ReleaseRecord| {
+        release.components.iter().any(|component| component.name == FOUNDATION_COMPONENT)
+    };
+    let brings = draft.index.components.iter().any(|entry| entry.name == FOUNDATION_COMPONENT);
+    let releases = store.releases()?;
+    let Some(earlier) = releases.iter().rev().find(has).filter(|_| brings) else {
+        return Ok(Vec::new());
+    };
+    let mut components = objects(store, &earlier.release_id).await?;
+    let (_, standing) = components.remove(FOUNDATION_COMPONENT).unwrap_or_default();
+    Ok(manifests::rehearse(draft, &standing))
 }
 
 /// What a published release changed, as [`changes`] tells it of a draft.

@@ -8,6 +8,8 @@ mod client;
 mod commands;
 #[path = "control_plane/enrollment.rs"]
 mod enrollment;
+#[path = "control_plane/foundation.rs"]
+mod foundation;
 #[path = "control_plane/load.rs"]
 mod load;
 #[path = "control_plane/reading.rs"]

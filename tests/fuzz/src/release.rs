@@ -9,6 +9,7 @@ use mendix_agent_core::{
         admission::{self, AGENT_COMPONENT, ClusterFacts, DENIED_NAMESPACES, HighWater},
         blob, canonical,
         floor::{self, KnownFloor, Marks},
+        foundation::FOUNDATION_COMPONENT,
         index::{self, BlobRef, ComponentEntry, Gates, ReleaseIndex, Scope},
         kind,
         limits::Limits,
@@ -222,10 +223,15 @@ fn allowed(index: &ReleaseIndex, objects: &[&Object], plan: &Plan, facts: &Clust
             if let Some(namespace) = &id.namespace {
                 assert!(entry.scope.namespaces.contains(namespace), "{id} is outside of its scope");
                 assert!(!DENIED_NAMESPACES.contains(&namespace.as_str()), "{id}");
-                assert!(namespace != AGENT_NAMESPACE || entry.name == AGENT_COMPONENT, "{id}");
+                let of_agent =
+                    [AGENT_COMPONENT, FOUNDATION_COMPONENT].contains(&entry.name.as_str());
+                assert!(namespace != AGENT_NAMESPACE || of_agent, "{id}");
             }
             let own = admission::own_deployment(AGENT_NAMESPACE);
             assert!(entry.name != AGENT_COMPONENT || *id == own, "{id} is of the agent");
+            let reserved = id.group == "rbac.authorization.k8s.io" && id.name == "mendix-agent"
+                || id.name.ends_with(".agent.mendix.com") && id.kind == "CustomResourceDefinition";
+            assert!(!reserved || entry.name == FOUNDATION_COMPONENT, "{id} is of the foundation");
             let owner = facts.inventory.iter().find(|(_, owned)| owned.contains(id));
             if let Some((owner, _)) = owner {
                 let outside = index.components.iter().all(|entry| entry.name != *owner);
@@ -260,6 +266,8 @@ fn facts(value: &Value) -> ClusterFacts {
             (component.clone(), ids)
         })
         .collect();
+    let foundation = value["foundation"].as_array().into_iter().flatten();
+    let foundation = foundation.filter_map(|body| Object::from_body(body.clone()).ok());
     ClusterFacts {
         agent_version: text("agent_version"),
         kubernetes_version: text("kubernetes_version"),
@@ -276,6 +284,7 @@ fn facts(value: &Value) -> ClusterFacts {
         inventory,
         custom_kinds: BTreeMap::new(),
         versions: BTreeMap::new(),
+        foundation: foundation.map(|object| (object.id, object.body)).collect(),
         state_bytes: value["state_bytes"].as_u64().unwrap_or_default(),
         has_begun: false,
         agent_is_deployment: true,

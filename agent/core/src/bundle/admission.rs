@@ -5,6 +5,7 @@
 //! answer (schemas, webhooks, quota) is asked afterwards by a dry run; admission never relies on it.
 
 mod agent;
+mod foundation;
 mod image;
 mod object;
 mod refusal;
@@ -66,6 +67,9 @@ pub struct ClusterFacts {
     /// Whether the run has begun to change objects. Then the agent's version is no longer asked for: it
     /// may be the one that the release brought.
     pub has_begun: bool,
+    /// The objects of component [`super::foundation::FOUNDATION_COMPONENT`] as they are now, which it may
+    /// not narrow. Empty once the run has begun, and where there is no cluster.
+    pub foundation: BTreeMap<ObjectId, serde_json::Value>,
     /// Whether the agent runs as a Deployment here and so can be upgraded by a release.
     pub agent_is_deployment: bool,
 }
@@ -157,6 +161,7 @@ pub fn admit(
         exceptions(entry, of_component, &mut refusals);
         going_back(entry, facts, &mut refusals);
     }
+    foundation::check(&index, &objects, facts, &mut refusals);
     definitions(&index, &objects, &mut refusals);
     ownership(&index, &objects, facts, &mut refusals);
     autoscalers(&index, &objects, &mut refusals);

@@ -63,6 +63,10 @@ pub struct ReleaseIndex {
     /// PVCs, PVs, CRDs and Namespaces that this release may delete; nothing else of these kinds is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deletes: Vec<ObjectId>,
+    /// The agent's definitions and roles that this release may narrow, and bindings that leave it; every
+    /// other one may only grow ([`super::foundation`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub narrows: Vec<ObjectId>,
 }
 
 /// Class of a release.
@@ -318,9 +322,11 @@ fn check(index: &ReleaseIndex, limits: &Limits) -> Result<(), IndexError> {
             );
         }
     }
-    count("deletes", index.deletes.len(), limits.entries_per_list)?;
-    for (n, id) in index.deletes.iter().enumerate() {
-        object_id(&format!("deletes[{n}]"), id)?;
+    for (path, ids) in [("deletes", &index.deletes), ("narrows", &index.narrows)] {
+        count(path, ids.len(), limits.entries_per_list)?;
+        for (n, id) in ids.iter().enumerate() {
+            object_id(&format!("{path}[{n}]"), id)?;
+        }
     }
     Ok(())
 }

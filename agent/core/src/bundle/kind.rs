@@ -1,7 +1,7 @@
 //! What the agent knows about kinds: which stage they belong to, whether they live in a namespace,
 //! and which of them hold data.
 
-use super::object::ObjectId;
+use super::{foundation::is_own_rbac, object::ObjectId};
 
 /// Order inside a component: what others need comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,9 +122,9 @@ pub fn holds_data(id: &ObjectId) -> bool {
     HOLDS_DATA.contains(&group_kind(id))
 }
 
-/// Whether the agent's rights name the objects of this kind: each is watched by itself.
+/// Whether the agent's rights name the objects of this kind, or this object: each is watched by itself.
 pub fn is_read_by_name(id: &ObjectId) -> bool {
-    READ_BY_NAME.contains(&group_kind(id))
+    READ_BY_NAME.contains(&group_kind(id)) || id.namespace.is_some() && is_own_rbac(id)
 }
 
 /// The stage an object is applied in.

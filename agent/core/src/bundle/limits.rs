@@ -14,7 +14,7 @@ pub struct Limits {
     pub components: usize,
     /// Images, namespaces, kinds or exceptions of one component, each.
     pub entries_per_component: usize,
-    /// Rings, `from`, `blocked_from` or `deletes`, each.
+    /// Rings, `from`, `blocked_from`, `deletes` or `narrows`, each.
     pub entries_per_list: usize,
     /// One blob as it is transferred.
     pub blob_compressed: u64,

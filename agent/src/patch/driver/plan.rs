@@ -5,18 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
 use mendix_agent_core::bundle::{
+    Verified,
     admission::{ClusterFacts, KindScope, admit},
     floor::Marks,
+    foundation::{FOUNDATION_COMPONENT, Part, part},
     index::ReleaseIndex,
     kind,
+    object::{Object, ObjectId},
     plan::{Inventory, Plan},
     run::State,
 };
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{
-        failure::{CallCause, CallError, StepError, patiently},
+        failure::{CallCause, CallError, StepError, patiently, promptly, rights_missing},
         preimage::{self, PreImage},
         records::state_of,
         steps::Owned,
@@ -123,6 +127,15 @@ impl Driver {
             Ok(marks) => marks,
             Err(error) => return Err(refused(format!("NotAccepted: {error}"))),
         };
+        if !facts.has_begun {
+            let foundation = self.foundation(&index, &blobs, paused, cancel).await;
+            facts.foundation = foundation.map_err(|error| match error {
+                StepError::Call(error) if error.lacks_rights() => {
+                    refused(rights_missing(FOUNDATION_COMPONENT, &error))
+                }
+                error => of_step(error),
+            })?;
+        }
         for object in blobs.iter().flat_map(|blob| blob.iter()) {
             if kind::is_built_in_group(&object.id.group) {
                 continue;
@@ -141,6 +154,34 @@ impl Driver {
                 Err(NoPlan::Refused(refusals.iter().map(ToString::to_string).collect()))
             }
         }
+    }
+
+    /// What the agent stands on, as far as the release would change it. A run that has begun is not judged
+    /// by what it has changed itself.
+    async fn foundation(
+        &self,
+        index: &ReleaseIndex,
+        blobs: &[Verified<Vec<Object>>],
+        paused: &(dyn Fn(Option<&CallError>) + Send + Sync),
+        cancel: &CancellationToken,
+    ) -> Result<BTreeMap<ObjectId, Value>, StepError> {
+        let mut standing = BTreeMap::new();
+        for (entry, objects) in index.components.iter().zip(blobs) {
+            if entry.name != FOUNDATION_COMPONENT {
+                continue;
+            }
+            for object in objects.iter() {
+                let part = part(&object.id, &self.cluster.namespace);
+                if !matches!(part, Some(Part::Definition | Part::Role(_))) {
+                    continue;
+                }
+                let live = promptly(cancel, paused, || self.live.get(&object.id));
+                if let Some(live) = live.await? {
+                    standing.insert(object.id.clone(), live);
+                }
+            }
+        }
+        Ok(standing)
     }
 
     async fn facts(
@@ -176,6 +217,7 @@ impl Driver {
             quarantined,
             inventory: inventory.clone(),
             custom_kinds: Default::default(),
+            foundation: Default::default(),
             // A run that has begun is not judged by what it has changed itself.
             versions: match state_of(bundle).is_some_and(|state| state.untouched()) {
                 true => committed_versions(&components),

@@ -40,6 +40,8 @@ pub struct ReleaseView {
     pub components: Vec<ComponentView>,
     /// Data-holding objects that it may delete.
     pub deletes: Vec<String>,
+    /// Definitions, roles and bindings of the agent that it may narrow.
+    pub narrows: Vec<String>,
     /// What an agent would refuse it for. Only judged when it is verified.
     pub problems: Vec<String>,
 }
@@ -97,6 +99,7 @@ impl ReleaseView {
             kubernetes_versions: index.kubernetes_versions.to_string(),
             components,
             deletes: index.deletes.iter().map(ToString::to_string).collect(),
+            narrows: index.narrows.iter().map(ToString::to_string).collect(),
             problems: Vec::new(),
         }
     }
@@ -139,6 +142,9 @@ pub fn table(view: &ReleaseView, now: Timestamp) -> String {
     line("Kubernetes", view.kubernetes_versions.clone());
     for delete in &view.deletes {
         line("May delete", delete.clone());
+    }
+    for narrow in &view.narrows {
+        line("May narrow", narrow.clone());
     }
     let mut components = Table::new();
     components.load_style(presets::NOTHING);

@@ -169,6 +169,10 @@ impl Publish {
 
     async fn run(self, store: &Store, output: Output) -> Result<(), Failure> {
         let draft = self.draft()?;
+        let problems = repository::narrowed(store, &draft).await?;
+        if !problems.is_empty() {
+            return Err(manifests::Problems(problems).into());
+        }
         let changes = repository::changes(store, &draft).await?;
         let mut text = notes(&draft);
         text.push_str(&changed(&changes));

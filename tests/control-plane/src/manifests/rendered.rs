@@ -93,6 +93,27 @@ fn object(mut body: Value, notes: &mut Notes) -> Result<Option<Value>, String> {
     Ok(Some(body))
 }
 
+/// Whether the object of the agent's manifests is one that a release of its foundation may bring. Everything
+/// else of them comes with the installation, and is left out; what is a definition, a role or a binding is not,
+/// so that a wrong one is refused and not overlooked.
+pub(super) fn is_foundation(body: &Value, own: &str, notes: &mut Notes) -> bool {
+    let text = |pointer| body.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let stays = match text("/kind") {
+        "Namespace" => text("/metadata/name") != own,
+        "CustomResourceDefinition"
+        | "Role"
+        | "ClusterRole"
+        | "RoleBinding"
+        | "ClusterRoleBinding" => true,
+        _ => false,
+    };
+    if !stays {
+        let name = shown(body);
+        notes.left_out.push(format!("{name} is left out: it comes with the agent's installation"));
+    }
+    stays
+}
+
 fn shown(body: &Value) -> String {
     let text = |pointer| body.pointer(pointer).and_then(Value::as_str).unwrap_or("?");
     format!("{} {}", text("/kind"), text("/metadata/name"))

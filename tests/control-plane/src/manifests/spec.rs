@@ -53,6 +53,8 @@ pub struct ReleaseSpec {
     pub blocked_from: Vec<u64>,
     /// Data-holding objects that it may delete.
     pub deletes: Vec<ObjectId>,
+    /// Definitions, roles and bindings of the agent that it may narrow.
+    pub narrows: Vec<ObjectId>,
     /// When a component counts as healthy, unless it says so itself.
     pub gates: Gates,
     /// Its components, in the order in which they are applied.
@@ -96,6 +98,7 @@ impl ReleaseSpec {
             from: Vec::new(),
             blocked_from: Vec::new(),
             deletes: Vec::new(),
+            narrows: Vec::new(),
             gates: Gates::default(),
             components: Vec::new(),
         }
@@ -160,6 +163,8 @@ struct ReleaseFile {
     #[serde(default)]
     deletes: Vec<ObjectId>,
     #[serde(default)]
+    narrows: Vec<ObjectId>,
+    #[serde(default)]
     gates: GatesFile,
     components: Vec<ComponentFile>,
 }
@@ -223,6 +228,7 @@ impl ReleaseFile {
             from: self.from,
             blocked_from: self.blocked_from,
             deletes: self.deletes,
+            narrows: self.narrows,
             gates,
         }
     }

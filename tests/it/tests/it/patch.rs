@@ -3,6 +3,7 @@
 mod charts;
 mod drift;
 mod fencing;
+mod foundation;
 mod killed;
 mod model;
 mod obstacles;

@@ -1,6 +1,6 @@
 //! Checks on the component that upgrades the agent itself: it is exactly what the guard can put back,
-//! the specification of one Deployment. Definitions, rights and everything else of the agent come with
-//! its installation.
+//! the specification of one Deployment. Definitions and rights come in a component of their own
+//! (`super::foundation`), everything else of the agent with its installation.
 
 use serde_json::Value;
 

@@ -9,6 +9,7 @@ use super::{
     AGENT_COMPONENT, AGENT_GROUP, ClusterFacts, DENIED_NAMESPACES, KindScope, Reason, Refusal,
 };
 use crate::bundle::{
+    foundation::FOUNDATION_COMPONENT,
     index::ComponentEntry,
     kind,
     object::{Object, ObjectId},
@@ -103,7 +104,8 @@ pub(super) fn check(
     };
     if let Some(namespace) = namespace {
         let own = *namespace == facts.agent_namespace;
-        if DENIED_NAMESPACES.contains(&namespace.as_str()) || own && entry.name != AGENT_COMPONENT {
+        let of_agent = entry.name == AGENT_COMPONENT || entry.name == FOUNDATION_COMPONENT;
+        if DENIED_NAMESPACES.contains(&namespace.as_str()) || own && !of_agent {
             refuse(Reason::NamespaceDenied, field, format!("{namespace} is not a component's"));
         } else if !entry.scope.namespaces.contains(namespace) {
             refuse(Reason::NamespaceOutOfScope, field, format!("{namespace} is not in scope"));
@@ -126,6 +128,7 @@ pub(super) fn check(
     }
     if is_crd(id)
         && entry.name != AGENT_COMPONENT
+        && entry.name != FOUNDATION_COMPONENT
         && (id.name.ends_with(&format!(".{AGENT_GROUP}"))
             || object.body.pointer("/spec/group").and_then(Value::as_str) == Some(AGENT_GROUP))
     {

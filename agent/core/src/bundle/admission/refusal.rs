@@ -126,6 +126,20 @@ reasons! {
     AgentElsewhere => "Upgrade this agent as it was installed, and publish a release without component mendix-agent.",
     /// The agent's component is not what a trial can undo.
     AgentComponent => "Leave only Deployment mendix-agent in the component, with container agent and no other metadata.",
+    /// The component with the agent's definitions and rights is not the first one.
+    FoundationNotFirst => "Give component mendix-agent-foundation a phase below all others.",
+    /// Something in that component that is none of the agent's definitions and rights, or leaves it.
+    FoundationObject => "Leave exactly the agent's definitions, roles and bindings in component mendix-agent-foundation, and namespaces that it binds.",
+    /// One of the agent's roles or bindings in another component.
+    FoundationElsewhere => "Move the object to component mendix-agent-foundation.",
+    /// A right that no release may give to the agent, whoever signed it.
+    RightForbidden => "Remove it: no release may give it to the agent.",
+    /// A definition or a role that takes away what the present one has.
+    Narrowed => "Keep what is there, or name the object in `narrows` of a later release, without component mendix-agent.",
+    /// `narrows` names something else than an object of the agent's definitions and rights.
+    NarrowUnused => "Remove the entry, or name the object as component mendix-agent-foundation does.",
+    /// `narrows` in a release that puts a new agent on trial.
+    NarrowsOnTrial => "Narrow in a later release, once the new agent has committed itself.",
     /// The namespace is not in the component's scope.
     NamespaceOutOfScope => "Move the object, or add the namespace to the component's scope.",
     /// The kind is not in the component's scope.

@@ -1,3 +1,4 @@
+mod foundation;
 mod objects;
 
 use proptest::prelude::*;
@@ -35,6 +36,7 @@ impl Draft {
             blocked_from: vec![],
             components: vec![],
             deletes: vec![],
+            narrows: vec![],
         };
         Self { index, objects: vec![], sha256: [1; 32] }
     }

@@ -22,6 +22,7 @@ fn index(class: ReleaseClass, not_before: Option<&str>, apply_by: Option<&str>) 
         blocked_from: vec![],
         components: vec![],
         deletes: vec![],
+        narrows: vec![],
     }
 }
 

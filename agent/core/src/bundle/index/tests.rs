@@ -36,6 +36,7 @@ fn sample() -> Value {
             }],
         }],
         "deletes": [{"group": "", "version": "v1", "kind": "PersistentVolumeClaim", "namespace": "mendix", "name": "old"}],
+        "narrows": [{"group": "rbac.authorization.k8s.io", "version": "v1", "kind": "ClusterRole", "name": "mendix-agent"}],
     })
 }
 
@@ -145,6 +146,8 @@ fn every_field_is_checked_and_named() {
         ),
         ("/deletes/0/kind", Some(json!("")), "deletes[0].kind"),
         ("/deletes/0/uid", Some(json!("")), "deletes[0].uid"),
+        ("/narrows/0/name", Some(json!("a b")), "narrows[0].name"),
+        ("/narrows/0/field", Some(json!("rules")), "narrows[0].field"),
         ("/hooks", Some(json!([])), "hooks"),
     ] {
         assert_eq!(refused_at(pointer, value.clone()), path, "{pointer} = {value:?}");
@@ -209,7 +212,7 @@ proptest! {
         field in prop::sample::select(vec![
             "/release_id", "/sequence", "/apply_by", "/audience", "/agent_versions", "/components",
             "/components/0", "/components/0/blob", "/components/0/images", "/components/0/scope",
-            "/components/0/exceptions", "/deletes", "/deletes/0",
+            "/components/0/exceptions", "/deletes", "/deletes/0", "/narrows", "/narrows/0",
         ]),
         value in canonical::tests::any_json(),
     ) {

@@ -51,7 +51,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::events::told;
+use crate::{events::told, manifests};
 
 pub(super) const LONG: Duration = Duration::from_secs(240);
 pub(super) const COMPONENT: &str = "operator";
@@ -194,6 +194,25 @@ impl World {
         }
     }
 
+    /// On a server of its own, with the agent's own rights as they are installed; the component's namespace
+    /// is that of the Operator.
+    pub(super) async fn installed(server: &ApiServer) -> Self {
+        let client = server.client().await.unwrap();
+        let files = ["10-namespaces.yaml", "00-crds.yaml", "20-rbac.yaml"];
+        manifests::apply(&client, &files).await;
+        let agent = server.client_for("mendix-agent", "mendix-agent").await.unwrap();
+        let target = "mendix-operator".to_owned();
+        let controller = tokio::spawn(play_controller(client.clone(), target.clone()));
+        Self {
+            cluster: Cluster::connect(agent, "mendix-agent".into()).await.unwrap(),
+            client,
+            target,
+            supply: Shelf::default(),
+            reports: Reports::default(),
+            controller: controller.abort_handle(),
+        }
+    }
+
     /// A driver as a freshly started process has it.
     pub(super) fn driver(&self) -> Driver {
         self.driver_on(self.cluster.clone())
@@ -234,6 +253,7 @@ impl World {
             blocked_from: vec![],
             components: vec![self.entry(COMPONENT, 1, &self.target, sequence, objects)],
             deletes: vec![],
+            narrows: vec![],
         };
         change(&mut index);
         let target = ReleaseIndex::target_name(&index.release_id);

@@ -60,7 +60,7 @@ fn the_agents_component_is_its_own_deployment_and_nothing_else() {
         (crd("agent.mendix.com", "AgentStatus", "Namespaced"), &[Reason::AgentComponent]),
         (
             object("rbac.authorization.k8s.io/v1", "ClusterRole", None, "mendix-agent"),
-            &[Reason::AgentComponent],
+            &[Reason::AgentComponent, Reason::FoundationElsewhere],
         ),
         (deployment_called("mendix-agent-guard"), &[Reason::AgentComponent]),
     ] {
