@@ -18,13 +18,8 @@ pub(super) fn at_digits(scan: &mut Scan<'_>, at: usize) -> usize {
     if scan.spent() {
         return scan.text.len();
     }
-    let digit = |b: &&u8| b.is_ascii_digit();
-    let left = scan
-        .slice(at.saturating_sub(40).max(scan.body.min(at)), at)
-        .iter()
-        .rev()
-        .take_while(digit)
-        .count();
+    let floor = at.saturating_sub(40).max(scan.body.min(at));
+    let left = scan.run_before(at, floor, u8::is_ascii_digit);
     let run = scan.run(at, 40, u8::is_ascii_digit);
     let (start, end) = (at - left, at + run);
     let len = end - start;

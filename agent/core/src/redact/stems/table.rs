@@ -219,20 +219,47 @@ impl Stems {
     pub(in super::super) fn scan<R: Reader>(&self, text: &[u8], from: usize, reader: &mut R) {
         let mut at = from;
         let mut next = Next { digits: from, address: from };
-        let tail = text.get(from..).unwrap_or_default();
-        for block in tail.array_windows::<BLOCK>().step_by(STEP) {
-            self.step(text, from, at, block, &mut next, reader);
-            at += STEP;
+        while let Some(seen) = self.look::<R>(text, at) {
+            self.read(text, from, &seen, &mut next, reader);
+            at = seen.at + STEP;
         }
         // What is left, filled up with blanks.
+        let len = text.len().saturating_sub(from);
+        at = from + len.saturating_sub(BLOCK - STEP) / STEP * STEP;
         while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
             let mut block = [b' '; BLOCK];
-            for (byte, &b) in block.iter_mut().zip(rest) {
-                *byte = b;
+            let len = rest.len().min(BLOCK);
+            if let (Some(room), Some(rest)) = (block.get_mut(..len), rest.get(..len)) {
+                room.copy_from_slice(rest);
             }
-            self.step(text, from, at, &block, &mut next, reader);
+            let seen = self.seen::<R>(at, &block);
+            self.read(text, from, &seen, &mut next, reader);
             at += STEP;
         }
+    }
+
+    /// The first block from `at` on that may hold something; of whole blocks. In a function of its own, so
+    /// that the registers are those of the loop alone.
+    #[inline(never)]
+    fn look<'t, R: Reader>(&self, text: &'t [u8], mut at: usize) -> Option<Seen<'t>> {
+        while let Some(block) = text.get(at..).and_then(<[u8]>::first_chunk) {
+            let seen = self.seen::<R>(at, block);
+            if seen.stem || seen.marks != 0 {
+                return Some(seen);
+            }
+            at += STEP;
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn seen<'t, R: Reader>(&self, at: usize, block: &'t [u8; BLOCK]) -> Seen<'t> {
+        let mut stem = 0;
+        for i in 0..STEP / 2 {
+            stem |= self.maybe(hash(window(block, 2 * i)));
+        }
+        let marks = if R::NUMBERS { numbers(block) } else { [0; STEP] };
+        Seen { at, block, stem: stem & 1 == 1, marks: u128::from_le_bytes(marks) }
     }
 
     /// In the lowest bit, whether a window of this hash may belong to a stem.
@@ -244,25 +271,22 @@ impl Stems {
     }
 
     #[inline(always)]
-    fn step<R: Reader>(
+    fn read<R: Reader>(
         &self,
         text: &[u8],
         from: usize,
-        at: usize,
-        block: &[u8; BLOCK],
+        seen: &Seen<'_>,
         next: &mut Next,
         reader: &mut R,
     ) {
-        let mut maybe = 0;
-        for i in 0..STEP / 2 {
-            maybe |= (self.maybe(hash(window(block, 2 * i))) & 1) << i;
-        }
-        let marks = if R::NUMBERS { numbers(block) } else { [0; STEP] };
-        let marks = u128::from_le_bytes(marks);
-        while maybe != 0 {
-            let i = maybe.trailing_zeros() as usize % (STEP / 2);
-            maybe &= maybe - 1;
-            self.verify(text, from, at + 2 * i, window(block, 2 * i), reader);
+        let &Seen { at, block, stem, marks } = seen;
+        if stem {
+            for i in 0..STEP / 2 {
+                let window = window(block, 2 * i);
+                if self.maybe(hash(window)) & 1 == 1 {
+                    self.verify(text, from, at + 2 * i, window, reader);
+                }
+            }
         }
         if marks != 0 {
             let mut marks = Marks {
@@ -323,6 +347,15 @@ fn numbers(block: &[u8; BLOCK]) -> [u8; STEP] {
         *mark = (u8::from(digits) * DIGITS) | (u8::from(dot | colon) * ADDRESS);
     }
     marks
+}
+
+/// What may be in a block.
+struct Seen<'t> {
+    at: usize,
+    block: &'t [u8; BLOCK],
+    stem: bool,
+    /// Of [`numbers`], a byte for each place.
+    marks: u128,
 }
 
 /// Marks of one block, a bit for each place.
