@@ -4,10 +4,17 @@
 //! The corpus is generated from a seed: shapes that components really log, with an address or a
 //! secret at the rate they occur. Each shape is measured alone and all of them mixed; of several
 //! rounds the best counts.
+//!
+//! Arguments: the name of a shape, for this one alone; `digest` prints nothing but a hash of all that
+//! comes out of each shape, to see that a change of speed changes no byte; `once` redacts, compresses
+//! and scans each shape once and prints nothing: for a profiler that counts instructions, which other
+//! work on the machine does not change.
 
 #![expect(clippy::expect_used, reason = "a benchmark has nothing better to do than stop")]
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hint::black_box;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
@@ -40,54 +47,147 @@ const SHAPES: &[Shape] = &[
     ("Mendix", mendix_line),
 ];
 
+/// What is done with the text of each shape.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Work {
+    Speed,
+    Digest,
+    Once,
+}
+
 fn main() {
-    // `cargo bench … -- access`: this shape alone. Cargo adds flags of its own.
-    let shape = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
-    speed(shape.as_deref());
-    if shape.is_none() {
+    // Cargo adds flags of its own.
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let said = |word: &str| args.iter().any(|arg| arg == word);
+    let work = match (said("digest"), said("once")) {
+        (true, _) => Work::Digest,
+        (_, true) => Work::Once,
+        _ => Work::Speed,
+    };
+    let shape = SHAPES.iter().map(|(name, _)| *name).find(|name| said(name));
+    shapes(shape, work);
+    if shape.is_none() && work == Work::Speed {
         recall();
     }
 }
 
-fn speed(only: Option<&str>) {
-    println!(
-        "{:<8} {:>10} {:>10} {:>7} {:>10} {:>12}",
-        "shape", "redact", "gzip -6", "ratio", "scan", "placeholders"
-    );
+fn shapes(only: Option<&str>, work: Work) {
+    if work == Work::Speed {
+        println!(
+            "{:<8} {:>10} {:>10} {:>7} {:>10} {:>12}",
+            "shape", "redact", "gzip -6", "ratio", "scan", "placeholders"
+        );
+    }
     let mut mixed = Vec::new();
     for (index, (name, line)) in SHAPES.iter().enumerate() {
         if only.is_some_and(|only| only != *name) {
             continue;
         }
-        let mut random = Random(index as u64 + 1);
-        let mut text = Vec::with_capacity(SHAPE + 1024);
-        while text.len() < SHAPE {
-            let second = random.below(60);
-            let stamp =
-                format!("2026-11-22T07:15:{second:02}.{:09}Z ", random.below(1_000_000_000));
-            text.extend_from_slice(stamp.as_bytes());
-            text.extend_from_slice(line(&mut random).as_bytes());
-            text.push(b'\n');
+        let text = text_of(line, &mut Random(index as u64 + 1));
+        match work {
+            Work::Speed => report(name, &text),
+            Work::Digest => println!("{:016x} {name}", digest(&text)),
+            Work::Once => once(&text),
         }
-        report(name, &text);
         mixed.push(text);
     }
-    // Blocks of each shape in turn, as streams of several pods.
-    let blocks = mixed.iter().map(|text| text.chunks(CHUNK)).collect::<Vec<_>>();
+    if only.is_none() && work == Work::Speed {
+        report("mixed", &mix(&mixed));
+    }
+}
+
+fn text_of(line: &fn(&mut Random) -> String, random: &mut Random) -> Vec<u8> {
+    let mut text = Vec::with_capacity(SHAPE + 1024);
+    while text.len() < SHAPE {
+        let second = random.below(60);
+        let stamp = format!("2026-11-22T07:15:{second:02}.{:09}Z ", random.below(1_000_000_000));
+        text.extend_from_slice(stamp.as_bytes());
+        text.extend_from_slice(line(random).as_bytes());
+        text.push(b'\n');
+    }
+    text
+}
+
+/// Blocks of each shape in turn, as streams of several pods.
+fn mix(texts: &[Vec<u8>]) -> Vec<u8> {
+    let mut blocks: Vec<_> = texts.iter().map(|text| text.chunks(CHUNK)).collect();
     let mut all = Vec::new();
-    let mut blocks: Vec<_> = blocks.into_iter().collect();
     loop {
         let before = all.len();
         for shape in &mut blocks {
             all.extend_from_slice(shape.next().unwrap_or_default());
         }
         if all.len() == before {
-            break;
+            return all;
         }
     }
-    if only.is_none() {
-        report("mixed", &all);
+}
+
+/// Pieces that end at a line's end.
+fn slices(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let cut = rest.iter().skip(SLICE).position(|&b| b == b'\n');
+        let (slice, tail) = rest.split_at(cut.map_or(rest.len(), |at| SLICE + at + 1));
+        rest = tail;
+        (!slice.is_empty()).then_some(slice)
+    })
+}
+
+/// Redacts a slice into `out`; returns the number of placeholders.
+fn redact(slice: &[u8], out: &mut Vec<u8>) -> u64 {
+    out.clear();
+    let mut redactor = Redactor::new(&SnapshotKey::new([1; 32]).into());
+    for chunk in slice.chunks(CHUNK) {
+        redactor.push(chunk, out).expect("text");
     }
+    redactor.finish(out).expect("text");
+    redactor.counts().total()
+}
+
+fn gzip(slice: &[u8]) {
+    let level = flate2::Compression::new(6);
+    let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(SLICE), level);
+    for chunk in slice.chunks(CHUNK) {
+        encoder.write_all(chunk).expect("memory");
+    }
+    black_box(encoder.finish().expect("memory"));
+}
+
+fn digest(text: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let mut out = Vec::new();
+    redact(text, &mut out);
+    out.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// One text once, in functions that a profiler can tell apart.
+fn once(text: &[u8]) {
+    let mut out = Vec::with_capacity(2 * SLICE);
+    // Tables are built when they are first used.
+    redact(b"first\n", &mut out);
+    scan_output(&out).expect("clean output");
+    for slice in slices(text) {
+        redact_once(slice, &mut out);
+        scan_once(&out);
+        gzip_once(slice);
+    }
+}
+
+#[inline(never)]
+fn redact_once(slice: &[u8], out: &mut Vec<u8>) {
+    black_box(redact(slice, out));
+}
+
+#[inline(never)]
+fn scan_once(out: &[u8]) {
+    scan_output(out).expect("clean output");
+}
+
+#[inline(never)]
+fn gzip_once(slice: &[u8]) {
+    gzip(slice);
 }
 
 /// Each slice is measured on its own and its best round counts: a slice takes less time than the
@@ -96,34 +196,20 @@ fn report(name: &str, text: &[u8]) {
     let mut total = 0;
     let mut times = [Duration::ZERO; 3];
     let mut out = Vec::with_capacity(2 * SLICE);
-    let mut rest = text;
-    while !rest.is_empty() {
-        let cut = rest.iter().skip(SLICE).position(|&b| b == b'\n');
-        let (slice, tail) = rest.split_at(cut.map_or(rest.len(), |at| SLICE + at + 1));
-        rest = tail;
+    for slice in slices(text) {
         let mut best = [Duration::MAX; 3];
         for round in 0..ROUNDS {
             let start = Instant::now();
-            out.clear();
-            let mut redactor = Redactor::new(&SnapshotKey::new([1; 32]).into());
-            for chunk in slice.chunks(CHUNK) {
-                redactor.push(chunk, &mut out).expect("text");
-            }
-            redactor.finish(&mut out).expect("text");
+            let placeholders = redact(slice, &mut out);
             best[0] = best[0].min(start.elapsed());
-            total += if round == 0 { redactor.counts().total() } else { 0 };
+            total += if round == 0 { placeholders } else { 0 };
 
             let start = Instant::now();
             scan_output(&out).expect("clean output");
             best[1] = best[1].min(start.elapsed());
 
             let start = Instant::now();
-            let level = flate2::Compression::new(6);
-            let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(SLICE), level);
-            for chunk in slice.chunks(CHUNK) {
-                encoder.write_all(chunk).expect("memory");
-            }
-            let _ = std::hint::black_box(encoder.finish().expect("memory"));
+            gzip(slice);
             best[2] = best[2].min(start.elapsed());
         }
         for (time, best) in times.iter_mut().zip(best) {

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `stream` | cuts bytes into lines whatever the chunks are; refuses binary input, replaces endless lines |
 //! | `line` | runs the scanners over one line and its unwrapped shadows, merges the spans, writes the result |
-//! | `scan` | the text that rules look at, and the spans they note |
+//! | `scan`, `bytes` | the text that rules look at, and the spans they note; what runs in it are made of |
 //! | `shadow` | copies without colours, zero-width characters, percent and `\u` escapes, with a way back |
 //! | `stems` | finds key stems and token prefixes, and digit groups, in one pass of two bytes a step |
 //! | `key`, `assign`, `value` | is it a sensitive key, what separates it from its value, where does the value end |
@@ -39,6 +39,7 @@ mod address;
 mod announced;
 mod assign;
 mod body;
+mod bytes;
 mod class;
 pub mod custom;
 mod follow;

@@ -7,7 +7,7 @@
 //! prints nothing but a hash of all that comes out, to see that a change of speed changes no byte.
 //! `once` redacts and compresses one shape once and prints nothing else: for a profiler that counts
 //! instructions, which other work on the machine does not change (`shape=json` chooses the shape,
-//! `dense` all that holds a secret).
+//! `dense` all that holds a secret; `rounds=50` does it more often, for one that takes samples).
 
 #![expect(clippy::expect_used, reason = "a benchmark has nothing better to do than stop")]
 
@@ -44,7 +44,7 @@ fn main() {
     for set in Set::ALL.into_iter().filter(|set| all || named(set)) {
         let samples = generate(set, seed, count);
         if args.iter().any(|arg| arg == "once") {
-            once(&samples);
+            once(&samples, number("rounds", 1));
             continue;
         }
         if args.iter().any(|arg| arg == "digest") {
@@ -157,14 +157,16 @@ fn speed(samples: &[Sample]) {
     }
 }
 
-/// One text once, in functions that a profiler can tell apart.
-fn once(samples: &[Sample]) {
+/// One text, in functions that a profiler can tell apart.
+fn once(samples: &[Sample], rounds: u64) {
     let wanted = std::env::args().find_map(|arg| Some(arg.strip_prefix("shape=")?.to_owned()));
     let text = texts(samples).remove(wanted.as_deref().unwrap_or("all")).expect("a known shape");
     // Tables are built when they are first used.
     redact(b"first\n");
-    slices(&text).for_each(redact_once);
-    slices(&text).for_each(gzip_once);
+    for _ in 0..rounds {
+        slices(&text).for_each(redact_once);
+        slices(&text).for_each(gzip_once);
+    }
 }
 
 #[inline(never)]

@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::Class;
+use super::bytes;
 use super::scan::Scan;
 use super::{numbers, query, sql};
 
@@ -51,6 +52,10 @@ fn ipv4(scan: &mut Scan<'_>, dot: usize) -> Option<usize> {
     let before = scan.before(dot)?;
     let after = scan.at(dot + 1)?;
     if !before.is_ascii_digit() || !after.is_ascii_digit() {
+        return None;
+    }
+    // Most dots between digits are those of a fraction or a short version: no second one follows.
+    if scan.at(dot + 1 + scan.run(dot + 1, 4, u8::is_ascii_digit)) != Some(b'.') {
         return None;
     }
     let mut start = dot;
@@ -171,8 +176,7 @@ fn ipv6(scan: &mut Scan<'_>, colon: usize) -> Option<usize> {
         start -= 1;
     }
     let rest = scan.slice(start, start + LONGEST + 1);
-    let is_text = |b: &&u8| b.is_ascii_hexdigit() || matches!(b, b':' | b'.');
-    let mut len = rest.iter().take(LONGEST + 1).take_while(is_text).count();
+    let mut len = rest.iter().take(LONGEST + 1).take_while(|b| bytes::ADDRESS.has(**b)).count();
     // `::` of a listener, the colon before a port, the dot of a sentence.
     while len > 0
         && matches!(rest.get(len - 1), Some(b':' | b'.'))
@@ -181,17 +185,17 @@ fn ipv6(scan: &mut Scan<'_>, colon: usize) -> Option<usize> {
         len -= 1;
     }
     let mut token = rest.get(..len).unwrap_or_default();
+    let mut colons = token.iter().filter(|&&b| b == b':').count();
+    let double = token.windows(2).any(|pair| pair == b"::");
     // `/2001:db8:0:0:0:0:0:1:443`, as Java prints an address and its port.
-    let groups = token.iter().filter(|&&b| b == b':').count();
-    if groups == 8
-        && memchr::memmem::find(token, b"::").is_none()
+    if colons == 8
+        && !double
         && let Some(port) = memchr::memrchr(b':', token)
     {
         token = token.get(..port).unwrap_or_default();
+        colons -= 1;
     }
     let end = start + token.len();
-    let colons = token.iter().filter(|&&b| b == b':').count();
-    let double = memchr::memmem::find(token, b"::").is_some();
     if colons < 2 || !double && colons != 7 && !(colons == 6 && token.contains(&b'.')) {
         return Some(end.max(colon + 1));
     }

@@ -2,6 +2,7 @@
 //! ones; the text of XML elements that hold nothing else; what a command prints (R22, R26, R28).
 
 use super::Class;
+use super::bytes;
 use super::scan::{Cue, Scan};
 use super::value;
 
@@ -13,7 +14,7 @@ const NEAR: usize = 160;
 const REST: usize = 48;
 
 fn is_base64(b: &u8) -> bool {
-    b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-' | b'_')
+    bytes::ANY_BASE64.has(*b)
 }
 
 /// After a word such as `keystore`, which ends at `end`.

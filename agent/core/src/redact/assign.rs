@@ -1,6 +1,7 @@
 //! From a sensitive key to its value: R01–R10, R12–R14, R22, R27, R41.
 
 use super::Class;
+use super::bytes;
 use super::follow;
 use super::judge::{is_made_up, is_password_like, is_random_word, is_value};
 use super::key::{self, Key, Strength};
@@ -47,7 +48,7 @@ fn is_checksum(scan: &Scan<'_>, key: &Key) -> bool {
 
 /// A cheap look at what follows the key: most stems in running text and class names end here.
 fn may_have_value(scan: &Scan<'_>, rule: Rule, end: usize) -> bool {
-    let is_key = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    let is_key = |b: &u8| bytes::KEY.has(*b);
     let len = scan.run(end, 128, is_key);
     match scan.at(end + len) {
         None

@@ -4,9 +4,14 @@
 //! All that is remembered is a few numbers, never text. Everything here ends by itself: a block by
 //! its end mark, by indentation, or after a bounded number of lines that do not look like it.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use super::Class;
 use super::announced;
 use super::assign;
+use super::bytes;
 use super::judge::{is_made_up, is_password_like, is_random_word};
 use super::members;
 use super::mendix;
@@ -16,6 +21,8 @@ use super::value::{self, Reach};
 
 /// Lines between the lines of a PEM block that may belong to other writers of the stream.
 const PEM_STRANGERS: u32 = 8;
+/// The end mark of a block, looked for in each of its lines.
+static PEM_END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"-----END"));
 /// Longest SAML assertion, in lines.
 const SAML_LINES: u32 = 4096;
 /// Lines between `kind: Secret` or `apiVersion: v1` and its `data:`.
@@ -274,8 +281,7 @@ impl Follow {
         let (here, blank) = indentation(scan);
         let end = value::trimmed_end(scan, scan.body + here, scan.text.len());
         let text = scan.slice(scan.body + here, end);
-        let base64 =
-            |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-' | b'_');
+        let base64 = |b: &u8| bytes::ANY_BASE64.has(*b);
         let first = self.strangers == 0;
         // A last line may be short.
         let least = if first { 32 } else { 1 };
@@ -300,7 +306,7 @@ impl Follow {
 
     fn pem(&mut self, scan: &mut Scan<'_>, column: usize) {
         let text = scan.text;
-        if let Some(mark) = memchr::memmem::find(scan.rest(scan.body), b"-----END") {
+        if let Some(mark) = PEM_END.find(scan.rest(scan.body)) {
             let end = scan.body + mark;
             match pem_text(scan, column, end) {
                 Some((from, to)) => {
@@ -334,10 +340,7 @@ impl Follow {
 /// Where the PEM text of a line that ends at `end` stands: the whole body, or from the column of the
 /// begin mark on.
 fn pem_text(scan: &Scan<'_>, column: usize, end: usize) -> Option<(usize, usize)> {
-    let is_base64 = |text: &[u8]| {
-        !text.is_empty()
-            && text.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='))
-    };
+    let is_base64 = |text: &[u8]| !text.is_empty() && text.iter().all(|&b| bytes::BASE64.has(b));
     let indent = scan.slice(scan.body, end).iter().take_while(|b| b.is_ascii_whitespace()).count();
     let quote = scan.body + indent;
     for from in [quote, quote + 1, scan.body + column] {
@@ -359,7 +362,7 @@ fn pem_text(scan: &Scan<'_>, column: usize, end: usize) -> Option<(usize, usize)
 /// Takes the words of a line that are long enough to be nothing else than PEM text; false if there is
 /// none. The last line of a block is short, and whole.
 fn pem_words(scan: &mut Scan<'_>, end: usize) -> bool {
-    let sign = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+    let sign = |b: &u8| bytes::BASE64_LETTERS.has(*b);
     let mut found = false;
     let mut at = scan.body;
     while at < end {

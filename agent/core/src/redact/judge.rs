@@ -70,10 +70,12 @@ fn is_setting(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     let unit = text.get(digits..).unwrap_or_default();
     let number = (1..=6).contains(&digits)
         && [&b""[..], b"ms", b"s", b"m", b"h", b"d", b"%"].contains(&unit);
+    if !number {
+        return false;
+    }
     let name = scan.slice(key.start, key.end).to_ascii_lowercase();
     let last = name.rsplit(|b| !b.is_ascii_alphabetic()).next().unwrap_or_default();
-    number
-        && name.contains(&b'_')
+    name.contains(&b'_')
         && !JOINED.has(last)
         && ![
             &b"password"[..],

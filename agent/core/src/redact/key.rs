@@ -5,6 +5,7 @@
 //! a word of `words::HARMLESS` at the end of the key clears it, any other word that is set apart does not.
 
 use super::Class;
+use super::bytes;
 use super::scan::Scan;
 use super::stems::Rule;
 use super::words::{BEFORE_KEY, BEFORE_PASS, HARMLESS, JOINED, NO_KEY, NO_PASS, NO_TOKEN};
@@ -160,12 +161,12 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
 
 /// First and last byte of the key that holds `start..end`.
 pub(super) fn extent(scan: &Scan<'_>, start: usize, end: usize) -> (usize, usize) {
-    let is_key = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    let is_key = |b: &u8| bytes::KEY.has(*b);
     let floor = start.saturating_sub(REACH).max(scan.body.min(start));
     let left = scan.slice(floor, start).iter().rev().take_while(|b| is_key(b)).count();
     let right = scan.run(end, REACH, is_key);
     // Dots in a row divide a name from its value.
-    let dots = memchr::memmem::find(scan.slice(end, end + right), b"..");
+    let dots = scan.slice(end, end + right).windows(2).position(|pair| pair == b"..");
     let right = dots.unwrap_or(right);
     let mut key_end = end + right;
     // A full stop or dash at the end belongs to the sentence.

@@ -1,11 +1,13 @@
 //! One line: prefix, shadows, scanners, and the merged result.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+use memchr::memmem;
 
 use super::follow::Follow;
 use super::placeholder::{Pieces, Placeholders};
 use super::scan::{MOST_SPANS, Scan, Span, looked};
-use super::shadow::{self, Shadow};
+use super::shadow::{self, Plain, Shadow};
 use super::stems::{Reader, Rule, STEMS};
 use super::{
     Class, Counts, Finder, Redaction, address, announced, assign, body, header, members, mendix,
@@ -163,6 +165,7 @@ pub(super) struct Lines {
     spans: Vec<Span>,
     cleaned: Shadow,
     decoded: Shadow,
+    plain: Plain,
     follow: Follow,
     finders: Arc<[Box<dyn Finder>]>,
 }
@@ -175,6 +178,7 @@ impl Lines {
             spans: Vec::new(),
             cleaned: Shadow::default(),
             decoded: Shadow::default(),
+            plain: Plain::default(),
             follow: Follow::default(),
             finders: Arc::clone(&redaction.finders),
         }
@@ -207,9 +211,7 @@ impl Lines {
         }
         let text = if unclean { self.cleaned.text() } else { line };
         let body = timestamp_prefix(text);
-        // A search for one byte first: building one for two costs more than most lines.
-        let plain_lines =
-            memchr::memchr(b'\\', text).is_none() || memchr::memmem::find(text, b"\\n").is_none();
+        let line_ends = escaped_line_ends(text);
 
         let mut scan = Scan::new(text, body, &mut self.spans);
         if self.follow.waits() {
@@ -224,12 +226,13 @@ impl Lines {
         let escapes = scan.escapes;
         let cues = scan.finish();
         self.follow.update(text, body, cues);
-        if !plain_lines {
-            inner_lines(text, body, &mut self.spans);
+        if line_ends != 0 {
+            inner_lines(text, body, line_ends, &mut self.spans);
         }
 
         let percent = odd.is_some() && memchr::memchr(b'%', text).is_some();
-        if (percent || escapes) && self.decoded.decode(text) {
+        let escaped = percent || escapes;
+        if escaped && self.decoded.decode(text) {
             let found = self.spans.len();
             decoded_lines(self.decoded.text(), body, &self.finders, &mut self.spans);
             let mut index = found;
@@ -251,8 +254,12 @@ impl Lines {
         }
         self.write(line, out);
         out.extend_from_slice(line_end);
-        self.cleaned.clear();
-        self.decoded.clear();
+        if unclean {
+            self.cleaned.clear();
+        }
+        if escaped {
+            self.decoded.clear();
+        }
         if self.spans.capacity() > KEPT_SPANS {
             self.spans = Vec::new();
         }
@@ -279,11 +286,12 @@ impl Lines {
             }
             out.extend_from_slice(line.get(written..span.start).unwrap_or_default());
             let value = line.get(span.start..span.end).unwrap_or_default();
-            self.placeholders.write(span.class, &shadow::plain(value), out);
+            self.placeholders.write(span.class, self.plain.of(value), out);
             self.counts.note(span.class);
             written = span.end;
         }
         out.extend_from_slice(line.get(written..).unwrap_or_default());
+        self.plain.clear();
     }
 }
 
@@ -311,16 +319,40 @@ fn decoded_lines(text: &[u8], body: usize, finders: &[Box<dyn Finder>], spans: &
     }
 }
 
+/// Backslashes of the escapes of line ends that are read, each a bit of what [`escaped_line_ends`] says.
+const LINE_ENDS: [usize; 3] = [1, 2, 4];
+
+/// Which escapes of line ends `text` holds.
+fn escaped_line_ends(text: &[u8]) -> usize {
+    let mut found = 0;
+    let mut run_end = 0;
+    for at in memchr::memchr_iter(b'\\', text) {
+        // Once for each run of backslashes.
+        if at >= run_end {
+            let rest = text.get(at..).unwrap_or_default();
+            let run = rest.iter().take_while(|&&b| b == b'\\').count();
+            looked(run + 1);
+            run_end = at + run;
+            if rest.get(run) == Some(&b'n') && LINE_ENDS.contains(&run) {
+                found |= run;
+            }
+        }
+    }
+    found
+}
+
 /// Reads the lines inside of strings, for what depends on lines: an escaped line end ends one.
 ///
 /// The escape of a line end that was escaped `d` times has `2^d` backslashes, and the quotes around
-/// that string have one fewer; quotes inside of it have more.
-fn inner_lines(text: &[u8], body: usize, spans: &mut Vec<Span>) {
-    for slashes in [1, 2, 4] {
+/// that string have one fewer; quotes inside of it have more. `line_ends` says which of them there are.
+fn inner_lines(text: &[u8], body: usize, line_ends: usize, spans: &mut Vec<Span>) {
+    static ESCAPE: LazyLock<memmem::Finder<'static>> =
+        LazyLock::new(|| memmem::Finder::new(b"\\n"));
+    for slashes in LINE_ENDS.into_iter().filter(|slashes| line_ends & slashes != 0) {
         let mut follow = Follow::default();
         let mut string: Option<(usize, usize)> = None;
         let mut line_start = 0;
-        for hit in memchr::memmem::find_iter(text, b"\\n") {
+        for hit in ESCAPE.find_iter(text) {
             let end = hit + 1;
             let run = run_before(text, end);
             if run != slashes {
@@ -336,7 +368,7 @@ fn inner_lines(text: &[u8], body: usize, spans: &mut Vec<Span>) {
             inner_line(text, line_start, end - run, &mut follow, spans);
             line_start = end + 1;
             // The last line of the string has no line end.
-            let next = memchr::memmem::find(text.get(line_start..).unwrap_or_default(), b"\\n");
+            let next = ESCAPE.find(text.get(line_start..).unwrap_or_default());
             if let Some((_, string_end)) = string
                 && next.is_none_or(|next| line_start + next > string_end)
             {

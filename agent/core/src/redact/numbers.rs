@@ -15,17 +15,11 @@ pub(super) use phone::{after_plus, at_phone};
 
 /// Reads the digits around `at`; returns where to look for the next.
 pub(super) fn at_digits(scan: &mut Scan<'_>, at: usize) -> usize {
-    let text = scan.text;
     if scan.spent() {
-        return text.len();
+        return scan.text.len();
     }
-    let digit = |b: &&u8| b.is_ascii_digit();
-    let left = scan
-        .slice(at.saturating_sub(40).max(scan.body.min(at)), at)
-        .iter()
-        .rev()
-        .take_while(digit)
-        .count();
+    let floor = at.saturating_sub(40).max(scan.body.min(at));
+    let left = scan.run_before(at, floor, u8::is_ascii_digit);
     let run = scan.run(at, 40, u8::is_ascii_digit);
     let (start, end) = (at - left, at + run);
     let len = end - start;
@@ -52,15 +46,8 @@ pub(super) fn at_digits(scan: &mut Scan<'_>, at: usize) -> usize {
     {
         return next;
     }
-    // Nothing of a run is looked at twice; hexadecimal words are left as a whole.
-    let word = text
-        .get(end..)
-        .unwrap_or_default()
-        .iter()
-        .take(64)
-        .take_while(|b| b.is_ascii_alphanumeric())
-        .count();
-    if word > 0 && letter_before { end } else { end.max(at + 1) }
+    // Nothing of a run is looked at twice.
+    end
 }
 
 /// Whether the digits at `start..end` may be a part of something longer: of a word, or of groups that

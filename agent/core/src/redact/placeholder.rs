@@ -4,7 +4,7 @@
 //! recognised as one value. Addresses repeat so often that hashing them anew would take longer than
 //! finding them: short values are remembered in a small table that is wiped when the stream ends.
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{digest, hmac};
 use zeroize::Zeroize as _;
 
 use super::{Class, SnapshotKey};
@@ -45,22 +45,17 @@ impl Placeholders {
 
     fn hex(&mut self, value: &[u8]) -> [u8; 8] {
         if value.is_empty() || value.len() > REMEMBERED_LEN {
-            return cut(hmac::sign(&self.key, value).as_ref());
+            return sign(&self.key, value);
         }
         if self.remembered.is_empty() {
             self.remembered.resize(REMEMBERED, EMPTY);
         }
-        // FNV-1a; an adversary who makes all values collide gains only a slower stream.
-        let hash = value
-            .iter()
-            .fold(0x811c_9dc5_u32, |h, &b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
-        let slot = (hash ^ (hash >> 16)) as usize % REMEMBERED;
-        let Some(entry) = self.remembered.get_mut(slot) else {
-            return cut(hmac::sign(&self.key, value).as_ref());
+        let Some(entry) = self.remembered.get_mut(slot(value)) else {
+            return sign(&self.key, value);
         };
         if entry.value.get(..usize::from(entry.len)) != Some(value) {
             *entry = EMPTY;
-            entry.hex = cut(hmac::sign(&self.key, value).as_ref());
+            entry.hex = sign(&self.key, value);
             // Shorter than 48, see above.
             entry.len = value.len() as u8;
             if let Some(room) = entry.value.get_mut(..value.len()) {
@@ -78,10 +73,25 @@ impl Placeholders {
 
 impl Drop for Placeholders {
     fn drop(&mut self) {
-        for entry in &mut self.remembered {
+        for entry in self.remembered.iter_mut().filter(|entry| entry.len > 0) {
             entry.value.zeroize();
         }
     }
+}
+
+/// Where `value` is remembered. An adversary who makes all values collide gains only a slower stream.
+fn slot(value: &[u8]) -> usize {
+    let (words, rest) = value.as_chunks::<8>();
+    let mut last = [0; 8];
+    for (room, &byte) in last.iter_mut().zip(rest) {
+        *room = byte;
+    }
+    let words = words.iter().chain([&last]).map(|word| u64::from_le_bytes(*word));
+    let hash = words.fold(value.len() as u64, |hash, word| {
+        let mixed = (hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        mixed ^ mixed >> 32
+    });
+    hash as usize % REMEMBERED
 }
 
 /// A value that is never in memory as a whole.
@@ -103,6 +113,14 @@ fn write_hex(class: Class, hex: [u8; 8], out: &mut Vec<u8>) {
     out.push(b':');
     out.extend_from_slice(&hex);
     out.push(b']');
+}
+
+/// What a placeholder says of `value`. Signs into a place of its own: a tag that is handed back carries the
+/// state of the key with it, and moving that takes as long as the hash.
+fn sign(key: &hmac::Key, value: &[u8]) -> [u8; 8] {
+    let mut tag = [0; digest::SHA256_OUTPUT_LEN];
+    // Fails for a shorter place only; then nothing of the value is said.
+    hmac::sign_to_buffer(key, value, &mut tag).map_or([b'0'; 8], |tag| cut(tag))
 }
 
 fn cut(tag: &[u8]) -> [u8; 8] {

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 
 use super::Class;
+use super::bytes;
 use super::scan::{Cue, Scan};
 
 /// A vendor's token: prefix, then at least `min` characters of `set`.
@@ -137,8 +138,7 @@ pub(super) fn at_jwt(scan: &mut Scan<'_>, start: usize) {
     if !spaced && head != b"eyJ" || !begins_token(scan, start) {
         return;
     }
-    let is_base64 =
-        |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'+' | b'/' | b'=');
+    let is_base64 = |b: &u8| bytes::ANY_BASE64.has(*b);
     let mut end = start;
     let mut parts = 0;
     loop {
@@ -221,7 +221,7 @@ pub(super) fn at_blob(scan: &mut Scan<'_>, start: usize, end: usize) {
     let rest = scan.rest(start);
     let mut len = 0;
     while let Some(&byte) = rest.get(len) {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'-' | b'_') {
+        if bytes::ANY_BASE64.has(byte) {
             len += 1;
         } else if byte == b'\\' && len > 0 {
             // An escaped line end inside of the blob.
@@ -247,7 +247,7 @@ pub(super) fn at_blob(scan: &mut Scan<'_>, start: usize, end: usize) {
 /// Whether the base64 at `start` is that of a text that speaks of SAML early on.
 fn says_saml(scan: &Scan<'_>, start: usize) -> bool {
     const HEAD: usize = 1024;
-    let len = scan.run(start, HEAD, |b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'));
+    let len = scan.run(start, HEAD, |b| bytes::BASE64_LETTERS.has(*b));
     scan.spend(len);
     let text = scan.slice(start, start + len / 4 * 4);
     let decoded = base64::engine::general_purpose::STANDARD_NO_PAD.decode(text).unwrap_or_default();
@@ -339,14 +339,12 @@ pub(super) fn azure(scan: &mut Scan<'_>) {
     const LETTERS: usize = 86;
     static PADDING: LazyLock<memchr::memmem::Finder<'static>> =
         LazyLock::new(|| memchr::memmem::Finder::new(b"=="));
-    if scan.text.len() < scan.body + LETTERS + 2 {
-        return;
-    }
-    let is_base64 = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+    let is_base64 = |b: &u8| bytes::BASE64_LETTERS.has(*b);
     let body = scan.body;
-    for found in PADDING.find_iter(scan.rest(body)) {
-        let end = body + found;
-        let Some(start) = end.checked_sub(LETTERS).filter(|&start| start >= body) else { continue };
+    // Not the padding of anything shorter.
+    for found in PADDING.find_iter(scan.rest(body + LETTERS)) {
+        let start = body + found;
+        let end = start + LETTERS;
         let letters = scan.slice(start, end);
         // `sha512-…`, the digest of a package, is as long.
         let digest = scan.slice(start.saturating_sub(7), start).eq_ignore_ascii_case(b"sha512-");

@@ -5,8 +5,6 @@
 //! `\u00XX` and `\xXX` escapes resolved, up to three times over. Quotes that are escaped with
 //! backslashes need no shadow: the value scanner reads them as they stand, at any depth.
 
-use std::borrow::Cow;
-
 /// How often `%2525…` is unwrapped.
 const DECODE_ROUNDS: usize = 3;
 /// Capacity, in bytes, above which a shadow gives its memory back after the line.
@@ -85,12 +83,13 @@ impl Layer {
         self.make_room(line.len());
         let mut copied = 0;
         let mut at = 0;
-        while let Some(&byte) = line.get(at) {
-            let rest = || line.get(at..).unwrap_or_default();
-            let found = match byte {
-                0x1b => Some((escape_sequence(rest()), None)),
-                0xc2 | 0xe2 | 0xef => plain_form(rest()),
-                _ => None,
+        let odd = |b: &u8| matches!(b, 0x1b | 0xc2 | 0xe2 | 0xef);
+        while let Some(ahead) = line.get(at..).unwrap_or_default().iter().position(odd) {
+            at += ahead;
+            let rest = line.get(at..).unwrap_or_default();
+            let found = match rest.first() {
+                Some(0x1b) => Some((escape_sequence(rest), None)),
+                _ => plain_form(rest),
             };
             let Some((width, instead)) = found else {
                 at += 1;
@@ -143,6 +142,16 @@ impl Shadow {
     pub(super) fn text(&self) -> &[u8] {
         let last = self.used.checked_sub(1).and_then(|last| self.layers.get(last));
         last.map_or(&[], |layer| &layer.text)
+    }
+
+    fn text_mut(&mut self) -> &mut Vec<u8> {
+        let [first, second, third] = &mut self.layers;
+        let last = match self.used {
+            0 | 1 => first,
+            2 => second,
+            _ => third,
+        };
+        &mut last.text
     }
 
     /// Span in the source of a span that is not empty.
@@ -237,19 +246,31 @@ fn escaped(rest: &[u8]) -> Option<(u8, usize)> {
     (matches!(byte, 0x20..=0x7e) || byte == b'\n').then_some((byte, width))
 }
 
-/// A value as it reads without colours and escapes, so that one secret gets one placeholder however
-/// it was written.
-pub(super) fn plain(value: &[u8]) -> Cow<'_, [u8]> {
-    if memchr::memchr3(0x1b, b'%', b'\\', value).is_none() && value.is_ascii() {
-        return Cow::Borrowed(value);
+/// Room for reading one value after another.
+#[derive(Default)]
+pub(super) struct Plain {
+    cleaned: Layer,
+    decoded: Shadow,
+}
+
+impl Plain {
+    /// A value as it reads without colours and escapes, so that one secret gets one placeholder however
+    /// it was written.
+    pub(super) fn of<'v>(&'v mut self, value: &'v [u8]) -> &'v [u8] {
+        if memchr::memchr3(0x1b, b'%', b'\\', value).is_none() && value.is_ascii() {
+            return value;
+        }
+        self.cleaned.clean(value);
+        let decoded = self.decoded.decode(&self.cleaned.text);
+        let text = if decoded { self.decoded.text_mut() } else { &mut self.cleaned.text };
+        text.retain(|&b| b != b'\\');
+        text
     }
-    let mut cleaned = Layer::default();
-    cleaned.clean(value);
-    let mut shadow = Shadow::default();
-    let decoded = shadow.decode(&cleaned.text);
-    let mut text = if decoded { shadow.text().to_vec() } else { cleaned.text };
-    text.retain(|&b| b != b'\\');
-    Cow::Owned(text)
+
+    pub(super) fn clear(&mut self) {
+        self.cleaned.clear();
+        self.decoded.clear();
+    }
 }
 
 #[cfg(test)]

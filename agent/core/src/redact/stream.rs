@@ -31,6 +31,13 @@ struct Long {
     len: u64,
 }
 
+/// What is known of a line before it is looked at, from the chunk that it is in.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    ascii: bool,
+    no_nul: bool,
+}
+
 /// What speaks for or against this being text.
 #[derive(Default)]
 struct Seen {
@@ -71,7 +78,7 @@ impl Redactor {
             } else {
                 let carry = std::mem::take(&mut this.carry);
                 if !carry.is_empty() {
-                    this.whole_line(&carry, false, out)?;
+                    this.whole_line(&carry, Known::default(), out)?;
                 }
             }
             this.seen.judge(true)
@@ -102,20 +109,20 @@ impl Redactor {
 
     fn push_lines(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), RedactError> {
         // One look at the chunk spares most lines the check for binary bytes.
-        let plain = input.is_ascii() && memchr::memchr(0, input).is_none();
+        let known = Known { ascii: input.is_ascii(), no_nul: memchr::memchr(0, input).is_none() };
         let mut rest = input;
         while let Some(end) = memchr::memchr(b'\n', rest) {
             let (piece, tail) = rest.split_at(end);
             rest = tail.get(1..).unwrap_or_default();
             if self.carry.is_empty() && self.long.is_none() && piece.len() <= MAX_LINE {
-                self.whole_line(piece, plain, out)?;
+                self.whole_line(piece, known, out)?;
             } else {
                 self.keep(piece);
                 if let Some(long) = self.long.take() {
                     self.write_long(long, out)?;
                 } else {
                     let carry = std::mem::take(&mut self.carry);
-                    self.whole_line(&carry, false, out)?;
+                    self.whole_line(&carry, Known::default(), out)?;
                     self.carry = carry;
                     self.carry.clear();
                 }
@@ -156,22 +163,20 @@ impl Redactor {
     fn whole_line(
         &mut self,
         line: &[u8],
-        plain: bool,
+        known: Known,
         out: &mut Vec<u8>,
     ) -> Result<(), RedactError> {
         self.seen.total += line.len() as u64;
-        let ascii = plain || line.is_ascii();
-        if !plain {
-            let nul = memchr::memchr_iter(0, line).count() as u64;
-            self.seen.nul += nul;
-            if !ascii {
-                let invalid: usize = line.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
-                self.seen.invalid += invalid as u64;
-            }
-            // Judged only where the line itself gives cause: whether its chunk was plain must not matter.
-            if nul > 0 || !ascii {
-                self.seen.judge(false)?;
-            }
+        let ascii = known.ascii || line.is_ascii();
+        let nul = if known.no_nul { 0 } else { memchr::memchr_iter(0, line).count() as u64 };
+        self.seen.nul += nul;
+        if !ascii && std::str::from_utf8(line).is_err() {
+            let invalid: usize = line.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
+            self.seen.invalid += invalid as u64;
+        }
+        // Judged only where the line itself gives cause: what is known of its chunk must not matter.
+        if nul > 0 || !ascii {
+            self.seen.judge(false)?;
         }
         self.lines.redact(line, ascii, out);
         Ok(())

@@ -43,6 +43,11 @@ pub(super) fn grouped(scan: &mut Scan<'_>, group: usize, len: usize) -> Option<u
         }
         first -= 1 + digits;
     }
+    // The first group of four, and more of them after it: most numbers between blanks are none.
+    let more = || scan.at(group + 5).is_some_and(|b| b.is_ascii_digit());
+    if first == group && (len != 4 || scan.at(group + 4) != Some(separator) || !more()) {
+        return None;
+    }
     for shape in [&[4_usize, 4, 4, 4, 3][..], &[4, 4, 4, 4], &[4, 6, 5], &[4, 6, 4]] {
         // A number of another kind may stand before the card: try each group as its first.
         let mut from = first;

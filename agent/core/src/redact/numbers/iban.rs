@@ -3,7 +3,7 @@
 use super::super::Class;
 use super::super::scan::Scan;
 
-/// Length of an IBAN by country (ISO 13616 registry).
+/// Length of an IBAN by country (ISO 13616 registry), in the order of their codes (tested).
 const IBAN_LENGTHS: &[(&[u8; 2], usize)] = &[
     (b"AD", 24),
     (b"AE", 23),
@@ -95,6 +95,13 @@ const IBAN_LENGTHS: &[(&[u8; 2], usize)] = &[
     (b"YE", 30),
 ];
 
+/// Length of the IBANs of a country, in any case.
+fn length_in(country: &[u8; 2]) -> Option<usize> {
+    let country = country.map(|letter| letter.to_ascii_uppercase());
+    let place = IBAN_LENGTHS.binary_search_by_key(&country, |&(code, _)| *code).ok()?;
+    IBAN_LENGTHS.get(place).map(|&(_, len)| len)
+}
+
 /// R32: the digits at `start..end` may be a part of an IBAN, plain or in groups of four.
 pub(super) fn around(scan: &mut Scan<'_>, start: usize, end: usize) -> Option<usize> {
     let is_part = |b: &&u8| b.is_ascii_alphanumeric();
@@ -142,8 +149,7 @@ fn divides(sign: Option<u8>) -> bool {
 }
 
 fn grouped_iban(scan: &mut Scan<'_>, first: usize) -> Option<usize> {
-    let country: [u8; 2] = scan.slice(first, first + 2).to_ascii_uppercase().try_into().ok()?;
-    let &(_, len) = IBAN_LENGTHS.iter().find(|(code, _)| **code == country)?;
+    let len = length_in(scan.slice(first, first + 2).first_chunk()?)?;
     let mut word = Vec::with_capacity(34);
     let mut at = first;
     let sign = scan.at(first + 4);
@@ -169,9 +175,7 @@ fn grouped_iban(scan: &mut Scan<'_>, first: usize) -> Option<usize> {
 /// Country, length and mod-97 (ISO 7064).
 fn is_iban(word: &[u8]) -> bool {
     let Some((country, rest)) = word.split_first_chunk::<2>() else { return false };
-    let upper = country.to_ascii_uppercase();
-    let known = IBAN_LENGTHS.iter().any(|&(code, len)| code[..] == upper[..] && len == word.len());
-    if !known || !rest.iter().take(2).all(u8::is_ascii_digit) {
+    if !rest.iter().take(2).all(u8::is_ascii_digit) || length_in(country) != Some(word.len()) {
         return false;
     }
     let (head, tail) = word.split_at(4);
@@ -180,4 +184,18 @@ fn is_iban(word: &[u8]) -> bool {
         _ => (n * 100 + u32::from(b.to_ascii_uppercase() - b'A') + 10) % 97,
     });
     remainder == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_country_is_found_in_any_case() {
+        for &(code, len) in IBAN_LENGTHS {
+            assert_eq!(length_in(code), Some(len), "{code:?}");
+            assert_eq!(length_in(&code.map(|b| b.to_ascii_lowercase())), Some(len), "{code:?}");
+        }
+        assert_eq!(length_in(b"ZZ"), None);
+    }
 }

@@ -5,7 +5,11 @@
 //! a table that fits the first-level cache; a set bit is looked up and compared. Against an
 //! Aho-Corasick automaton, whose every step waits for the one before, this is many times faster on
 //! log text, and finds the same (tested against it).
+//!
+//! What a set bit is looked up in is kept small as well: a look that misses the cache costs as much as
+//! several steps.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use super::Reader;
@@ -21,51 +25,65 @@ struct Next {
 const STEP: usize = 16;
 const BLOCK: usize = STEP + 3;
 
-/// A stem as the table knows it.
-struct Entry {
-    folded: Vec<u8>,
-    rule: Rule,
-}
-
 /// A stem whose window was seen: it begins `back` bytes before (or, negative, after) the window.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Candidate {
-    entry: u16,
-    back: i16,
+    /// Where its letters begin in [`Stems::letters`], and how many they are.
+    letters: u16,
+    len: u8,
+    back: i8,
+    rule: Rule,
+}
+
+/// Candidates of windows, or of the three bytes of one that are known.
+struct Windows {
+    /// Open addressing, at most half full; no window is 0.
+    slots: Vec<Slot>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    window: u32,
+    /// Range in [`Stems::candidates`].
+    first: u16,
+    end: u16,
 }
 
 /// The table.
 pub(in super::super) struct Stems {
     /// Which windows may belong to a stem: two bits of one word each (a blocked Bloom filter).
     bits: Box<[u64; WORDS]>,
-    /// Per slot, an index into `lists`; 0 is the empty list.
-    slots: Vec<u16>,
-    lists: Vec<Vec<Candidate>>,
-    entries: Vec<Entry>,
+    /// Windows whose four bytes are known. Those of short stems have one that may be anything: the last
+    /// one in `heads`, the first one in `tails`. A window that is in several is in `whole`, with the
+    /// candidates of all of them.
+    whole: Windows,
+    heads: Windows,
+    tails: Windows,
+    /// By window, in the order of the list of stems.
+    candidates: Vec<Candidate>,
+    letters: Vec<u8>,
 }
 
-const SLOT_BITS: u32 = 17;
-const SLOTS: usize = 1 << SLOT_BITS;
 /// Words of the filter: 32 KiB.
 const WORDS: usize = 1 << WORD_BITS;
 const WORD_BITS: u32 = 12;
 const FOLD: u32 = 0x2020_2020;
+/// The first three bytes of a window.
+const HEAD: u32 = 0x00ff_ffff;
 
 /// The table of this policy.
-pub(in super::super) static STEMS: LazyLock<Stems> = LazyLock::new(|| {
+pub(in super::super) static STEMS: LazyLock<Stems> = LazyLock::new(|| Stems::new(stems()));
+
+/// What it is made of.
+fn stems() -> impl Iterator<Item = (&'static str, Rule)> {
     let vendors = super::super::prefixed::VENDORS.iter().enumerate();
-    Stems::new(KEY_STEMS.iter().copied().chain(
-        // Fewer than 256, checked by a test.
-        vendors.map(|(index, vendor)| (vendor.prefix, Rule::Vendor(index as u8))),
-    ))
-});
+    // Fewer than 256 vendors, checked by a test.
+    let vendors = vendors.map(|(index, vendor)| (vendor.prefix, Rule::Vendor(index as u8)));
+    KEY_STEMS.iter().copied().chain(vendors)
+}
 
 const fn hash(window: u32) -> u32 {
     (window | FOLD).wrapping_mul(0x9E37_79B1)
-}
-
-const fn slot(hash: u32) -> usize {
-    (hash >> (32 - SLOT_BITS)) as usize
 }
 
 const fn word(hash: u32) -> usize {
@@ -88,57 +106,108 @@ fn weight(byte: u8) -> u32 {
     }
 }
 
-impl Stems {
-    fn new<'s>(stems: impl Iterator<Item = (&'s str, Rule)>) -> Self {
-        let mut table = Self {
-            bits: Box::new([0; WORDS]),
-            slots: vec![0; SLOTS],
-            lists: vec![Vec::new()],
-            entries: Vec::new(),
-        };
-        for (stem, rule) in stems {
-            let folded: Vec<u8> = stem.bytes().map(|b| b | 0x20).collect();
-            // Fewer than 65536, as the tables are written above.
-            let entry = table.entries.len() as u16;
-            for parity in [0, 1] {
-                let back = best_window(stem.as_bytes(), parity);
-                table.enlist(&folded, Candidate { entry, back });
+/// Windows while the table is made, each with its candidates and their places in the list of stems.
+type Enlisted = BTreeMap<u32, Vec<(usize, Candidate)>>;
+
+impl Windows {
+    /// Moves the candidates of `windows` to the end of `candidates`.
+    fn new(windows: Enlisted, candidates: &mut Vec<Candidate>) -> Self {
+        let mut slots = vec![Slot::default(); (windows.len() * 2).next_power_of_two()];
+        for (window, mut listed) in windows {
+            listed.sort_by_key(|&(place, _)| place);
+            // A few thousand in all (tested).
+            let first = candidates.len() as u16;
+            candidates.extend(listed.into_iter().map(|(_, candidate)| candidate));
+            let end = candidates.len() as u16;
+            let mut at = Self::first_slot(window, slots.len());
+            // Half of the slots are free.
+            while slots.get(at).is_some_and(|slot| slot.window != 0) {
+                at = (at + 1) % slots.len();
             }
-            table.entries.push(Entry { folded, rule });
+            if let Some(slot) = slots.get_mut(at) {
+                *slot = Slot { window, first, end };
+            }
         }
-        table
+        Self { slots }
     }
 
-    /// Registers one window; bytes of it outside of the stem may be anything.
-    fn enlist(&mut self, folded: &[u8], candidate: Candidate) {
-        let mut windows = vec![0_u32];
-        for i in 0..4 {
-            let at = i32::from(candidate.back) + i;
-            let byte = usize::try_from(at).ok().and_then(|at| folded.get(at)).copied();
-            let choices: Vec<u8> = match byte {
-                Some(byte) => vec![byte],
-                None => (0..=255).filter(|b| b & 0x20 != 0).collect(),
-            };
-            windows = windows
-                .iter()
-                .flat_map(|w| choices.iter().map(move |&c| w | u32::from(c) << (8 * i)))
-                .collect();
-        }
-        for window in windows {
-            let hash = hash(window);
-            let (slot, (one, two)) = (slot(hash), bits(hash));
-            self.bits[word(hash)] |= 1 << one | 1 << two;
-            let mut list = self.lists[usize::from(self.slots[slot])].clone();
-            if list.contains(&candidate) {
-                continue;
+    /// Of `size` slots, a power of two, the one to look at first.
+    fn first_slot(window: u32, size: usize) -> usize {
+        (hash(window) >> 15) as usize & (size - 1)
+    }
+
+    #[inline]
+    fn find(&self, window: u32) -> Option<Slot> {
+        let mut at = Self::first_slot(window, self.slots.len());
+        loop {
+            let slot = *self.slots.get(at)?;
+            if slot.window == window {
+                return Some(slot);
             }
-            list.push(candidate);
-            let index = self.lists.iter().position(|l| *l == list).unwrap_or_else(|| {
-                self.lists.push(list);
-                self.lists.len() - 1
-            });
-            // At most one list a slot, and far fewer than 65536 in practice (tested).
-            self.slots[slot] = index as u16;
+            if slot.window == 0 {
+                return None;
+            }
+            at = (at + 1) & (self.slots.len() - 1);
+        }
+    }
+}
+
+impl Stems {
+    fn new(stems: impl Iterator<Item = (&'static str, Rule)>) -> Self {
+        let mut letters = Vec::new();
+        let [mut whole, mut heads, mut tails] = [const { Enlisted::new() }; 3];
+        for (place, (stem, rule)) in stems.enumerate() {
+            let folded: Vec<u8> = stem.bytes().map(|b| b | 0x20).collect();
+            for parity in [0, 1] {
+                let back = best_window(stem.as_bytes(), parity);
+                // Stems are a few dozen bytes long, all of them a few thousand (tested).
+                let candidate = Candidate {
+                    letters: letters.len() as u16,
+                    len: folded.len() as u8,
+                    back,
+                    rule,
+                };
+                let known = folded.get(usize::try_from(back).unwrap_or(0)..).unwrap_or_default();
+                let (list, window) = match known {
+                    [a, b, c, ..] if back < 0 => (&mut tails, [*a, *b, *c, 0]),
+                    [a, b, c, d, ..] => (&mut whole, [*a, *b, *c, *d]),
+                    [a, b, c] => (&mut heads, [*a, *b, *c, 0]),
+                    // No stem is as short (tested).
+                    _ => continue,
+                };
+                let window = u32::from_le_bytes(window);
+                list.entry(window).or_default().push((place, candidate));
+            }
+            letters.extend_from_slice(&folded);
+        }
+        let mut bits = Box::new([0; WORDS]);
+        let any = || (0..=u8::MAX).filter(|byte| byte & 0x20 != 0).map(u32::from);
+        let some_heads = heads.keys().flat_map(|head| any().map(move |last| head | last << 24));
+        let some_tails = tails.keys().flat_map(|tail| any().map(move |first| tail << 8 | first));
+        for window in whole.keys().copied().chain(some_heads).chain(some_tails) {
+            let hash = hash(window);
+            let (one, two) = self::bits(hash);
+            bits[word(hash)] |= 1 << one | 1 << two;
+        }
+        // What is looked up first knows all candidates.
+        let both = heads.keys().flat_map(|head| {
+            let follows = tails.keys().filter(move |tail| *head >> 8 == **tail & 0xffff);
+            follows.map(move |tail| head | tail << 8)
+        });
+        let several: BTreeSet<u32> = whole.keys().copied().chain(both).collect();
+        for window in several {
+            let list = whole.entry(window).or_default();
+            list.extend(heads.get(&(window & HEAD)).into_iter().flatten());
+            list.extend(tails.get(&(window >> 8)).into_iter().flatten());
+        }
+        let mut candidates = Vec::new();
+        Self {
+            bits,
+            whole: Windows::new(whole, &mut candidates),
+            heads: Windows::new(heads, &mut candidates),
+            tails: Windows::new(tails, &mut candidates),
+            candidates,
+            letters,
         }
     }
 
@@ -150,20 +219,47 @@ impl Stems {
     pub(in super::super) fn scan<R: Reader>(&self, text: &[u8], from: usize, reader: &mut R) {
         let mut at = from;
         let mut next = Next { digits: from, address: from };
-        let tail = text.get(from..).unwrap_or_default();
-        for block in tail.array_windows::<BLOCK>().step_by(STEP) {
-            self.step(text, from, at, block, &mut next, reader);
-            at += STEP;
+        while let Some(seen) = self.look::<R>(text, at) {
+            self.read(text, from, &seen, &mut next, reader);
+            at = seen.at + STEP;
         }
         // What is left, filled up with blanks.
+        let len = text.len().saturating_sub(from);
+        at = from + len.saturating_sub(BLOCK - STEP) / STEP * STEP;
         while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
             let mut block = [b' '; BLOCK];
-            for (byte, &b) in block.iter_mut().zip(rest) {
-                *byte = b;
+            let len = rest.len().min(BLOCK);
+            if let (Some(room), Some(rest)) = (block.get_mut(..len), rest.get(..len)) {
+                room.copy_from_slice(rest);
             }
-            self.step(text, from, at, &block, &mut next, reader);
+            let seen = self.seen::<R>(at, &block);
+            self.read(text, from, &seen, &mut next, reader);
             at += STEP;
         }
+    }
+
+    /// The first block from `at` on that may hold something; of whole blocks. In a function of its own, so
+    /// that the registers are those of the loop alone.
+    #[inline(never)]
+    fn look<'t, R: Reader>(&self, text: &'t [u8], mut at: usize) -> Option<Seen<'t>> {
+        while let Some(block) = text.get(at..).and_then(<[u8]>::first_chunk) {
+            let seen = self.seen::<R>(at, block);
+            if seen.stem || seen.marks != 0 {
+                return Some(seen);
+            }
+            at += STEP;
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn seen<'t, R: Reader>(&self, at: usize, block: &'t [u8; BLOCK]) -> Seen<'t> {
+        let mut stem = 0;
+        for i in 0..STEP / 2 {
+            stem |= self.maybe(hash(window(block, 2 * i)));
+        }
+        let marks = if R::NUMBERS { numbers(block) } else { [0; STEP] };
+        Seen { at, block, stem: stem & 1 == 1, marks: u128::from_le_bytes(marks) }
     }
 
     /// In the lowest bit, whether a window of this hash may belong to a stem.
@@ -175,47 +271,53 @@ impl Stems {
     }
 
     #[inline(always)]
-    fn step<R: Reader>(
+    fn read<R: Reader>(
         &self,
         text: &[u8],
         from: usize,
-        at: usize,
-        block: &[u8; BLOCK],
+        seen: &Seen<'_>,
         next: &mut Next,
         reader: &mut R,
     ) {
-        let mut stem = 0;
-        for i in 0..STEP / 2 {
-            stem |= self.maybe(hash(window(block, 2 * i)));
-        }
-        let numbers = if R::NUMBERS { numbers(block) } else { [0; STEP] };
-        let numbers = u128::from_le_bytes(numbers);
-        if stem & 1 == 0 && numbers == 0 {
-            return;
-        }
-        if stem & 1 == 1 {
+        let &Seen { at, block, stem, marks } = seen;
+        if stem {
             for i in 0..STEP / 2 {
-                let hash = hash(window(block, 2 * i));
-                if self.maybe(hash) & 1 == 1 {
-                    self.verify(text, from, at + 2 * i, slot(hash), reader);
+                let window = window(block, 2 * i);
+                if self.maybe(hash(window)) & 1 == 1 {
+                    self.verify(text, from, at + 2 * i, window, reader);
                 }
             }
         }
-        if numbers != 0 {
-            at_numbers(numbers, at, next, reader);
+        if marks != 0 {
+            let mut marks = Marks {
+                digits: places(marks, DIGITS) & later(at, next.digits),
+                // An address is told by the byte before its first sign.
+                address: places(marks, ADDRESS) & later(at + 1, next.address),
+            };
+            if marks.digits | marks.address != 0 {
+                marks.read(at, next, reader);
+            }
         }
     }
 
     #[inline(never)]
-    fn verify<R: Reader>(&self, text: &[u8], from: usize, at: usize, slot: usize, reader: &mut R) {
-        let list = self.slots.get(slot).and_then(|&i| self.lists.get(usize::from(i)));
-        for candidate in list.into_iter().flatten() {
-            let Some(entry) = self.entries.get(usize::from(candidate.entry)) else { continue };
+    fn verify<R: Reader>(&self, text: &[u8], from: usize, at: usize, window: u32, reader: &mut R) {
+        let window = window | FOLD;
+        let slot = self
+            .whole
+            .find(window)
+            .or_else(|| self.heads.find(window & HEAD))
+            .or_else(|| self.tails.find(window >> 8));
+        let Some(slot) = slot else { return };
+        let range = usize::from(slot.first)..usize::from(slot.end);
+        for candidate in self.candidates.get(range).unwrap_or_default() {
             let Some(start) = at.checked_add_signed(-isize::from(candidate.back)) else { continue };
-            let end = start + entry.folded.len();
-            let Some(here) = text.get(start..end) else { continue };
-            if start >= from && here.iter().zip(&entry.folded).all(|(&a, &b)| a | 0x20 == b) {
-                reader.stem(entry.rule, start, end);
+            let len = usize::from(candidate.len);
+            let letters = usize::from(candidate.letters);
+            let letters = self.letters.get(letters..letters + len).unwrap_or_default();
+            let Some(here) = text.get(start..start + len) else { continue };
+            if start >= from && here.iter().zip(letters).all(|(&a, &b)| a | 0x20 == b) {
+                reader.stem(candidate.rule, start, start + len);
             }
         }
     }
@@ -247,30 +349,64 @@ fn numbers(block: &[u8; BLOCK]) -> [u8; STEP] {
     marks
 }
 
-/// Calls `reader` at the marks of one block.
-#[inline(never)]
-fn at_numbers<R: Reader>(mut marks: u128, at: usize, next: &mut Next, reader: &mut R) {
-    while marks != 0 {
-        let byte = marks.trailing_zeros() as usize / 8;
-        let mark = (marks >> (8 * byte)) as u8;
-        marks &= !(0xff << (8 * byte));
-        let at = at + byte;
-        if mark & DIGITS != 0 && at >= next.digits {
-            next.digits = reader.digits(at).max(at + 1);
-        }
-        if mark & ADDRESS != 0 && at + 1 >= next.address {
-            next.address = reader.address(at + 1);
+/// What may be in a block.
+struct Seen<'t> {
+    at: usize,
+    block: &'t [u8; BLOCK],
+    stem: bool,
+    /// Of [`numbers`], a byte for each place.
+    marks: u128,
+}
+
+/// Marks of one block, a bit for each place.
+struct Marks {
+    digits: u64,
+    address: u64,
+}
+
+/// The places of a block that have `mark`, the first one in the lowest bit.
+#[inline(always)]
+fn places(marks: u128, mark: u8) -> u64 {
+    /// Moves the lowest bits of eight bytes, in their order, into the highest byte.
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    const LOWEST: u64 = 0x0101_0101_0101_0101;
+    let half = |marks: u64| ((marks >> mark.trailing_zeros()) & LOWEST).wrapping_mul(GATHER) >> 56;
+    half(marks as u64) | half((marks >> 64) as u64) << 8
+}
+
+/// The places from `next` on, of a block that begins at `at`.
+#[inline(always)]
+fn later(at: usize, next: usize) -> u64 {
+    // Beyond the block there is none, and a shift by more than 63 would be none either.
+    u64::MAX << next.saturating_sub(at).min(STEP)
+}
+
+impl Marks {
+    /// Calls `reader` at those that it has not read yet.
+    #[inline(never)]
+    fn read<R: Reader>(&mut self, at: usize, next: &mut Next, reader: &mut R) {
+        while self.digits | self.address != 0 {
+            let place = (self.digits | self.address).trailing_zeros();
+            let here = at + place as usize;
+            if self.digits >> place & 1 == 1 {
+                next.digits = reader.digits(here).max(here + 1);
+                self.digits &= later(at, next.digits);
+            }
+            if self.address >> place & 1 == 1 {
+                next.address = reader.address(here + 1);
+                self.address &= !(1 << place) & later(at + 1, next.address);
+            }
         }
     }
 }
 
 /// Offset in the stem of the window to look for when the stem begins at an even (0) or odd (1)
 /// position: inside when it fits, over an edge for short stems.
-fn best_window(stem: &[u8], parity: i16) -> i16 {
+fn best_window(stem: &[u8], parity: i8) -> i8 {
     // Stems are a few dozen bytes long.
-    let len = stem.len() as i16;
+    let len = stem.len() as i8;
     let inside = (0..=len - 4).filter(|off| off % 2 == parity);
-    let cost = |off: i16| {
+    let cost = |off: i8| {
         let window = stem.iter().skip(usize::try_from(off).unwrap_or(0)).take(4);
         window.map(|&b| weight(b)).sum::<u32>()
     };

@@ -30,10 +30,14 @@ impl Reader for Found {
     }
 }
 
+fn folded() -> Vec<Vec<u8>> {
+    stems().map(|(stem, _)| stem.bytes().map(|b| b | 0x20).collect()).collect()
+}
+
 fn by_automaton(text: &[u8]) -> Vec<(usize, usize)> {
     let automaton = aho_corasick::AhoCorasick::builder()
         .ascii_case_insensitive(true)
-        .build(STEMS.entries.iter().map(|e| &e.folded))
+        .build(folded())
         .expect("stems make an automaton");
     let mut found: Vec<_> =
         automaton.find_overlapping_iter(text).map(|m| (m.start(), m.end())).collect();
@@ -47,9 +51,8 @@ fn by_table(text: &[u8]) -> Vec<(usize, usize)> {
     STEMS.scan(text, 0, &mut reader);
     let mut found = reader.stems;
     // `|0x20` folds a few signs as well (`@` and `` ` ``); the automaton folds letters only.
-    found.retain(|&(s, e)| {
-        STEMS.entries.iter().any(|entry| entry.folded.eq_ignore_ascii_case(&text[s..e]))
-    });
+    let stems = folded();
+    found.retain(|&(s, e)| stems.iter().any(|stem| stem.eq_ignore_ascii_case(&text[s..e])));
     found.sort_unstable();
     found.dedup();
     found
@@ -57,7 +60,9 @@ fn by_table(text: &[u8]) -> Vec<(usize, usize)> {
 
 #[test]
 fn table_is_small_enough_for_its_indices() {
-    assert!(STEMS.lists.len() < usize::from(u16::MAX), "{} lists", STEMS.lists.len());
+    let (candidates, letters) = (STEMS.candidates.len(), STEMS.letters.len());
+    assert!(candidates.max(letters) < usize::from(u16::MAX), "{candidates}, {letters}");
+    assert!(stems().all(|(stem, _)| (3..=i8::MAX as usize).contains(&stem.len())));
     assert!(super::super::super::prefixed::VENDORS.len() < 256);
     let alarms: u32 = STEMS.bits.iter().map(|w| w.count_ones() * w.count_ones()).sum();
     let share = f64::from(alarms) / (WORDS * 64 * 64) as f64;
@@ -66,18 +71,51 @@ fn table_is_small_enough_for_its_indices() {
 
 #[test]
 fn every_stem_is_found_at_even_and_odd_places_and_at_the_very_end() {
-    for entry in &STEMS.entries {
+    for stem in folded() {
         for pad in 0..4 {
             for tail in ["", " ", "x", "=1234"] {
                 let mut text = vec![b'.'; pad];
-                text.extend_from_slice(&entry.folded);
+                text.extend_from_slice(&stem);
                 text.extend_from_slice(tail.as_bytes());
-                let expected = (pad, pad + entry.folded.len());
-                assert!(by_table(&text).contains(&expected), "{:?}", entry.folded);
+                let expected = (pad, pad + stem.len());
+                assert!(by_table(&text).contains(&expected), "{stem:?}");
                 let upper = text.to_ascii_uppercase();
-                assert!(by_table(&upper).contains(&expected), "{:?}", entry.folded);
+                assert!(by_table(&upper).contains(&expected), "{stem:?}");
             }
         }
+    }
+}
+
+#[test]
+fn stems_of_one_window_are_reported_in_the_order_of_the_list() {
+    #[derive(Default)]
+    struct Rules(Vec<Rule>);
+
+    impl Reader for Rules {
+        const NUMBERS: bool = false;
+
+        fn stem(&mut self, rule: Rule, _start: usize, _end: usize) {
+            self.0.push(rule);
+        }
+
+        fn digits(&mut self, at: usize) -> usize {
+            at
+        }
+
+        fn address(&mut self, at: usize) -> usize {
+            at
+        }
+    }
+
+    for (text, expected) in [
+        ("call x", vec![Rule::Phone, Rule::Fragment]),
+        ("keystore", vec![Rule::Key, Rule::KeyWord]),
+        ("keyname=", vec![Rule::Key, Rule::KeyName]),
+    ] {
+        let mut rules = Rules::default();
+        STEMS.scan(text.as_bytes(), 0, &mut rules);
+        rules.0.retain(|rule| expected.contains(rule));
+        assert_eq!(rules.0, expected, "{text}");
     }
 }
 
