@@ -166,7 +166,8 @@ impl Driver {
                 self.reporter
                     .run(&bundle, error.map(|error| cut(&format!("waits: {}", error.line()))));
             };
-            let step = self.step(&bundle, state.step(components), supply, &paused, cancel);
+            let step = state.step(components);
+            let step = Box::pin(self.step(&bundle, step, supply, &paused, cancel));
             let done = if state.untouched() {
                 tokio::select! {
                     done = step => done,

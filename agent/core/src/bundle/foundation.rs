@@ -86,8 +86,11 @@ pub fn is_reserved(id: &ObjectId) -> bool {
 
 /// A role or a binding by one of the agent's names.
 pub fn is_own_rbac(id: &ObjectId) -> bool {
-    id.group == RBAC
-        && id.name.strip_prefix(AGENT).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    id.group == RBAC && is_own_name(&id.name)
+}
+
+fn is_own_name(name: &str) -> bool {
+    name.strip_prefix(AGENT).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 /// A definition of the agent's own group, by its name.
@@ -127,19 +130,25 @@ fn binding(body: &Value, kind: &str, role: &str, account: &str, own: &str) -> Ve
     others.map(|(field, wanted)| (field.to_owned(), format!("is not {wanted}"))).collect()
 }
 
-/// Subjects of a binding of another component that are the agent's accounts: their rights are the
-/// foundation's alone.
-pub fn agents_subjects(object: &Object, own: &str) -> Vec<Finding> {
+/// What a binding of another component has of the agent's: one of its roles, which would make somebody
+/// else as powerful, or one of its accounts, whose rights are the foundation's alone.
+pub fn bound_elsewhere(object: &Object, own: &str) -> Vec<Finding> {
     let id = &object.id;
     if id.group != RBAC || !matches!(id.kind.as_str(), "RoleBinding" | "ClusterRoleBinding") {
         return vec![];
     }
+    let role = object.body.pointer("/roleRef/name").and_then(Value::as_str);
+    let role = role.filter(|role| is_own_name(role));
+    let mut found: Vec<Finding> = role
+        .map(|role| ("roleRef.name".to_owned(), format!("{role} is a role of the agent's own")))
+        .into_iter()
+        .collect();
     let subjects = object.body.get("subjects").and_then(Value::as_array);
     let subjects = subjects.into_iter().flatten().enumerate();
     let text = |subject: &Value, key: &str| {
         subject.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
     };
-    let found = subjects.filter_map(|(n, subject)| {
+    found.extend(subjects.filter_map(|(n, subject)| {
         let name = text(subject, "name");
         let all = ["system:serviceaccounts", "system:authenticated"];
         let is_agents = match text(subject, "kind").as_str() {
@@ -149,8 +158,8 @@ pub fn agents_subjects(object: &Object, own: &str) -> Vec<Finding> {
         };
         let found = || format!("{name:?} is, or holds, an account of {own}");
         is_agents.then(|| (format!("subjects[{n}]"), found()))
-    });
-    found.collect()
+    }));
+    found
 }
 
 #[cfg(test)]

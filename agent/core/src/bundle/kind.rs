@@ -193,6 +193,21 @@ mod tests {
     }
 
     #[test]
+    fn what_the_rights_name_is_watched_by_itself() {
+        let role = |namespace: Option<&str>, name: &str| ObjectId {
+            namespace: namespace.map(str::to_owned),
+            name: name.into(),
+            ..id("rbac.authorization.k8s.io", "Role")
+        };
+        assert!(is_read_by_name(&id("", "Secret")));
+        assert!(is_read_by_name(&role(Some("mendix-agent"), "mendix-agent")));
+        assert!(is_read_by_name(&role(Some("mendix-agent"), "mendix-agent-guard")));
+        assert!(!is_read_by_name(&role(Some("mendix-operator"), "operator")));
+        // Of the whole cluster they may be listed.
+        assert!(!is_read_by_name(&role(None, "mendix-agent")));
+    }
+
+    #[test]
     fn scope_is_known_for_built_in_kinds() {
         assert_eq!(is_namespaced(&id("", "Secret")), Some(true));
         assert_eq!(is_namespaced(&id("", "PersistentVolume")), Some(false));

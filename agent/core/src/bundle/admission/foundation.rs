@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{AGENT_COMPONENT, ClusterFacts, Reason, Refusal};
 use crate::bundle::{
     foundation::{
-        FOUNDATION_COMPONENT, Part, agents_subjects, findings, is_own_definition, is_reserved,
+        FOUNDATION_COMPONENT, Part, bound_elsewhere, findings, is_own_definition, is_reserved,
         narrowing, part,
     },
     index::{ComponentEntry, ReleaseIndex},
@@ -142,7 +142,7 @@ fn narrows(
     }
 }
 
-/// No other component owns what is the foundation's, or gives rights to the agent's accounts.
+/// No other component owns what is the foundation's, binds it, or gives rights to the agent's accounts.
 fn foreign(
     entry: &ComponentEntry,
     object: &Object,
@@ -160,7 +160,7 @@ fn foreign(
             found,
         ));
     }
-    for (field, found) in agents_subjects(object, &facts.agent_namespace) {
+    for (field, found) in bound_elsewhere(object, &facts.agent_namespace) {
         refusals.push(Refusal::object(entry, &object.id, Reason::RightForbidden, &field, found));
     }
 }

@@ -108,11 +108,26 @@ fn an_account_of_the_agent_is_known_in_every_spelling() {
     ] {
         let mut body = object(RBAC_V1, "ClusterRoleBinding", None, "mendix-operator");
         body["subjects"] = json!([{"kind": "User", "name": "somebody"}, subject]);
-        let found = agents_subjects(&Object::from_body(body.clone()).unwrap(), OWN);
+        let found = bound_elsewhere(&Object::from_body(body.clone()).unwrap(), OWN);
         let fields: Vec<String> = found.into_iter().map(|(field, _)| field).collect();
         assert_eq!(fields == ["subjects[1]"], is_agents, "{body}: {fields:?}");
     }
     let mut other = object("v1", "ConfigMap", Some("mendix"), "a");
     other["subjects"] = json!([{"kind": "ServiceAccount", "namespace": OWN}]);
-    assert_eq!(agents_subjects(&Object::from_body(other).unwrap(), OWN), []);
+    assert_eq!(bound_elsewhere(&Object::from_body(other).unwrap(), OWN), []);
+}
+
+#[test]
+fn a_role_of_the_agent_is_bound_to_nobody_else() {
+    for (role, is_agents) in
+        [(OWN, true), (MANAGED, true), ("mendix-agents", false), ("view", false)]
+    {
+        let mut body = object(RBAC_V1, "RoleBinding", Some("mendix-operator"), "operator");
+        body["roleRef"] = json!({"apiGroup": RBAC, "kind": "ClusterRole", "name": role});
+        body["subjects"] =
+            json!([{"kind": "ServiceAccount", "name": "operator", "namespace": "mendix-operator"}]);
+        let found = bound_elsewhere(&Object::from_body(body).unwrap(), OWN);
+        let fields: Vec<&str> = found.iter().map(|(field, _)| field.as_str()).collect();
+        assert_eq!(fields, ["roleRef.name"][..usize::from(is_agents)], "{role}");
+    }
 }

@@ -392,7 +392,7 @@ async fn rights_that_are_taken_away_midway_pause_the_run_until_they_are_back() {
 }
 
 #[tokio::test]
-async fn a_release_without_the_rights_for_its_kinds_is_refused_at_once() {
+async fn a_release_without_the_rights_for_its_kinds_is_refused_and_not_waited_for() {
     let world = World::new().await;
     let cluster = world.with_rights(json!(["get", "list"])).await;
     let index = world.publish(1, &[Parts(&world).config("settings", json!({}))]);
