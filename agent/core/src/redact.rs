@@ -8,7 +8,7 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | `stream` | cuts bytes into lines whatever the chunks are; refuses binary input, replaces endless lines |
+//! | `stream`, `signs` | cuts bytes into lines whatever the chunks are; refuses binary input, replaces endless lines |
 //! | `line` | runs the scanners over one line and its unwrapped shadows, merges the spans, writes the result |
 //! | `scan`, `bytes` | the text that rules look at, and the spans they note; what runs in it are made of |
 //! | `shadow` | copies without colours, zero-width characters, percent and `\u` escapes, with a way back |
@@ -60,6 +60,7 @@ mod redaction;
 mod scan;
 mod second;
 mod shadow;
+mod signs;
 mod sql;
 mod stems;
 mod stream;

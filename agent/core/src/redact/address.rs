@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 use super::Class;
 use super::bytes;
 use super::scan::Scan;
+use super::signs::Signs;
 use super::{numbers, query, sql};
 
 /// Longest local part of an address, and longest domain (RFC 5321 §4.5.3.1).
@@ -26,10 +27,11 @@ pub(super) fn at_mark(scan: &mut Scan<'_>, at: usize) -> usize {
 }
 
 /// Looks for `@` and `+` in the whole body.
-pub(super) fn at_signs(scan: &mut Scan<'_>) {
+pub(super) fn at_signs(scan: &mut Scan<'_>, signs: Signs) {
     let body = scan.body;
     let mut done = body;
-    for offset in memchr::memchr_iter(b'@', scan.rest(body)) {
+    let mails = if signs.at { scan.rest(body) } else { b"" };
+    for offset in memchr::memchr_iter(b'@', mails) {
         let at = body + offset;
         if scan.spent() {
             return;
@@ -38,7 +40,9 @@ pub(super) fn at_signs(scan: &mut Scan<'_>) {
             done = at_sign(scan, at).unwrap_or(done);
         }
     }
-    if let Some(offset) = memchr::memchr(b'+', scan.rest(body)) {
+    if signs.plus
+        && let Some(offset) = memchr::memchr(b'+', scan.rest(body))
+    {
         numbers::after_plus(scan, body + offset);
     }
 }
@@ -52,10 +56,6 @@ fn ipv4(scan: &mut Scan<'_>, dot: usize) -> Option<usize> {
     let before = scan.before(dot)?;
     let after = scan.at(dot + 1)?;
     if !before.is_ascii_digit() || !after.is_ascii_digit() {
-        return None;
-    }
-    // Most dots between digits are those of a fraction or a short version: no second one follows.
-    if scan.at(dot + 1 + scan.run(dot + 1, 4, u8::is_ascii_digit)) != Some(b'.') {
         return None;
     }
     let mut start = dot;
@@ -185,17 +185,17 @@ fn ipv6(scan: &mut Scan<'_>, colon: usize) -> Option<usize> {
         len -= 1;
     }
     let mut token = rest.get(..len).unwrap_or_default();
-    let mut colons = token.iter().filter(|&&b| b == b':').count();
-    let double = token.windows(2).any(|pair| pair == b"::");
     // `/2001:db8:0:0:0:0:0:1:443`, as Java prints an address and its port.
-    if colons == 8
-        && !double
+    let groups = token.iter().filter(|&&b| b == b':').count();
+    if groups == 8
+        && memchr::memmem::find(token, b"::").is_none()
         && let Some(port) = memchr::memrchr(b':', token)
     {
         token = token.get(..port).unwrap_or_default();
-        colons -= 1;
     }
     let end = start + token.len();
+    let colons = token.iter().filter(|&&b| b == b':').count();
+    let double = memchr::memmem::find(token, b"::").is_some();
     if colons < 2 || !double && colons != 7 && !(colons == 6 && token.contains(&b'.')) {
         return Some(end.max(colon + 1));
     }

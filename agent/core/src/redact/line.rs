@@ -8,6 +8,7 @@ use super::follow::Follow;
 use super::placeholder::{Pieces, Placeholders};
 use super::scan::{MOST_SPANS, Scan, Span, looked};
 use super::shadow::{self, Plain, Shadow};
+use super::signs::Signs;
 use super::stems::{Reader, Rule, STEMS};
 use super::{
     Class, Counts, Finder, Redaction, address, announced, assign, body, header, members, mendix,
@@ -32,9 +33,9 @@ impl Scan<'_> {
     }
 
     /// Runs every scanner.
-    fn run_all(&mut self) {
+    fn run_all(&mut self, signs: Signs) {
         STEMS.scan(self.text, self.body, self);
-        address::at_signs(self);
+        address::at_signs(self, signs);
     }
 
     fn at_stem(&mut self, rule: Rule, start: usize, end: usize) {
@@ -197,32 +198,36 @@ impl Lines {
     }
 
     /// Appends the redacted form of `line`, which has no line end.
-    pub(super) fn redact(&mut self, line: &[u8], ascii: bool, out: &mut Vec<u8>) {
+    pub(super) fn redact(&mut self, line: &[u8], ascii: bool, signs: Signs, out: &mut Vec<u8>) {
         self.spans.clear();
         let (line, line_end) = match line.strip_suffix(b"\r") {
             Some(line) => (line, &b"\r"[..]),
             None => (line, &b""[..]),
         };
-        let odd = memchr::memchr3(0x1b, b'%', b'~', line);
-        let colours = odd.is_some() && memchr::memchr(0x1b, line).is_some();
+        let odd = signs.odd && memchr::memchr3(0x1b, b'%', b'~', line).is_some();
+        let colours = odd && memchr::memchr(0x1b, line).is_some();
         let unclean = colours || (!ascii && shadow::has_odd_characters(line));
         if unclean {
             self.cleaned.clean(line);
         }
         let text = if unclean { self.cleaned.text() } else { line };
         let body = timestamp_prefix(text);
-        let line_ends = escaped_line_ends(text);
+        // What is made plain may be any sign.
+        let signs = if unclean { Signs::ANY } else { signs };
+        let line_ends = if signs.backslash { escaped_line_ends(text) } else { 0 };
 
         let mut scan = Scan::new(text, body, &mut self.spans);
         if self.follow.waits() {
             self.follow.apply(&mut scan);
         }
-        scan.run_all();
+        scan.run_all(signs);
         scan.ask(&self.finders);
-        if odd.is_some() {
+        if odd {
             prefixed::entra(&mut scan);
         }
-        prefixed::azure(&mut scan);
+        if signs.padding {
+            prefixed::azure(&mut scan);
+        }
         let escapes = scan.escapes;
         let cues = scan.finish();
         self.follow.update(text, body, cues);
@@ -230,7 +235,7 @@ impl Lines {
             inner_lines(text, body, line_ends, &mut self.spans);
         }
 
-        let percent = odd.is_some() && memchr::memchr(b'%', text).is_some();
+        let percent = odd && memchr::memchr(b'%', text).is_some();
         let escaped = percent || escapes;
         if escaped && self.decoded.decode(text) {
             let found = self.spans.len();
@@ -307,7 +312,7 @@ fn decoded_lines(text: &[u8], body: usize, finders: &[Box<dyn Finder>], spans: &
         if follow.waits() {
             follow.apply(&mut scan);
         }
-        scan.run_all();
+        scan.run_all(Signs::ANY);
         scan.ask(finders);
         prefixed::entra(&mut scan);
         let cues = scan.finish();

@@ -18,14 +18,14 @@ pub(super) fn at_digits(scan: &mut Scan<'_>, at: usize) -> usize {
     if scan.spent() {
         return scan.text.len();
     }
-    let floor = at.saturating_sub(40).max(scan.body.min(at));
-    let left = scan.run_before(at, floor, u8::is_ascii_digit);
     let run = scan.run(at, 40, u8::is_ascii_digit);
-    let (start, end) = (at - left, at + run);
-    let len = end - start;
     if run == 0 {
         return at + 1;
     }
+    let floor = at.saturating_sub(40).max(scan.body.min(at));
+    let left = scan.run_before(at, floor, u8::is_ascii_digit);
+    let (start, end) = (at - left, at + run);
+    let len = end - start;
     if len < 10 && !has_neighbours(scan, start, end) {
         return end;
     }

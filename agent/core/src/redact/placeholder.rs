@@ -15,9 +15,11 @@ pub(super) const LONGEST: usize = 26;
 /// Remembered values; a power of two.
 const REMEMBERED: usize = 1024;
 /// Longest remembered value, bytes.
-const REMEMBERED_LEN: usize = 47;
+const REMEMBERED_LEN: usize = 55;
 
+/// In one line of the cache.
 #[derive(Clone, Copy)]
+#[repr(align(64))]
 struct Entry {
     len: u8,
     value: [u8; REMEMBERED_LEN],
@@ -56,7 +58,7 @@ impl Placeholders {
         if entry.value.get(..usize::from(entry.len)) != Some(value) {
             *entry = EMPTY;
             entry.hex = sign(&self.key, value);
-            // Shorter than 48, see above.
+            // Shorter than 56, see above.
             entry.len = value.len() as u8;
             if let Some(room) = entry.value.get_mut(..value.len()) {
                 room.copy_from_slice(value);

@@ -4,10 +4,12 @@
 use std::sync::LazyLock;
 
 use base64::Engine as _;
+use memchr::memmem::Finder;
 
 use super::Class;
 use super::bytes;
 use super::scan::{Cue, Scan};
+use super::signs::PADDING;
 
 /// A vendor's token: prefix, then at least `min` characters of `set`.
 pub(super) struct Vendor {
@@ -173,18 +175,16 @@ pub(super) fn at_jwt(scan: &mut Scan<'_>, start: usize) {
 fn is_service_account(token: &[u8]) -> bool {
     /// Claims name the account well inside of this.
     const NEAR: usize = 2048;
-    static WORDS: LazyLock<[Vec<u8>; 6]> = LazyLock::new(|| {
-        [("kubernetes.io", 0), ("kubernetes.io", 1), ("kubernetes.io", 2)]
+    static WORDS: LazyLock<Vec<Finder<'static>>> = LazyLock::new(|| {
+        ["kubernetes.io", "system:serviceaccount"]
             .into_iter()
-            .chain([0, 1, 2].map(|pad| ("system:serviceaccount", pad)))
-            .map(|(word, pad)| inside_base64(word, pad))
-            .collect::<Vec<_>>()
-            .try_into()
-            .unwrap_or_default()
+            .flat_map(|word| [0, 1, 2].map(|pad| inside_base64(word, pad)))
+            .map(|word| Finder::new(&word).into_owned())
+            .collect()
     });
     let Some(payload) = token.split(|&b| b == b'.').nth(1) else { return false };
     let head = payload.get(..payload.len().min(NEAR)).unwrap_or_default();
-    WORDS.iter().any(|word| memchr::memmem::find(head, word).is_some())
+    WORDS.iter().any(|word| word.find(head).is_some())
 }
 
 /// What base64 of a text has for `word`, when `pad` bytes of a group of three stand before it: the
@@ -337,8 +337,6 @@ fn add_pem(scan: &mut Scan<'_>, start: usize, end: usize) -> bool {
 pub(super) fn azure(scan: &mut Scan<'_>) {
     /// Letters before the padding.
     const LETTERS: usize = 86;
-    static PADDING: LazyLock<memchr::memmem::Finder<'static>> =
-        LazyLock::new(|| memchr::memmem::Finder::new(b"=="));
     let is_base64 = |b: &u8| bytes::BASE64_LETTERS.has(*b);
     let body = scan.body;
     // Not the padding of anything shorter.

@@ -81,6 +81,9 @@ impl Layer {
     /// The cleaned text of `line`.
     fn clean(&mut self, line: &[u8]) {
         self.make_room(line.len());
+        if line.is_ascii() && memchr::memchr(0x1b, line).is_none() {
+            return self.copy(line, 0, line.len());
+        }
         let mut copied = 0;
         let mut at = 0;
         let odd = |b: &u8| matches!(b, 0x1b | 0xc2 | 0xe2 | 0xef);

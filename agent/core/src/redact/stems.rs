@@ -18,7 +18,7 @@ pub(super) trait Reader {
     /// Four digits at `at`. Returns where to look for the next.
     fn digits(&mut self, at: usize) -> usize;
 
-    /// A dot or colon at `at`, with what may be a digit to both sides. Returns where to look for the
-    /// next.
+    /// A colon at `at`, or a dot with another one soon after, with what may be a digit to both sides.
+    /// Returns where to look for the next.
     fn address(&mut self, at: usize) -> usize;
 }

@@ -2,6 +2,7 @@
 
 use super::line::{Lines, timestamp_prefix};
 use super::placeholder::Pieces;
+use super::signs::{Ahead, Signs};
 use super::{Class, Counts, MAX_LINE, RedactError, Redaction};
 
 /// NUL bytes in a stream beyond which it is no text.
@@ -32,10 +33,15 @@ struct Long {
 }
 
 /// What is known of a line before it is looked at, from the chunk that it is in.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Known {
     ascii: bool,
     no_nul: bool,
+    signs: Signs,
+}
+
+impl Known {
+    const NOTHING: Self = Self { ascii: false, no_nul: false, signs: Signs::ANY };
 }
 
 /// What speaks for or against this being text.
@@ -78,7 +84,7 @@ impl Redactor {
             } else {
                 let carry = std::mem::take(&mut this.carry);
                 if !carry.is_empty() {
-                    this.whole_line(&carry, Known::default(), out)?;
+                    this.whole_line(&carry, Known::NOTHING, out)?;
                 }
             }
             this.seen.judge(true)
@@ -109,20 +115,23 @@ impl Redactor {
 
     fn push_lines(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), RedactError> {
         // One look at the chunk spares most lines the check for binary bytes.
-        let known = Known { ascii: input.is_ascii(), no_nul: memchr::memchr(0, input).is_none() };
+        let (ascii, no_nul) = (input.is_ascii(), memchr::memchr(0, input).is_none());
+        let mut ahead = Ahead::new(input);
         let mut rest = input;
         while let Some(end) = memchr::memchr(b'\n', rest) {
             let (piece, tail) = rest.split_at(end);
             rest = tail.get(1..).unwrap_or_default();
             if self.carry.is_empty() && self.long.is_none() && piece.len() <= MAX_LINE {
-                self.whole_line(piece, known, out)?;
+                let start = input.len() - rest.len() - piece.len() - 1;
+                let signs = ahead.of(start..start + piece.len());
+                self.whole_line(piece, Known { ascii, no_nul, signs }, out)?;
             } else {
                 self.keep(piece);
                 if let Some(long) = self.long.take() {
                     self.write_long(long, out)?;
                 } else {
                     let carry = std::mem::take(&mut self.carry);
-                    self.whole_line(&carry, Known::default(), out)?;
+                    self.whole_line(&carry, Known::NOTHING, out)?;
                     self.carry = carry;
                     self.carry.clear();
                 }
@@ -178,7 +187,7 @@ impl Redactor {
         if nul > 0 || !ascii {
             self.seen.judge(false)?;
         }
-        self.lines.redact(line, ascii, out);
+        self.lines.redact(line, ascii, known.signs, out);
         Ok(())
     }
 

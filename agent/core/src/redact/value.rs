@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use super::bytes;
 use super::placeholder;
 use super::scan::Scan;
 use super::words::{NOTHING, PLAIN};
@@ -165,7 +166,8 @@ fn word_end(scan: &Scan<'_>, start: usize) -> usize {
                     _ => at += run - 1,
                 }
             }
-            _ => {}
+            // Most bytes of a value say nothing.
+            _ => at += scan.run(at + 1, usize::MAX, |b| bytes::KEY.has(*b)),
         }
         at += 1;
     }

@@ -21,9 +21,9 @@ struct Next {
     address: usize,
 }
 
-/// Bytes of a step, and with those after them that its windows reach into.
+/// Bytes of a step, and with those after them that its windows and numbers reach into.
 const STEP: usize = 16;
-const BLOCK: usize = STEP + 3;
+const BLOCK: usize = STEP + 5;
 
 /// A stem whose window was seen: it begins `back` bytes before (or, negative, after) the window.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -213,7 +213,7 @@ impl Stems {
 
     /// Reads `text` from `from` on and calls `reader` at every stem and, if it wants to know, at
     /// numbers: at windows of four digits (every run of five or more has one), at dots between digits
-    /// and at colons between what may be digits of any base.
+    /// with another dot soon after, and at colons between what may be digits of any base.
     ///
     /// Sixteen bytes a step: nearly all steps have nothing in them, and find that out without a branch.
     pub(in super::super) fn scan<R: Reader>(&self, text: &[u8], from: usize, reader: &mut R) {
@@ -344,6 +344,9 @@ fn numbers(block: &[u8; BLOCK]) -> [u8; STEP] {
         let digits = row(a) & row(b) & row(c) & row(d) & (i % 2 == 0);
         let dot = (b == b'.') & row(a) & row(c);
         let colon = (b == b':') & hex(a) & hex(c);
+        // An octet has three digits at most, and a dot after it.
+        let again = (block[i + 3] == b'.') | (block[i + 4] == b'.') | (block[i + 5] == b'.');
+        let dot = dot & again;
         *mark = (u8::from(digits) * DIGITS) | (u8::from(dot | colon) * ADDRESS);
     }
     marks

@@ -133,7 +133,10 @@ proptest! {
             .collect();
         let addresses: Vec<usize> = (1..text.len().saturating_sub(1))
             .filter(|&at| match text[at] {
-                b'.' => row(text[at - 1]) && row(text[at + 1]),
+                b'.' => {
+                    let again = text[at + 1..].iter().take(4).skip(1).any(|&b| b == b'.');
+                    row(text[at - 1]) && row(text[at + 1]) && again
+                }
                 b':' => hex(text[at - 1]) && hex(text[at + 1]),
                 _ => false,
             })
