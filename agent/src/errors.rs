@@ -19,16 +19,22 @@ pub fn describe(error: &(dyn Error + 'static)) -> String {
 
 /// The next cause. The one behind an answer of the API server is that answer again.
 fn source<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
-    match error.downcast_ref::<kube::Error>() {
+    match of_kube(error) {
         Some(kube::Error::Api(_)) => None,
         _ => error.source(),
     }
 }
 
+/// An error of kube's, which the errors of calls hold in a box.
+fn of_kube<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a kube::Error> {
+    let boxed = || error.downcast_ref::<Box<kube::Error>>().map(|boxed| &**boxed);
+    error.downcast_ref().or_else(boxed)
+}
+
 /// What an error says of itself. kube's own text for an answer of the API server repeats the message
 /// and ends in a dump of the whole status.
 fn own_text(error: &(dyn Error + 'static)) -> String {
-    match error.downcast_ref::<kube::Error>() {
+    match of_kube(error) {
         Some(kube::Error::Api(status)) => match status.reason.as_str() {
             "" => format!("{} ({})", status.message, status.code),
             reason => format!("{} ({} {reason})", status.message, status.code),
@@ -61,6 +67,10 @@ mod tests {
     fn an_answer_of_the_api_server_is_its_message_and_code() {
         let status = Status::failure("name must be provided", "BadRequest").with_code(400);
         let error = Outer(kube::Error::Api(status.boxed()));
-        assert_eq!(describe(&error), "write the ledger: name must be provided (400 BadRequest)");
+        let says = "write the ledger: name must be provided (400 BadRequest)";
+        assert_eq!(describe(&error), says);
+        // As calls hold it.
+        let status = Status::failure("name must be provided", "BadRequest").with_code(400);
+        assert_eq!(describe(&Outer(Box::new(kube::Error::Api(status.boxed())))), says);
     }
 }

@@ -2,6 +2,7 @@
 //! agent's objects with the rights of whoever calls it; changes nothing.
 
 use comfy_table::{Table, presets};
+use jiff::Timestamp;
 use kube::{Api, Client, Resource, ResourceExt, api::ListParams};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -15,6 +16,7 @@ use crate::{
         support_ticket::SupportTicket,
         upgrade_trial::UpgradeTrial,
     },
+    patch::report::waits_until,
 };
 
 /// Objects of one kind that are shown at most; the newest come first.
@@ -145,8 +147,9 @@ impl Overview {
     fn bundles(&self) -> String {
         let rows = newest(&self.bundles).map(|bundle| {
             let status = bundle.status.clone().unwrap_or_default();
+            let due = waits_until(&status, Timestamp::now()).map(|due| format!("is due at {due}"));
             let why = match status.refusals.as_slice() {
-                [] => status.message.unwrap_or_default(),
+                [] => status.message.or(due).unwrap_or_default(),
                 [only] => only.clone(),
                 [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
             };
@@ -226,7 +229,7 @@ impl Overview {
 }
 
 /// RFC 3339 without the fraction, which nobody reads.
-fn second(at: jiff::Timestamp) -> String {
+fn second(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 

@@ -20,7 +20,10 @@ use crate::{
     audit::Audit,
     channel::Reports,
     cluster::Cluster,
-    crd::{managed_component::ManagedComponent, patch_bundle::PatchBundle},
+    crd::{
+        managed_component::ManagedComponent,
+        patch_bundle::{PatchBundle, PatchBundleStatus},
+    },
     occasion::{self, Occasion},
     patch::records::state_of,
     requests::wire_time,
@@ -171,6 +174,12 @@ impl Reporter {
     }
 }
 
+/// When a release that waits for its time may start, to the second.
+pub(crate) fn waits_until(status: &PatchBundleStatus, now: Timestamp) -> Option<Timestamp> {
+    let due = status.due_at.filter(|due| status.state == State::Scheduled.name() && *due > now)?;
+    Timestamp::from_second(due.as_second()).ok()
+}
+
 fn is_overdue(bundle: &PatchBundle, now: Timestamp) -> bool {
     let state = state_of(bundle).unwrap_or(State::Offered);
     bundle.spec.apply_by.is_some_and(|by| cadence::overdue(&state, by, now))
@@ -179,6 +188,7 @@ fn is_overdue(bundle: &PatchBundle, now: Timestamp) -> bool {
 fn run_report(told: &Told, committed_release: String, now: Timestamp) -> v1::ReleaseRunReport {
     let Told { bundle, paused } = told;
     let status = bundle.status.clone().unwrap_or_default();
+    let due = waits_until(&status, now).map(|due| format!("is due at {due}"));
     let state = match status.state.is_empty() {
         true => State::Offered.name().to_owned(),
         false => status.state,
@@ -189,7 +199,7 @@ fn run_report(told: &Told, committed_release: String, now: Timestamp) -> v1::Rel
         index_sha256: bundle.spec.index_sha256.clone().unwrap_or_default(),
         state,
         component: status.component.unwrap_or_default(),
-        message: paused.clone().or(status.message).unwrap_or_default(),
+        message: paused.clone().or(status.message).or(due).unwrap_or_default(),
         refusals: status.refusals,
         changed_at: status.changed_at.map(wire_time),
         committed_release,
@@ -222,7 +232,7 @@ pub fn summary(lines: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crd::patch_bundle::{PatchBundleSpec, PatchBundleStatus};
+    use crate::crd::patch_bundle::PatchBundleSpec;
 
     #[test]
     fn a_run_that_is_not_committed_in_time_is_reported_as_overdue() {
@@ -247,6 +257,20 @@ mod tests {
         assert!(report("RolledBack", Some(by), by).overdue);
         assert!(!report("Committed", Some(by), by).overdue);
         assert!(!report("Refused", None, by).overdue, "nobody signed a date");
+    }
+
+    #[test]
+    fn a_release_that_waits_for_its_time_says_when_that_is() {
+        let due: Timestamp = "2026-11-22T23:00:27.5Z".parse().unwrap();
+        let before = due - jiff::SignedDuration::from_secs(1);
+        let waits = |state: &str, now| {
+            let status =
+                PatchBundleStatus { state: state.into(), due_at: Some(due), ..Default::default() };
+            waits_until(&status, now).map(|due| due.to_string())
+        };
+        assert_eq!(waits("Scheduled", before).as_deref(), Some("2026-11-22T23:00:27Z"));
+        assert_eq!(waits("Scheduled", due), None, "it may start");
+        assert_eq!(waits("Applying", before), None, "it has begun");
     }
 
     #[test]

@@ -66,6 +66,14 @@ impl DialError {
             ),
             Self::Proxy { source, .. } => source.advice(),
             Self::Tls { source: InvalidCertificate(certificate), .. } => refused(certificate),
+            Self::TlsBroken { source, .. } if source.kind() == std::io::ErrorKind::TimedOut => {
+                advice(
+                    "something accepts the connection and then says nothing: the control plane hangs, a load \
+                 balancer has no backend, or large packets are lost on the way",
+                    "try again in some minutes; if this stays, report it to Mendix support, and check the MTU \
+                 of the way to the endpoint",
+                )
+            }
             Self::Tls { .. } | Self::TlsBroken { .. } => advice(
                 "the other side is not a control plane that speaks TLS 1.3, or something between \
                  breaks TLS",

@@ -103,6 +103,16 @@ async fn an_endpoint_that_moves_is_found_at_its_new_address() {
     soon("connection by the other address", dialer.connect()).await.unwrap();
 }
 
+#[test]
+fn a_handshake_that_nobody_answers_is_not_taken_for_one_that_was_broken() {
+    let cause = |kind: std::io::ErrorKind| {
+        let error = DialError::TlsBroken { host: "plane.example".into(), source: kind.into() };
+        error.advice().cause
+    };
+    assert!(cause(std::io::ErrorKind::TimedOut).contains("then says nothing"));
+    assert!(cause(std::io::ErrorKind::BrokenPipe).contains("something between breaks TLS"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_resolver_that_does_not_answer_is_given_up() {
     let (_plane, network, dialer) = named().await;

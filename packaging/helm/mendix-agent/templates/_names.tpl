@@ -16,6 +16,21 @@ app.kubernetes.io/part-of: mendix-on-azure
 {{- end -}}
 {{- end }}
 
+{{/* The image of a Deployment: what it runs, once a release has moved the agent's (its pods name their
+trial then), since from that on the image is the release's. An upgrade of the chart would otherwise roll
+the former version out and have it put back, and leave the guard behind. Called with the root and the
+Deployment's name. */}}
+{{- define "mendix-agent.imageOf" -}}
+{{- $root := index . 0 -}}
+{{- $agent := lookup "apps/v1" "Deployment" $root.Release.Namespace "mendix-agent" -}}
+{{- $live := lookup "apps/v1" "Deployment" $root.Release.Namespace (index . 1) -}}
+{{- if and $live (dig "spec" "template" "metadata" "annotations" "agent.mendix.com/trial" "" $agent) -}}
+{{ (index $live.spec.template.spec.containers 0).image }}
+{{- else -}}
+{{ include "mendix-agent.image" $root }}
+{{- end -}}
+{{- end }}
+
 {{- define "mendix-agent.trustConfigMap" -}}
 {{ .Values.trust.existingConfigMap | default "mendix-agent-trust" }}
 {{- end }}
@@ -89,7 +104,7 @@ capabilities: {drop: [ALL]}
 
 {{/* What the agent and preflight have in common, from the image on. */}}
 {{- define "mendix-agent.container" -}}
-image: {{ include "mendix-agent.image" . | quote }}
+image: {{ include "mendix-agent.imageOf" (list . "mendix-agent") | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 env:
 - {name: MENDIX_AGENT_CONFIG, value: /etc/mendix-agent/config/config.yaml}

@@ -1,5 +1,7 @@
 //! `ticket`: support tickets and the customer's consent.
 
+use std::path::{Path, PathBuf};
+
 use clap::{Args, Subcommand, ValueEnum};
 use mendix_agent_core::consent::grant::{Budget, DataClass, Scope};
 
@@ -9,7 +11,7 @@ use super::{
 };
 use crate::{
     portal::{self, GrantTerms, NewTicket},
-    store::{Store, TicketOrigin, TicketSeverity, TicketStatus},
+    store::{Store, StoreError, TicketOrigin, TicketSeverity, TicketStatus, files},
 };
 
 #[derive(Debug, Subcommand)]
@@ -49,6 +51,14 @@ pub(super) enum Command {
     Solve {
         /// The ticket.
         id: String,
+    },
+    /// Write the customer's consent to a file, as it was signed: for `mendix-agent consent verify`.
+    Consent {
+        /// The ticket.
+        id: String,
+        /// The file.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
     },
     /// List tickets.
     List,
@@ -164,6 +174,7 @@ impl Command {
                 });
                 return Ok(());
             }
+            Self::Consent { id, out } => return consent(&id, &out, store, output),
             Self::List => return list(store, output),
             Self::Hold { id } => (id, TicketStatus::OnHold),
             Self::Await { id } => (id, TicketStatus::AwaitingYourReply),
@@ -224,6 +235,18 @@ fn grant(id: &str, terms: &GrantTerms, store: &Store, output: Output) -> Result<
             ticket.status.word(),
             request.request_id
         )
+    });
+    Ok(())
+}
+
+fn consent(id: &str, out: &Path, store: &Store, output: Output) -> Result<(), Failure> {
+    let grant = store.ticket(id)?.grant.ok_or_else(|| {
+        StoreError::Refused(format!("ticket {id} carries no consent; `ticket grant` adds one"))
+    })?;
+    files::write(out, grant.envelope.as_bytes(), files::Access::Everyone)?;
+    let json = serde_json::json!({ "ticket": id, "file": out, "grant_sha256": grant.sha256 });
+    output.print(&json, || {
+        format!("The consent of ticket {id} is in {}; SHA-256 {}.", out.display(), grant.sha256)
     });
     Ok(())
 }

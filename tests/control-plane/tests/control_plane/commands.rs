@@ -79,6 +79,13 @@ fn an_operator_finds_the_way_from_init_to_a_ticket() {
     let opened = json(state, &[&ticket[..], &["--grant", "--components", "operator"]].concat());
     assert_eq!(opened["ticket"], "t-1001");
     assert!(opened["request"].is_string());
+    let consent = dir.path().join("grant.json");
+    let consent = consent.to_str().expect("text");
+    let written = json(state, &["ticket", "consent", "t-1001", "--out", consent]);
+    let bytes = std::fs::read(consent).expect("the consent");
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
+    assert_eq!(written["grant_sha256"], hex::encode(digest));
+    fails(state, &["ticket", "consent", "t-9", "--out", consent], 3);
     let waiting = json(state, &["snapshot", "list"]);
     assert_eq!(waiting[0]["outcome"], "Waiting");
     json(state, &["snapshot", "request", "--ticket", "t-1001"]);

@@ -44,7 +44,9 @@ pub async fn good_release(stage: &Stage) -> Result<()> {
 /// When it is not rolled back, or something is not as it was before.
 pub async fn bad_release(stage: &Stage) -> Result<()> {
     let before = Operator::read(stage).await?;
-    let operator = manifests(stage, "good", OPERATOR)?;
+    // The good one with some changes, in a folder of its own: the good one's stays good.
+    let operator = stage.folder.join("releases/bad").join(OPERATOR);
+    overlay(stage, "good", OPERATOR, &operator)?;
     overlay(stage, "bad", OPERATOR, &operator)?;
     let components = ["--component".into(), format!("{OPERATOR}@2.22.0={}", operator.display())];
     let state = release(stage, "2026.11.2", "weekly", &components).await?;

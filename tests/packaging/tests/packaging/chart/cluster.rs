@@ -149,7 +149,21 @@ async fn helm_installs_upgrades_and_removes_the_agent_and_leaves_the_customers_w
     values["logSharingPolicy"]["mode"] = json!("WithConsent");
     values["preflight"]["onInstall"] = json!(false);
     values["uninstall"]["keepReceipts"] = json!(false);
+    // A release has moved agent and guard: the image is its own from then on.
+    let moved = |name: &str| format!("localhost/{name}@sha256:{}", "5".repeat(64));
+    for (name, container) in [(NAMESPACE, "agent"), ("mendix-agent-guard", "guard")] {
+        let template = json!({
+            "metadata": { "annotations": { "agent.mendix.com/trial": "r1-t1" } },
+            "spec": { "containers": [{ "name": container, "image": moved(name) }] },
+        });
+        let patch = json!({ "spec": { "template": template } });
+        deployments.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await.unwrap();
+    }
     run(&helm, &server, "upgrade", Some((&chart(), &values)));
+    for name in [NAMESPACE, "mendix-agent-guard"] {
+        let pods = deployments.get(name).await.unwrap().spec.template.spec.unwrap();
+        assert_eq!(pods.containers[0].image, Some(moved(name)), "{name}");
+    }
     assert_eq!(columns(&client).await, old_columns + 1);
     assert_eq!(mode(&client).await, "Deny");
     assert_eq!(deployments.get(NAMESPACE).await.unwrap().spec.replicas, Some(3));
