@@ -18,13 +18,32 @@ use serde_json::json;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Clients as the agent makes them, through a network that misbehaves on demand.
-async fn through_a_proxy(server: &ApiServer) -> (Connections, FaultProxy) {
-    let host = server.url().trim_start_matches("https://").parse().unwrap();
-    let proxy = FaultProxy::start(host).await.unwrap();
-    let kubeconfig = Kubeconfig::read_from(server.kubeconfig_path()).unwrap();
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
-    config.cluster_url = format!("https://{}", proxy.address()).parse().unwrap();
-    (Connections::new(config).unwrap(), proxy)
+struct Scene {
+    connections: Connections,
+    proxy: FaultProxy,
+    namespace: String,
+    maps: Api<ConfigMap>,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let server = ApiServer::shared().await.unwrap();
+        let host = server.url().trim_start_matches("https://").parse().unwrap();
+        let proxy = FaultProxy::start(host).await.unwrap();
+        let kubeconfig = Kubeconfig::read_from(server.kubeconfig_path()).unwrap();
+        let mut config =
+            Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
+        config.cluster_url = format!("https://{}", proxy.address()).parse().unwrap();
+        let connections = Connections::new(config).unwrap();
+        let namespace = server.namespace("connections").await.unwrap();
+        let maps = Api::namespaced(connections.shared.clone(), &namespace);
+        Self { connections, proxy, namespace, maps }
+    }
+
+    async fn make(&self, map: serde_json::Value) {
+        let map = serde_json::from_value(map).unwrap();
+        self.maps.create(&PostParams::default(), &map).await.unwrap();
+    }
 }
 
 async fn answers(client: &Client) {
@@ -35,10 +54,8 @@ async fn answers(client: &Client) {
 
 #[tokio::test]
 async fn hundreds_of_watches_share_a_few_connections_and_calls_go_between_them() {
-    let server = ApiServer::shared().await.unwrap();
-    let (connections, proxy) = through_a_proxy(server).await;
-    let namespace = server.namespace("connections").await.unwrap();
-    let maps: Api<ConfigMap> = Api::namespaced(connections.shared.clone(), &namespace);
+    let scene = Scene::new().await;
+    let Scene { connections, proxy, maps, .. } = &scene;
     answers(&connections.shared).await;
     assert_eq!(proxy.seen().connections, 1);
 
@@ -51,7 +68,7 @@ async fn hundreds_of_watches_share_a_few_connections_and_calls_go_between_them()
     // Five of them for 300, one for calls if they left no room, and the one that found out.
     assert!(proxy.seen().connections <= 7, "{:?}", proxy.seen());
     let made = json!({"metadata": {"name": "seen"}, "data": {"key": "value"}});
-    maps.create(&PostParams::default(), &serde_json::from_value(made).unwrap()).await.unwrap();
+    scene.make(made).await;
     for watch in &mut watches {
         let event = tokio::time::timeout(PATIENCE, watch.next()).await.expect("in time");
         assert!(matches!(event, Some(Ok(WatchEvent::Added(map))) if map.data.is_some()));
@@ -66,10 +83,8 @@ async fn hundreds_of_watches_share_a_few_connections_and_calls_go_between_them()
 
 #[tokio::test]
 async fn a_connection_that_is_dead_without_a_word_takes_its_watches_along_and_nothing_else() {
-    let server = ApiServer::shared().await.unwrap();
-    let (connections, proxy) = through_a_proxy(server).await;
-    let namespace = server.namespace("connections").await.unwrap();
-    let maps: Api<ConfigMap> = Api::namespaced(connections.shared.clone(), &namespace);
+    let scene = Scene::new().await;
+    let Scene { connections, proxy, maps, .. } = &scene;
     answers(&connections.shared).await;
     let watch = maps.watch(&WatchParams::default().timeout(290), "0").await.unwrap();
     let mut watch = Box::pin(watch);
@@ -85,12 +100,10 @@ async fn a_connection_that_is_dead_without_a_word_takes_its_watches_along_and_no
 
 #[tokio::test]
 async fn answers_that_nobody_reads_hold_up_no_other() {
-    let server = ApiServer::shared().await.unwrap();
-    let (connections, proxy) = through_a_proxy(server).await;
-    let namespace = server.namespace("connections").await.unwrap();
-    let maps: Api<ConfigMap> = Api::namespaced(connections.shared.clone(), &namespace);
+    let scene = Scene::new().await;
+    let Scene { connections, proxy, namespace, .. } = &scene;
     let large = json!({"metadata": {"name": "large"}, "data": {"key": "x".repeat(900_000)}});
-    maps.create(&PostParams::default(), &serde_json::from_value(large).unwrap()).await.unwrap();
+    scene.make(large).await;
 
     let path = format!("/api/v1/namespaces/{namespace}/configmaps/large");
     let unread = join_all((0..60).map(|_| {
