@@ -14,4 +14,7 @@ pub(crate) const DEVELOPMENT: &[&str] = files!(
     "development": "words" "keys" "formats" "azure" "tokens" "web" "keyfiles" "personal" "ordinary" "forms"
 );
 pub(crate) const VALIDATION: &[&str] = files!("validation");
-pub(crate) const EVALUATION: &[&str] = files!("evaluation");
+pub(crate) const REHEARSAL: &[&str] = files!("rehearsal");
+pub(crate) const EVALUATION: &[&str] = files!(
+    "evaluation": "words" "mixed"
+);

@@ -46,10 +46,12 @@ impl Library {
     pub(crate) fn of(set: Set) -> &'static Self {
         static DEVELOPMENT: OnceLock<Library> = OnceLock::new();
         static VALIDATION: OnceLock<Library> = OnceLock::new();
+        static REHEARSAL: OnceLock<Library> = OnceLock::new();
         static EVALUATION: OnceLock<Library> = OnceLock::new();
         match set {
             Set::Development => DEVELOPMENT.get_or_init(|| Self::read(crate::files::DEVELOPMENT)),
             Set::Validation => VALIDATION.get_or_init(|| Self::read(crate::files::VALIDATION)),
+            Set::Rehearsal => REHEARSAL.get_or_init(|| Self::read(crate::files::REHEARSAL)),
             Set::Evaluation => EVALUATION.get_or_init(|| Self::read(crate::files::EVALUATION)),
         }
     }

@@ -6,6 +6,7 @@ mod evaluation;
 mod issued;
 mod ordinary;
 pub(crate) mod personal;
+mod rehearsal;
 
 pub(crate) use ordinary::ordinary;
 
@@ -23,6 +24,7 @@ pub(crate) const URL_SAFE: &str =
 pub(crate) fn secret(name: &str, argument: &str, source: &mut Source<'_>) -> Option<String> {
     credential::value(name, argument, source)
         .or_else(|| issued::value(name, argument, source))
+        .or_else(|| evaluation::value(name, argument, source))
         .or_else(|| personal::value(name, argument, source))
 }
 

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
-use super::{ALNUM, DIGITS, HEX, LOWER, UPPER, URL_SAFE, evaluation, length, ordinary};
+use super::{ALNUM, DIGITS, HEX, LOWER, UPPER, URL_SAFE, evaluation, length, ordinary, rehearsal};
 use crate::Set;
 use crate::fill::Source;
 
@@ -121,8 +121,10 @@ pub(crate) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Opti
 
 /// A password as people and generators make them, with symbols only of `symbols`.
 pub(super) fn password(source: &mut Source<'_>, symbols: &str) -> String {
-    if source.set == Set::Evaluation {
-        return evaluation::password(source, symbols);
+    match source.set {
+        Set::Rehearsal => return rehearsal::password(source, symbols),
+        Set::Evaluation => return evaluation::password(source, symbols),
+        _ => {}
     }
     // A first and a last character that no reader takes for punctuation around the value.
     let symbol = |source: &mut Source<'_>| source.random.letters(symbols.trim(), 1);
@@ -204,8 +206,10 @@ fn spaced(source: &mut Source<'_>, symbols: &str) -> String {
 
 /// In the user info of a URL, written raw: what a parser by the book would trip over.
 fn url_password(source: &mut Source<'_>) -> String {
-    if source.set == Set::Evaluation {
-        return evaluation::url_password(source);
+    match source.set {
+        Set::Rehearsal => return rehearsal::url_password(source),
+        Set::Evaluation => return evaluation::url_password(source),
+        _ => {}
     }
     let (word, other) = (source.word("pwword"), source.word("pwword"));
     let n = source.random.below(1000);
@@ -233,8 +237,10 @@ fn leet(word: &str) -> String {
 }
 
 fn token(source: &mut Source<'_>) -> String {
-    if source.set == Set::Evaluation {
-        return evaluation::token(source);
+    match source.set {
+        Set::Rehearsal => return rehearsal::token(source),
+        Set::Evaluation => return evaluation::token(source),
+        _ => {}
     }
     let n = source.random.between(20, 60);
     match (source.set, source.random.below(6)) {

@@ -1,6 +1,6 @@
 //! Personal data whose checksums hold.
 
-use super::{DIGITS, HEX, UPPER, evaluation};
+use super::{DIGITS, HEX, UPPER, evaluation, rehearsal};
 use crate::Set;
 use crate::fill::Source;
 
@@ -13,8 +13,8 @@ pub(crate) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Opti
         "iban" => iban(argument, source),
         "card" => card(argument, source),
         "bsn" => bsn(argument, source),
-        "birth" => evaluation::birth(source),
-        "guestupn" => evaluation::guest(source),
+        "birth" => rehearsal::birth(source),
+        "guestupn" => rehearsal::guest(source),
         "phone" => phone(argument, source),
         _ => return None,
     })
@@ -23,8 +23,12 @@ pub(crate) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Opti
 fn email(source: &mut Source<'_>) -> String {
     let (first, last) = (source.word("first"), source.word("last"));
     let (lower_first, lower_last) = (first.to_lowercase(), last.to_lowercase());
-    if source.set == Set::Evaluation {
-        let local = evaluation::mailbox(source, &lower_first, &lower_last);
+    let own = match source.set {
+        Set::Rehearsal => Some(rehearsal::mailbox(source, &lower_first, &lower_last)),
+        Set::Evaluation => Some(evaluation::mailbox(source, &first, &last)),
+        _ => None,
+    };
+    if let Some(local) = own {
         return format!("{local}@{}", source.word("maildomain"));
     }
     let initial = &lower_first[..1];
@@ -67,8 +71,10 @@ pub(super) fn ipv4(source: &mut Source<'_>) -> String {
 }
 
 fn ipv6(source: &mut Source<'_>) -> String {
-    if source.set == Set::Evaluation && source.random.percent(50) {
-        return evaluation::ipv6(source);
+    match source.set {
+        Set::Rehearsal if source.random.percent(50) => return rehearsal::ipv6(source),
+        Set::Evaluation => return evaluation::ipv6(source),
+        _ => {}
     }
     let group = |source: &mut Source<'_>| {
         let n = source.random.between(1, 4);
@@ -110,6 +116,7 @@ const DUTCH_BANKS: &[&str] = &["ABNA", "RABO", "INGB", "TRIO", "KNAB", "BUNQ", "
 fn iban(argument: &str, source: &mut Source<'_>) -> String {
     let (country, letters, digits) = match source.random.below(2) {
         0 => IBANS[0],
+        _ if source.set == Set::Rehearsal => *source.random.pick(rehearsal::IBANS),
         _ if source.set == Set::Evaluation => *source.random.pick(evaluation::IBANS),
         _ => *source.random.pick(IBANS),
     };
@@ -146,8 +153,10 @@ pub(super) fn grouped(text: &str, by: char) -> String {
 }
 
 fn card(argument: &str, source: &mut Source<'_>) -> String {
-    if source.set == Set::Evaluation {
-        return evaluation::card(argument, source);
+    match source.set {
+        Set::Rehearsal => return rehearsal::card(argument, source),
+        Set::Evaluation => return evaluation::card(argument, source),
+        _ => {}
     }
     let (prefix, length) = *source.random.pick(&[
         ("4", 16),
@@ -266,6 +275,7 @@ fn phone(argument: &str, source: &mut Source<'_>) -> String {
     let notations = match source.set {
         Set::Development => PHONES.0,
         Set::Validation => PHONES.1,
+        Set::Rehearsal => rehearsal::PHONES,
         Set::Evaluation => evaluation::PHONES,
     };
     let fits = |notation: &&&str| match argument {
