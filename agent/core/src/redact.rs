@@ -15,6 +15,7 @@
 //! | `stems` | finds key stems and token prefixes, and digit groups, in one pass of two bytes a step |
 //! | `key`, `assign`, `value` | is it a sensitive key, what separates it from its value, where does the value end |
 //! | `prose`, `members`, `pairs`, `mendix`, `judge` | values without a sign, in lists and objects, beside their names, of constants; is a value worth hiding |
+//! | `several`, `columns` | values after the first one, and those in the lines below a line of names |
 //! | `announced` | base64 that a word before it announces, text of XML elements, output of commands |
 //! | `header`, `prefixed`, `query`, `address`, `numbers`, `sql`, `body`, `tool` | rules with shapes of their own |
 //! | `follow` | what one line says about the next: PEM blocks, YAML blocks, Secret manifests, name/value pairs |
@@ -41,6 +42,7 @@ mod assign;
 mod body;
 mod bytes;
 mod class;
+mod columns;
 pub mod custom;
 mod follow;
 mod header;
@@ -59,6 +61,7 @@ mod query;
 mod redaction;
 mod scan;
 mod second;
+mod several;
 mod shadow;
 mod signs;
 mod sql;
@@ -79,7 +82,7 @@ pub use stream::Redactor;
 
 /// Version of the rules. A grant names the oldest one that is good enough; any change that makes a
 /// rule weaker must not raise it, any new class must.
-pub const POLICY_VERSION: u32 = 4;
+pub const POLICY_VERSION: u32 = 5;
 
 /// Longest line, in bytes without its line end, that is read; a longer one is replaced whole.
 pub const MAX_LINE: usize = 256 * 1024;

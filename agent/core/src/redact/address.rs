@@ -193,6 +193,12 @@ fn ipv6(scan: &mut Scan<'_>, colon: usize) -> Option<usize> {
     {
         token = token.get(..port).unwrap_or_default();
     }
+    // `::ffff:10.0.0.1:443`
+    if let Some(port) = memchr::memrchr(b':', token)
+        && memchr::memchr(b'.', token).is_some_and(|dot| dot < port)
+    {
+        token = token.get(..port).unwrap_or_default();
+    }
     let end = start + token.len();
     let colons = token.iter().filter(|&&b| b == b':').count();
     let double = memchr::memmem::find(token, b"::").is_some();
@@ -213,7 +219,17 @@ fn ipv6(scan: &mut Scan<'_>, colon: usize) -> Option<usize> {
     if !double && token.len() == 23 && token.split(|&b| b == b':').all(|part| part.len() == 2) {
         return Some(end);
     }
-    let address = std::str::from_utf8(token).ok().and_then(|t| t.parse::<Ipv6Addr>().ok());
+    let parsed =
+        |text: &[u8]| std::str::from_utf8(text).ok().and_then(|t| t.parse::<Ipv6Addr>().ok());
+    let mut end = end;
+    let address = parsed(token).or_else(|| {
+        // `2001:db8:1:2:3::4:5:443`: a group too many is a port.
+        let port = memchr::memrchr(b':', token)?;
+        let digits = token.get(port + 1..)?.iter().all(u8::is_ascii_digit);
+        let address = parsed(token.get(..port)?).filter(|_| digits)?;
+        end = start + port;
+        Some(address)
+    });
     let Some(address) = address else { return Some(end.max(colon + 1)) };
     if !address.is_loopback() && !address.is_unspecified() {
         // `fe80::1%eth0`
@@ -276,6 +292,18 @@ fn email(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
     };
     let floor = at.saturating_sub(LOCAL_PART).max(scan.body.min(at));
     let mut local = scan.slice(floor, at).iter().rev().take_while(is_local).count();
+    // `J.O'Brien@…`: the letter before an apostrophe stands alone.
+    if local > 0
+        && scan.before(at - local) == Some(b'\'')
+        && at - local >= floor + 2
+        && scan.at(at - local - 2).is_some_and(|b| b.is_ascii_alphabetic())
+        && (at - local < floor + 3
+            || !scan.before(at - local - 2).is_some_and(|b| b.is_ascii_alphanumeric() || b >= 0x80))
+    {
+        local += 2;
+        let more = scan.slice(floor, at - local).iter().rev().take_while(is_local).count();
+        local += more;
+    }
     while local > 0 && matches!(scan.at(at - local), Some(b'.' | b'-' | b'*' | b'#' | b'!' | b'~'))
     {
         local -= 1;

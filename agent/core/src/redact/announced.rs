@@ -116,6 +116,18 @@ pub(super) fn at_jwk(scan: &mut Scan<'_>, start: usize) {
     }
 }
 
+/// `334 UGFzc3dvcmQ6`: what a mail server asks for; the answer is in base64.
+pub(super) fn at_prompt(scan: &mut Scan<'_>) {
+    if scan.cues.next.is_none() {
+        scan.cues.next = Some(Cue::Output(Class::Authorization));
+    }
+}
+
+/// `Private-Lines: 14`, as PuTTY keeps a key.
+pub(super) fn at_private_lines(scan: &mut Scan<'_>) {
+    scan.cues.next = Some(Cue::Blob(Class::Pem));
+}
+
 /// `kubectl get secret x -o jsonpath='…'`, `echo $TOKEN`: the next line is what it printed.
 pub(super) fn at_print(scan: &mut Scan<'_>, start: usize, end: usize) {
     /// What the command or the variable must be about.

@@ -2,17 +2,22 @@
 
 use super::Class;
 use super::bytes;
+use super::columns;
 use super::follow;
-use super::judge::{is_made_up, is_password_like, is_random_word, is_value};
+use super::judge::{is_field, is_made_up, is_password_like, is_random_word, is_value};
 use super::key::{self, Key, Strength};
 use super::members::{go_bytes, list, object, plural_object};
 use super::pairs::{is_name_of_pair, listed_pair, name_value_pair, reversed_pair};
 use super::placeholder;
-use super::prose::{flag_or_prose, is_flag, random_before, random_word, said_before};
+use super::prose::{
+    flag_or_prose, introduced, is_flag, random_before, random_word, said_before, stated_before,
+};
 use super::scan::{Cue, Scan};
+use super::several;
 use super::sql;
 use super::stems::Rule;
 use super::value::{self, Reach, Value};
+use super::words::COMMON;
 
 /// A stem of a sensitive key at `start..end`.
 pub(super) fn at_stem(scan: &mut Scan<'_>, rule: Rule, start: usize, end: usize) {
@@ -83,6 +88,27 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
     if let Some(tag_end) = element(scan, &key) {
         return xml_content(scan, &key, tag_end);
     }
+    let found = scan.spans.len();
+    separated(scan, key);
+    if scan.spans.len() == found && key.strength == Strength::Sure && scan.cues.next.is_none() {
+        unsaid(scan, &key);
+    }
+}
+
+/// The key has no value beside it: one in the lines below, or before it.
+fn unsaid(scan: &mut Scan<'_>, key: &Key) {
+    if key.class == Class::Password && stated_before(scan, key) || columns::at_name(scan, key) {
+        return;
+    }
+    // `Use the following password:`
+    let own = matches!(key.class, Class::Password | Class::Secret | Class::Token | Class::Key);
+    if own && scan.before(scan.text_end) == Some(b':') && key.end < scan.text_end {
+        scan.cues.next = Some(Cue::Output(key.class));
+    }
+}
+
+/// Takes the value that a sign, or none, separates from `key`.
+fn separated(scan: &mut Scan<'_>, key: Key) {
     let mut at = key.end;
     let mut quoted_key = false;
     if let Some((slashes, _)) = value::quote_at(scan, at) {
@@ -90,6 +116,14 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
         at += slashes + 1;
     }
     if scan.at(at) == Some(b']') {
+        at += 1;
+    }
+    // `argument 3 (password) = x`
+    let sign = scan.skip_space(at + 1);
+    if scan.at(at) == Some(b')')
+        && scan.before(key.start) == Some(b'(')
+        && matches!(scan.at(sign), Some(b'=' | b':'))
+    {
         at += 1;
     }
     // `getToken()`
@@ -103,9 +137,22 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
     }
     match (scan.at(sign), scan.at(sign + 1)) {
         (Some(b'='), Some(b'=' | b'~')) => {}
+        // An arrow whose head was escaped for HTML.
+        (Some(b'='), Some(b'\\')) if escaped_head(scan, sign + 1).is_some() => {
+            let from = escaped_head(scan, sign + 1).unwrap_or(sign + 1);
+            take(scan, key, from, Form::Equals);
+        }
         (Some(b'='), Some(b'>')) => take(scan, key, sign + 2, Form::Equals),
         (Some(b'='), _) => take(scan, key, sign + 1, Form::Equals),
         (Some(b':'), Some(b'=')) => take(scan, key, sign + 2, Form::Equals),
+        // `userPassword:: …`, base64 in LDIF.
+        (Some(b':'), Some(b':'))
+            if key.class == Class::Password
+                && scan.at(sign + 2) == Some(b' ')
+                && (begins_body(scan, key.start) || begins_string(scan, key.start)) =>
+        {
+            take(scan, key, sign + 2, Form::Yaml);
+        }
         (Some(b':'), Some(b':')) => {}
         // `password........x`, as some frameworks list their settings.
         (Some(b'.'), Some(b'.')) => {
@@ -123,7 +170,10 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
         }
         (Some(b'>'), _) if quoted_key => xml_content(scan, &key, sign),
         (None, _) => {
-            if is_name_of_pair(scan, key.start) {
+            let line = scan.slice(scan.body, key.start.min(scan.body + 128));
+            if quoted_key && memchr::memmem::find(line, b"form-data").is_some() {
+                scan.cues.next = Some(Cue::Output(key.class));
+            } else if is_name_of_pair(scan, key.start) {
                 scan.cues.next = Some(Cue::ValueOf(key.class));
             } else if scan.slice(scan.body, key.start).trim_ascii() == b"?" {
                 scan.cues.next = Some(Cue::Explicit(key.class));
@@ -137,6 +187,8 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
             if name_value_pair(scan, &key, sign)
                 || reversed_pair(scan, &key)
                 || quoted_key && listed_pair(scan, &key, sign)
+                || tuple(scan, &key, sign)
+                || argument(scan, &key, sign)
             {
                 return;
             }
@@ -146,12 +198,26 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
                 }
                 return;
             }
-            if bracketed(scan, &key, sign) {
+            if element_pair(scan, &key, sign)
+                || bracketed(scan, &key, sign)
+                || set_variable(scan, &key, sign)
+            {
+                return;
+            }
+            // `variable "db_password" {`
+            if quoted_key && scan.at(sign) == Some(b'{') && sign + 1 >= scan.text_end {
+                scan.cues.next = Some(Cue::ValueOf(key.class));
                 return;
             }
             flag_or_prose(scan, key, sign, spaced, quoted_key);
         }
     }
+}
+
+/// After `\u003e`, however often it was escaped.
+fn escaped_head(scan: &Scan<'_>, at: usize) -> Option<usize> {
+    let slashes = scan.run(at, 8, |&b| b == b'\\');
+    scan.starts(at + slashes, b"u003e").then_some(at + slashes + 5)
 }
 
 /// `unexpected token …`: of a language that is parsed.
@@ -172,6 +238,106 @@ fn is_parsers(scan: &Scan<'_>, key: &Key) -> bool {
     WORDS.iter().any(|word| before.ends_with(word))
 }
 
+/// `{password,<<"x">>}`, as Erlang prints it; `{password, "x"}`.
+fn tuple(scan: &mut Scan<'_>, key: &Key, comma: usize) -> bool {
+    // `setAttribute(Password, x)`
+    if scan.at(comma) == Some(b',') && scan.before(key.start) == Some(b'(') {
+        let from = scan.skip_space(comma + 1);
+        let len = scan.run(from, 128, |b| !b" ,)\"'".contains(b));
+        let text = scan.slice(from, from + len);
+        let own = scan.at(from + len) == Some(b')')
+            && key.class == Class::Password
+            && is_made_up(text)
+            && !is_field(text);
+        if own {
+            scan.accept(
+                key,
+                Value { start: from, end: from + len, next: from + len, quoted: false },
+            );
+        }
+        return own;
+    }
+    if scan.at(comma) != Some(b',') || scan.before(key.start) != Some(b'{') {
+        return false;
+    }
+    let mut from = scan.skip_space(comma + 1);
+    if scan.starts(from, b"<<") {
+        from += 2;
+    }
+    if value::quote_at(scan, from).is_none() {
+        return false;
+    }
+    let value = value::read(scan, from, Reach::Word);
+    let text = scan.slice(value.start, value.end);
+    let own = key.strength == Strength::Sure && !is_field(text) && is_value(scan, key, text);
+    if own {
+        scan.accept(key, value);
+    }
+    own
+}
+
+/// `NetworkCredential("bob", "x")`: what is called with a user and a password.
+fn argument(scan: &mut Scan<'_>, key: &Key, open: usize) -> bool {
+    if scan.at(open) != Some(b'(') || open != key.end || key.class != Class::Secret {
+        return false;
+    }
+    let Some((slashes, quote)) = value::quote_at(scan, open + 1) else { return false };
+    let user = value::quoted(scan, open + 1, slashes, quote);
+    let from = scan.skip_space(user.next + 1);
+    if scan.at(user.next) != Some(b',') || value::quote_at(scan, from).is_none() {
+        return false;
+    }
+    let value = value::read(scan, from, Reach::Word);
+    if !is_value(scan, key, scan.slice(value.start, value.end)) {
+        return false;
+    }
+    scan.accept(key, value);
+    true
+}
+
+/// `<name>password</name><value>x</value>`, with the value on this line or on the next.
+fn element_pair(scan: &mut Scan<'_>, key: &Key, close: usize) -> bool {
+    if !scan.starts(close, b"</") || key.strength != Strength::Sure {
+        return false;
+    }
+    let name = scan.run(close + 2, 32, |b| b.is_ascii_alphanumeric() || b":_-.".contains(b));
+    if ![&b"name"[..], b"key"]
+        .iter()
+        .any(|end| scan.slice(close + 2, close + 2 + name).to_ascii_lowercase().ends_with(end))
+    {
+        return false;
+    }
+    let open = scan.skip_space(close + 2 + name + 1);
+    if open >= scan.text_end {
+        scan.cues.next = Some(Cue::ValueOf(key.class));
+        return true;
+    }
+    if scan.at(open) != Some(b'<') || scan.at(open + 1) == Some(b'/') {
+        return false;
+    }
+    let tag = scan.run(open, 32, |&b| b != b'>');
+    let kind = scan.slice(open + 1, open + tag).to_ascii_lowercase();
+    let value = [&b"value"[..], b"string", b"text", b"data"].iter().any(|end| kind.ends_with(end));
+    if value && scan.at(open + tag) == Some(b'>') {
+        xml_content(scan, key, open + tag);
+    }
+    true
+}
+
+/// `setenv DB_PASSWORD x`
+fn set_variable(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
+    let before = scan.slice(key.start.saturating_sub(7).max(scan.body.min(key.start)), key.start);
+    if key.strength != Strength::Sure || !before.ends_with(b"setenv ") {
+        return false;
+    }
+    let value = value::read(scan, at, Reach::Word);
+    let own = is_value(scan, key, scan.slice(value.start, value.end));
+    if own {
+        scan.accept(key, value);
+    }
+    own
+}
+
 /// `token(x)`, `key[x]`, `setPassword("x")`, `password | x |`: a value that looks like one.
 fn bracketed(scan: &mut Scan<'_>, key: &Key, open: usize) -> bool {
     let width = match scan.at(open) {
@@ -181,6 +347,13 @@ fn bracketed(scan: &mut Scan<'_>, key: &Key, open: usize) -> bool {
         _ => return false,
     };
     let from = scan.skip_space(open + width);
+    // `Token{Value:"x"}`
+    let member = scan.run(from, 24, u8::is_ascii_alphanumeric);
+    let own = key.strength == Strength::Sure && key.class != Class::Password;
+    if own && scan.at(open) == Some(b'{') && member > 0 && scan.at(from + member) == Some(b':') {
+        object(scan, key.class, open, true);
+        return false;
+    }
     let value = value::read(scan, from, Reach::Word);
     let text = scan.slice(value.start, value.end);
     let text = text.split(|b| b"()[]{}|,".contains(b)).next().unwrap_or_default();
@@ -191,7 +364,8 @@ fn bracketed(scan: &mut Scan<'_>, key: &Key, open: usize) -> bool {
         let chosen = if width == 1 && scan.at(open) == Some(b'|') {
             is_password_like(text)
         } else {
-            is_made_up(text)
+            let digits = (6..=12).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
+            is_made_up(text) || digits || COMMON.has(text)
         };
         chosen || value::looks_random(text)
     } else {
@@ -222,6 +396,13 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     let Some(first) = scan.at(at) else {
         return at_line_end(scan, &key, form);
     };
+    // What Terraform prints instead of a value; a command whose output is one.
+    if first == b'('
+        && (scan.starts(at, b"(sensitive value)") || scan.starts(at, b"(known after apply)"))
+        || first == b'$' && is_command(scan, at)
+    {
+        return;
+    }
     // `bob@external-secrets-7x:/srv$`, where a shell is.
     if form == Form::Go && matches!(first, b'/' | b'~') && scan.before(key.start) == Some(b'@') {
         return;
@@ -295,12 +476,23 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     {
         return scan.accept(&key, password);
     }
+    if form == Form::Yaml
+        && !value.quoted
+        && let Some(phrase) = phrase(scan, &key, at)
+    {
+        return scan.accept(&key, phrase);
+    }
     if form == Form::Yaml && !value.quoted && !quotable(scan, &key, &value, starts_line) {
-        return;
+        return introduced_later(scan, &key, at);
     }
     // `secret:  40 bytes`, as `kubectl describe` says its size.
     let size = text.iter().all(u8::is_ascii_digit) && scan.starts(value.end, b" byte");
     if size && key.class != Class::Password {
+        return;
+    }
+    let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
+    let bytes = digits > 0 && scan.starts(value.start + digits, b" byte");
+    if bytes && !value.quoted && scan.slice(at.saturating_sub(2), at) == b"  " {
         return;
     }
     // `external-secrets: reconciled 3 objects`: who says it.
@@ -314,13 +506,68 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
         return;
     }
     if is_value(scan, &key, text) {
-        scan.accept(&key, value);
+        several::accept(scan, &key, value);
     }
+}
+
+/// `password: old x new y`
+fn introduced_later(scan: &mut Scan<'_>, key: &Key, at: usize) {
+    if key.class == Class::Password {
+        introduced(scan, key, at);
+    }
+}
+
+/// `$(kubectl …`: a command whose output is the value.
+fn is_command(scan: &Scan<'_>, at: usize) -> bool {
+    const COMMANDS: &[&[u8]] = &[
+        b"kubectl",
+        b"cat",
+        b"az",
+        b"aws",
+        b"gcloud",
+        b"vault",
+        b"openssl",
+        b"oc",
+        b"helm",
+        b"terraform",
+        b"sops",
+    ];
+    if !scan.starts(at, b"$(") {
+        return false;
+    }
+    let len = scan.run(at + 2, 16, u8::is_ascii_lowercase);
+    COMMANDS.contains(&scan.slice(at + 2, at + 2 + len)) && scan.at(at + 2 + len) == Some(b' ')
+}
+
+/// `secret: correct horse battery`: words to the end of the line, none of which speaks of a secret.
+fn phrase(scan: &Scan<'_>, key: &Key, at: usize) -> Option<Value> {
+    /// Most words of such a secret, and its longest form.
+    const WORDS: usize = 8;
+    const LONGEST: usize = 96;
+    let named = scan.slice(key.start, key.end).to_ascii_lowercase().ends_with(b"secret");
+    let end = scan.string_end.unwrap_or(scan.text_end).min(scan.text_end);
+    if !named || key.class != Class::Secret || key.plural || end.saturating_sub(at) > LONGEST {
+        return None;
+    }
+    let text = scan.slice(at, end);
+    let fits = |word: &[u8]| {
+        word.len() >= 3
+            && word.iter().all(u8::is_ascii_lowercase)
+            && value::may_be_secret_word(word)
+    };
+    let words = || text.split(|&b| b == b' ');
+    let several = (2..=WORDS).contains(&words().count()) && words().all(fits);
+    several.then_some(Value { start: at, end, next: end, quoted: false })
 }
 
 /// Whether a bare word after `secrets:` or `tokens:` is one.
 fn is_listed_secret(text: &[u8]) -> bool {
     let hex = text.len() >= 24 && text.iter().all(u8::is_ascii_hexdigit);
+    // `tokens: prompt=120 completion=44`
+    let sign = text.iter().position(|&b| b == b'=');
+    if sign.is_some_and(|sign| text.iter().skip(sign + 1).all(u8::is_ascii_digit)) {
+        return false;
+    }
     !text.iter().any(|b| b"{[(/".contains(b))
         && (hex || is_random_word(text) || is_password_like(text))
 }
@@ -390,6 +637,10 @@ fn before_pair(scan: &Scan<'_>, value: &Value) -> bool {
 
 /// Nothing stands after the key and its sign: the value may be on the next line.
 fn at_line_end(scan: &mut Scan<'_>, key: &Key, form: Form) {
+    // `["password"]=>`, as PHP prints it.
+    if form == Form::Equals && scan.before(scan.text_end) == Some(b'>') {
+        scan.cues.next = Some(Cue::Argument(key.class));
+    }
     if form == Form::Yaml && begins_body(scan, key.start) {
         let indent = key.start - scan.body.min(key.start);
         scan.cues.next = Some(Cue::Below { indent, class: key.class });

@@ -21,8 +21,9 @@ use super::value::{self, Reach};
 
 /// Lines between the lines of a PEM block that may belong to other writers of the stream.
 const PEM_STRANGERS: u32 = 8;
-/// The end mark of a block, looked for in each of its lines.
+/// The end marks of a block, looked for in each of its lines.
 static PEM_END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"-----END"));
+static SSH2_END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"---- END SSH2"));
 /// Longest SAML assertion, in lines.
 const SAML_LINES: u32 = 4096;
 /// Lines between `kind: Secret` or `apiVersion: v1` and its `data:`.
@@ -30,6 +31,8 @@ const MANIFEST_LINES: u32 = 64;
 /// Longest section of a description, in lines.
 const SECTION_LINES: u32 = 64;
 
+/// Longest table, in lines.
+const TABLE_LINES: u32 = 1024;
 /// Longest statement, in lines.
 const STATEMENT_LINES: u32 = 256;
 
@@ -128,11 +131,21 @@ impl Follow {
                 if scan.starts(at, b"- ") {
                     at = scan.skip_space(at + 1);
                 }
+                // `string(12) "x"`, as PHP prints it.
+                if scan.starts(at, b"string(") {
+                    at = scan.skip_space(at + scan.run(at, 24, |&b| b != b')') + 1);
+                }
                 let value = value::read(scan, at, Reach::Word);
                 let text = scan.slice(value.start, value.end);
                 let alone = value.next >= value::trimmed_end(scan, at, scan.text.len());
                 if alone && !text.starts_with(b"-") && !value::is_nothing(text) {
                     scan.add(value.start, value.end, class);
+                }
+            }
+            Some(Cue::Column(column)) => {
+                self.strangers += 1;
+                if !column.apply(scan) || self.strangers > TABLE_LINES {
+                    self.cue = None;
                 }
             }
             Some(Cue::Pem { column }) => self.pem(scan, column),
@@ -159,8 +172,20 @@ impl Follow {
                 }
             }
             Some(Cue::Output(class)) => {
+                let (here, blank) = indentation(scan);
+                self.strangers += 1;
+                // `use the following password:`, an empty line, the password.
+                if blank && self.strangers == 1 {
+                    return;
+                }
                 self.cue = None;
-                let value = value::read(scan, scan.body, Reach::Word);
+                let mut from = scan.body + here;
+                // `C: …`, `> …`: who says it.
+                let speaker = scan.run(from, 3, |b| !b.is_ascii_whitespace());
+                if speaker < 3 && matches!(scan.before(from + speaker), Some(b':' | b'>' | b'<')) {
+                    from = scan.skip_space(from + speaker);
+                }
+                let value = value::read(scan, from, Reach::Word);
                 let alone = value.next >= value::trimmed_end(scan, scan.body, scan.text.len());
                 let text = scan.slice(value.start, value.end);
                 let telling =
@@ -210,7 +235,8 @@ impl Follow {
         let weak = matches!(cues.next, Some(Cue::Blob(_) | Cue::Output(_)));
         let block =
             matches!(self.cue, Some(Cue::Pem { .. } | Cue::Saml | Cue::Element | Cue::Blob(_)));
-        if let Some(cue) = cues.next.filter(|_| !(weak && block)) {
+        let column = matches!(cues.next, Some(Cue::Column(_))) && self.cue.is_some();
+        if let Some(cue) = cues.next.filter(|_| !(weak && block || column)) {
             self.cue = Some(cue);
             self.strangers = 0;
             self.members = cues.members;
@@ -306,7 +332,9 @@ impl Follow {
 
     fn pem(&mut self, scan: &mut Scan<'_>, column: usize) {
         let text = scan.text;
-        if let Some(mark) = PEM_END.find(scan.rest(scan.body)) {
+        let rest = scan.rest(scan.body);
+        let mark = PEM_END.find(rest).or_else(|| SSH2_END.find(rest));
+        if let Some(mark) = mark {
             let end = scan.body + mark;
             match pem_text(scan, column, end) {
                 Some((from, to)) => {
@@ -443,7 +471,40 @@ fn value_of(scan: &mut Scan<'_>, class: Class) {
         scan.cues.next = Some(Cue::ValueOf(class));
         return;
     }
-    if let Some(member) = member(scan)
+    let start = scan.body + here;
+    // `<string>x</string>`
+    if scan.at(start) == Some(b'<') && scan.at(start + 1).is_some_and(|b| b.is_ascii_alphabetic()) {
+        let tag = scan.run(start, 32, |&b| b != b'>');
+        let from = start + tag + 1;
+        if let Some(end) = scan.find(b'<', from.min(scan.text.len()), scan.text.len())
+            && !value::is_nothing(scan.slice(from, end))
+        {
+            scan.add(from, end, class);
+        }
+        return;
+    }
+    // `default = "x"`, of a variable of Terraform.
+    if scan.starts(start, b"default") {
+        let sign = scan.skip_space(start + 7);
+        let from = scan.skip_space(sign + 1);
+        if scan.at(sign) == Some(b'=') && value::quote_at(scan, from).is_some() {
+            let value = value::read(scan, from, Reach::Word);
+            if !value::is_nothing(scan.slice(value.start, value.end)) {
+                scan.add(value.start, value.end, class);
+            }
+            return;
+        }
+    }
+    let found = member(scan);
+    // `description: …`, `type = …`: what else is said of the name, before its value.
+    let between = [&b"description"[..], b"type", b"required", b"sensitive", b"displayname"];
+    let name = scan.run(start, 16, u8::is_ascii_alphabetic);
+    let name = scan.slice(start, start + name).to_ascii_lowercase();
+    if between.contains(&&*name) {
+        scan.cues.next = Some(Cue::ValueOf(class));
+        return;
+    }
+    if let Some(member) = found
         && [&b"value"[..], b"default"].iter().any(|name| member.name.eq_ignore_ascii_case(name))
     {
         member.redact(scan, class);

@@ -4,6 +4,7 @@ use base64::Engine as _;
 
 use super::Class;
 use super::assign;
+use super::judge::is_made_up;
 use super::key;
 use super::members;
 use super::scan::Scan;
@@ -54,7 +55,10 @@ pub(super) fn at_auth(scan: &mut Scan<'_>, start: usize, end: usize) {
         authorization(scan, key_end);
     } else if name.ends_with(b"m2ee-authentication") {
         m2ee(scan, key_end);
-    } else if name.ends_with(b"auth") && !registry(scan, key_end) {
+    } else if name.ends_with(b"auth")
+        && !(name == b"auth" && smtp(scan, key_end))
+        && !registry(scan, key_end)
+    {
         assign::at_stem(scan, Rule::Weak, start, end);
     }
 }
@@ -96,7 +100,7 @@ fn first_element(scan: &Scan<'_>, at: usize) -> usize {
         at += "[]string{".len();
     }
     while scan.at(at) == Some(b'[') {
-        at += 1;
+        at = scan.skip_space(at + 1);
     }
     at
 }
@@ -125,11 +129,49 @@ fn m2ee(scan: &mut Scan<'_>, key_end: usize) {
     }
 }
 
+/// `AUTH PLAIN …`, as a mail client sends it.
+fn smtp(scan: &mut Scan<'_>, key_end: usize) -> bool {
+    const MECHANISMS: &[&str] = &["plain ", "login ", "xoauth2 ", "external "];
+    let Some(mechanism) = MECHANISMS.iter().find(|name| {
+        scan.slice(key_end + 1, key_end + 1 + name.len()).eq_ignore_ascii_case(name.as_bytes())
+    }) else {
+        return false;
+    };
+    let from = scan.skip_space(key_end + 1 + mechanism.len());
+    let len = scan.long_run(from, |&b| is_token68(b));
+    let text = scan.slice(from, from + len);
+    let telling =
+        text.len() >= 12 && (text.iter().any(u8::is_ascii_uppercase) || text.ends_with(b"="));
+    if telling {
+        scan.add(from, from + len, Class::Authorization);
+        scan.done = scan.done.max(from + len);
+    }
+    telling
+}
+
 /// R20: base64 of `user:password`, or something as random.
 fn registry(scan: &mut Scan<'_>, key_end: usize) -> bool {
-    let Some(at) = value_start(scan, key_end) else { return false };
+    let Some(at) = value_start(scan, key_end) else {
+        // `with auth "…"`
+        let from = scan.skip_space(key_end);
+        let value = value::read(scan, from, Reach::Word);
+        let found =
+            from > key_end && value.quoted && holds_pair(scan.slice(value.start, value.end));
+        if found {
+            scan.add(value.start, value.end, Class::Docker);
+            scan.done = scan.done.max(value.end);
+        }
+        return found;
+    };
     let value = value::read(scan, at, Reach::Word);
     let text = scan.slice(value.start, value.end);
+    // `REDISCLI_AUTH=…` of an environment.
+    let name = scan.slice(key_end.saturating_sub(5), key_end);
+    if name == b"_AUTH" && scan.at(key_end) == Some(b'=') && is_made_up(text) {
+        scan.add(value.start, value.end, Class::Password);
+        scan.done = scan.done.max(value.end);
+        return true;
+    }
     let found = holds_pair(text) || value::looks_random(text);
     if found {
         scan.add(value.start, value.end, Class::Docker);
@@ -292,7 +334,9 @@ fn said_cookie(scan: &mut Scan<'_>, end: usize) {
     const WORDS: usize = 3;
     /// A shorter value is a setting.
     const LEAST: usize = 16;
+    // `cookies [ 'sid=…`
     let mut at = scan.skip_space(end);
+    at += scan.run(at, 8, |b| b"[ \"'\\".contains(b));
     for _ in 0..WORDS {
         let len = scan.run(at, 512, |b| !b.is_ascii_whitespace() && !b"\"'\\".contains(b));
         let word = scan.slice(at, at + len);

@@ -1,7 +1,7 @@
 //! Whether what stands after a key is something to hide.
 
 use super::Class;
-use super::key::{Key, Strength};
+use super::key::{self, Key, Strength};
 use super::scan::Scan;
 use super::value;
 use super::words::JOINED;
@@ -17,7 +17,8 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     // `pass=2`, `PASS: TestLogin`: of a compiler, of a test.
     let bare = scan.slice(key.start, key.end);
     let assigned = scan.at(key.end) == Some(b'=');
-    if bare.eq_ignore_ascii_case(b"pass") && (text.len() < 4 || bare == b"PASS" && !assigned) {
+    let command = bare == b"PASS" && !assigned && !is_sent(scan, key, text);
+    if bare.eq_ignore_ascii_case(b"pass") && (text.len() < 4 || command) {
         return false;
     }
     if key.class == Class::Signature {
@@ -33,7 +34,9 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
         if code {
             return true;
         }
-        return value::looks_random(text) && !is_uuid(text);
+        return value::looks_random(text) && !is_uuid(text)
+            || is_hex_secret(bare, text)
+            || key::is_named(scan, key) && is_long_hex(text);
     }
     if key.class != Class::Password && (is_path(text) || is_pointer(text)) {
         return false;
@@ -54,6 +57,36 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     let listed = key.plural && key.class == Class::Token;
     let named = (key.class == Class::Secret || listed) && is_object_name(scan, key, text);
     !named && !is_fingerprint(text)
+}
+
+/// `PASS x` at the end of its line, as FTP has it: no outcome of a test.
+fn is_sent(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
+    let last = scan.slice(scan.text_end.saturating_sub(text.len()), scan.text_end) == text;
+    let test = text.get(..4).is_some_and(|head| head.eq_ignore_ascii_case(b"test"));
+    last && !test && !text.contains(&b'/') && scan.at(key.end) == Some(b' ') && is_made_up(text)
+}
+
+/// `seed=…`, `_app_session=…` in hexadecimal digits, which are no digest there.
+pub(super) fn is_hex_secret(key: &[u8], text: &[u8]) -> bool {
+    const STEMS: &[&[u8]] = &[
+        b"session",
+        b"seed",
+        b"salt",
+        b"csrf",
+        b"xsrf",
+        b"hmac",
+        b"machinekey",
+        b"routing_key",
+        b"routingkey",
+    ];
+    let key = key.to_ascii_lowercase();
+    is_long_hex(text) && STEMS.iter().any(|stem| key.ends_with(stem))
+}
+
+fn is_long_hex(text: &[u8]) -> bool {
+    (32..=256).contains(&text.len())
+        && text.iter().all(u8::is_ascii_hexdigit)
+        && text.iter().any(u8::is_ascii_digit)
 }
 
 /// `token=refresh`, `secret: regcred`: small letters alone name a kind or an object. (A password can be
@@ -148,11 +181,18 @@ fn is_locator(text: &[u8]) -> bool {
 }
 
 /// Whether a name says that it is one of a secret, such as `postgres-password`.
-fn names_secret(name: &[u8]) -> bool {
+pub(super) fn names_secret(name: &[u8]) -> bool {
     let name = name.to_ascii_lowercase();
     [&b"pass"[..], b"pwd", b"secret", b"token", b"key", b"cred"]
         .iter()
         .any(|stem| memchr::memmem::find(&name, stem).is_some())
+}
+
+/// `newPassword2`: the name of a field, and no password such as `Passw0rd`.
+pub(super) fn is_field(text: &[u8]) -> bool {
+    let (last, body) = text.split_last().unwrap_or((&b' ', text));
+    let body = if last.is_ascii_digit() { body } else { text };
+    names_secret(text) && body.iter().all(|b| b.is_ascii_alphabetic() || b"_.".contains(b))
 }
 
 /// `PWD=/srv`, `ALLOW_EMPTY_PASSWORD=1`, `adminPasswordKey: postgres-password`, a time of change: what a
@@ -247,9 +287,42 @@ fn is_object_name(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
 
 /// A word that a sentence gives as a secret without saying so: long, mixed, and no name of anything.
 pub(super) fn is_random_word(text: &[u8]) -> bool {
-    !is_named(text) && value::looks_random(text) && !is_uuid(text)
+    !is_named(text) && value::looks_random(text) && !is_uuid(text) && !is_product(text)
         || is_product_key(text)
         || is_base32(text)
+}
+
+/// Letters of both cases that change at every other place, as no name does.
+pub(super) fn is_jumbled(text: &[u8]) -> bool {
+    /// A longer one is judged by its head.
+    const HEAD: usize = 256;
+    let text = text.get(..text.len().min(HEAD)).unwrap_or_default();
+    let kind = |b: u8| match b {
+        b'a'..=b'z' => 0,
+        b'A'..=b'Z' => 1,
+        b'0'..=b'9' => 2,
+        _ => 3,
+    };
+    // A capital and a small letter after it are one step, as in a name.
+    let steps = text.windows(2).filter(|w| matches!(w, [a, b] if kind(*a) != kind(*b))).count();
+    let signs = text.iter().filter(|b| kind(**b) == 3).count();
+    text.len() >= 16
+        && signs * 6 <= text.len()
+        && steps * 5 >= text.len() * 2
+        && text.iter().any(u8::is_ascii_lowercase)
+        && text.iter().any(u8::is_ascii_uppercase)
+        && text.iter().all(|b| b.is_ascii_alphanumeric() || b"+/=_-".contains(b))
+}
+
+/// `Go-http-client/2.0`: who speaks, and its version.
+pub(super) fn is_product(text: &[u8]) -> bool {
+    let Some(slash) = memchr::memchr(b'/', text) else { return false };
+    let (name, version) = text.split_at_checked(slash).unwrap_or_default();
+    let version = version.get(1..).unwrap_or_default();
+    (2..=32).contains(&name.len())
+        && name.iter().all(|b| b.is_ascii_alphabetic() || *b == b'-')
+        && version.contains(&b'.')
+        && version.iter().all(|b| b.is_ascii_digit() || *b == b'.')
 }
 
 /// The secret of a generator of one-time codes (RFC 4648 §6).
@@ -279,6 +352,11 @@ fn is_product_key(text: &[u8]) -> bool {
 /// Whether a word is written in it: small letters in a row, vowels among them.
 fn is_named(text: &[u8]) -> bool {
     const NAME: usize = 8;
+    /// In so long a word without order eight small letters come by chance.
+    const LONG: usize = 40;
+    if text.len() >= LONG && is_jumbled(text) {
+        return false;
+    }
     text.split(|b| !b.is_ascii_lowercase()).any(|run| {
         let vowels = run.iter().filter(|b| b"aeiou".contains(b)).count();
         run.len() >= NAME && vowels * 4 >= run.len()

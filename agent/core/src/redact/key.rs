@@ -43,6 +43,9 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
         |class, strength, plural| Key { start: key_start, end: key_end, class, strength, plural };
 
     let tail = Tail::of(stem, after);
+    if scan.at(key_end) == Some(b' ') && is_class_name(scan.slice(key_start, key_end)) {
+        return None;
+    }
     match rule {
         Rule::Pass => {
             // `requirepass` and `bindpass`, but not `bypass`.
@@ -92,6 +95,8 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
             Strength::Sure,
             tail.plural(),
         )),
+        // It names an assembly of .NET.
+        Rule::Token if before.ends_with(b"PublicKey") => None,
         Rule::Token if NO_TOKEN.ends(&fold::<24>(before), 4) => None,
         Rule::Token => (!tail.clears() && !tail.is(b"id")).then_some(key(
             Class::Token,
@@ -111,6 +116,10 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
             }
             if BEFORE_KEY.ends(&folded, 2) {
                 return Some(key(Class::Key, Strength::Sure, tail.plural()));
+            }
+            // PagerDuty's; elsewhere it is where a message goes.
+            if folded.ends_with(b"routing") || folded.ends_with(b"machine") {
+                return Some(key(Class::Key, Strength::Weak, false));
             }
             if NO_KEY.ends(&folded, 3) {
                 return None;
@@ -157,6 +166,47 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
             false,
         )),
     }
+}
+
+/// `com.azure.identity.ClientSecretCredential`: a class that logs under its own name.
+fn is_class_name(key: &[u8]) -> bool {
+    let class = key.rsplit(|&b| b == b'.').next().unwrap_or_default();
+    let package = key.get(..key.len() - class.len()).unwrap_or_default();
+    package.iter().filter(|&&b| b == b'.').count() >= 2
+        && package.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'.')
+        && class.first().is_some_and(u8::is_ascii_uppercase)
+        && (class.ends_with(b"Credential") || class.ends_with(b"Credentials"))
+}
+
+/// `signing key`, `machine key`: the word before a bare `key` says which.
+pub(super) fn is_named(scan: &Scan<'_>, key: &Key) -> bool {
+    const WORDS: &[&[u8]] = &[
+        b"encryption",
+        b"decryption",
+        b"signing",
+        b"api",
+        b"secret",
+        b"machine",
+        b"hmac",
+        b"master",
+        b"wrapping",
+        b"shared",
+        b"private",
+        b"access",
+        b"licence",
+        b"license",
+        b"webhook",
+        b"unseal",
+        b"aes",
+        b"subscription",
+    ];
+    if key.class != Class::Entropy || !scan.slice(key.start, key.end).eq_ignore_ascii_case(b"key") {
+        return false;
+    }
+    let before = scan.slice(key.start.saturating_sub(16).max(scan.body.min(key.start)), key.start);
+    let Some(before) = before.strip_suffix(b" ") else { return false };
+    let word = before.rsplit(|b| !b.is_ascii_alphabetic()).next().unwrap_or_default();
+    WORDS.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
 /// First and last byte of the key that holds `start..end`.

@@ -6,7 +6,7 @@ use memchr::memmem;
 
 use super::follow::Follow;
 use super::placeholder::{Pieces, Placeholders};
-use super::scan::{MOST_SPANS, Scan, Span, looked};
+use super::scan::{Cue, MOST_SPANS, Scan, Span, looked};
 use super::shadow::{self, Plain, Shadow};
 use super::signs::Signs;
 use super::stems::{Reader, Rule, STEMS};
@@ -82,7 +82,12 @@ impl Scan<'_> {
             Rule::LoneValue => pairs::at_lone_value(self, end),
             Rule::Jwk => announced::at_jwk(self, start),
             Rule::Print => announced::at_print(self, start, end),
-            Rule::SecretCommand => self.cues.secret = true,
+            Rule::SecretCommand => {
+                self.cues.secret = true;
+                if self.cues.next.is_none() {
+                    self.cues.next = Some(Cue::Output(Class::K8sSecret));
+                }
+            }
             Rule::OauthMember => query::at_oauth_member(self, start, end),
             Rule::XPath => sql::at_xpath(self, start, end),
             Rule::KeyDetail => sql::at_detail(self, end),
@@ -94,6 +99,14 @@ impl Scan<'_> {
             Rule::MxAdmin => mendix::at_admin(self, end),
             Rule::Tool => tool::at_tool(self, start, end),
             Rule::Echo => tool::at_echo(self, start, end),
+            Rule::Put => tool::at_put(self, end),
+            Rule::OracleTool => tool::at_oracle(self, end),
+            Rule::UserFlag => tool::at_user_flag(self, end),
+            Rule::SecureString => tool::at_secure_string(self, end),
+            Rule::Pgpass => tool::at_pgpass(self, end),
+            Rule::Prompt => announced::at_prompt(self),
+            Rule::PrivateLines => announced::at_private_lines(self),
+            Rule::Ssh2 => self.cues.next = Some(Cue::Pem { column: start - self.body.min(start) }),
             Rule::Args => sql::at_args(self, end),
             Rule::Bound => sql::at_bound(self, end),
             Rule::Login => {
@@ -112,11 +125,13 @@ impl Scan<'_> {
             Rule::Said => sql::at_said(self, start),
             Rule::BoundList => sql::at_list(self, end),
             Rule::Binding => sql::at_binding(self, end),
-            Rule::Duplicate => sql::at_duplicate(self, end),
+            Rule::Duplicate => sql::at_duplicate(self, end.saturating_sub(1)),
             Rule::Copied => sql::at_copied(self, end),
             Rule::Variables => sql::at_variables(self, end),
             Rule::Parameters => sql::at_parameters(self, end),
             Rule::Identified => sql::at_identified(self, end),
+            Rule::BoundValue => sql::at_value(self, end),
+            Rule::BoundMap => sql::at_map(self, end),
             Rule::Row => sql::at_row(self, end),
             Rule::Complaint => sql::at_complaint(self, end),
             Rule::Escape => self.escapes = true,

@@ -18,6 +18,23 @@ pub(super) fn list(scan: &mut Scan<'_>, key: &Key, open: usize) {
     let objects = matches!(text.trim_ascii().first(), Some(b'{'));
     // Lists of Secret names in pod specs.
     let names = key.class == Class::Secret && key.plural && !holds_random(text);
+    // `"password":[{"value":"x"}]`
+    if objects && key.strength == Strength::Sure {
+        let brace = inside + text.iter().take_while(|b| b.is_ascii_whitespace()).count();
+        return object(scan, key.class, brace, true);
+    }
+    // `"keys":["…","…"]`: shares of a key in hexadecimal digits.
+    let share = |word: &[u8]| word.len() == 66 && word.iter().all(u8::is_ascii_hexdigit);
+    if key.strength == Strength::Weak {
+        let mut at = inside;
+        for word in text.split(|b| b", \"'\\".contains(b)) {
+            if share(word) {
+                scan.add(at, at + word.len(), Class::Key);
+            }
+            at += word.len() + 1;
+        }
+        return;
+    }
     if value::is_nothing(text) || objects || names || key.strength == Strength::Weak {
         return;
     }

@@ -8,6 +8,7 @@ use super::members;
 use super::pairs::value_member;
 use super::scan::{Cue, Scan};
 use super::value::{self, Reach};
+use super::words::COMMON;
 
 /// R27: `MX_Module_Constant=…`, the environment variable of a constant.
 pub(super) fn at_mendix_variable(scan: &mut Scan<'_>, start: usize, end: usize) {
@@ -216,7 +217,8 @@ pub(super) fn at_admin(scan: &mut Scan<'_>, end: usize) {
     let value = value::read(scan, at, Reach::Word);
     let text = scan.slice(value.start, value.end);
     let pair = text.iter().any(|b| matches!(b, b'=' | b':' | b'"'));
-    if !value.quoted && !pair && is_made_up(text) {
+    let known = COMMON.has(text) || text.len() >= 6 && text.iter().all(u8::is_ascii_digit);
+    if !value.quoted && !pair && (known || is_made_up(text)) {
         scan.add(value.start, value.end, Class::Password);
         scan.done = scan.done.max(value.end);
     }

@@ -1,7 +1,7 @@
 //! Names and values that stand in members of their own: R08.
 
 use super::Class;
-use super::judge::{is_made_up, is_value};
+use super::judge::{is_made_up, is_value, names_secret};
 use super::key::{Key, Strength};
 use super::scan::Scan;
 use super::value::{self, Reach};
@@ -90,8 +90,10 @@ pub(super) fn name_value_pair(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool
     if scan.at(at) == Some(b',') {
         at = scan.skip_space(at + 1);
     }
-    let Some(from) = value_member(scan, at) else { return false };
-    if !is_name_of_pair(scan, key.start) {
+    let Some(from) = value_member(scan, at).or_else(|| later_member(scan, key, at)) else {
+        return false;
+    };
+    if !is_name_of_pair(scan, key.start) && !is_in_path(scan, key) {
         return false;
     }
     let mut value = value::read(scan, from, Reach::Word);
@@ -109,19 +111,74 @@ pub(super) fn name_value_pair(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool
     true
 }
 
+/// `"loc":["body","password"]`: the last step of where a field is.
+fn is_in_path(scan: &Scan<'_>, key: &Key) -> bool {
+    let before = scan.slice(key.start.saturating_sub(48).max(scan.body.min(key.start)), key.start);
+    let Some(open) = memchr::memrchr(b'[', before) else { return false };
+    let name = before.get(..open).unwrap_or_default();
+    let tail = name.iter().rev().take_while(|b| !b.is_ascii_alphabetic()).count();
+    let name = name.get(..name.len() - tail).unwrap_or_default();
+    let close =
+        value::quote_at(scan, key.end).map_or(key.end, |(slashes, _)| key.end + slashes + 1);
+    scan.at(close) == Some(b']') && (name.ends_with(b"loc") || name.ends_with(b"path"))
+}
+
+/// `"param":"password","msg":"too short","value":"x"`, `"loc":["body","password"],"input":"x"`: the
+/// value of the field that a complaint names, after other members of it.
+fn later_member(scan: &Scan<'_>, key: &Key, at: usize) -> Option<usize> {
+    /// From the name to the value.
+    const REACH: usize = 256;
+    const NAMES: &[&[u8]] =
+        &[b"value", b"input", b"received", b"rejectedvalue", b"actual", b"given"];
+    if key.class != Class::Password || scan.at(at.checked_sub(1)?) != Some(b',') {
+        return None;
+    }
+    let near = scan.slice(at, at + REACH);
+    let near = near.get(..memchr::memchr(b'}', near).unwrap_or(near.len()))?;
+    scan.spend(near.len() / 4);
+    let mut from = 0;
+    while let Some(found) = memchr::memchr(b'"', near.get(from..)?) {
+        let start = from + found + 1;
+        let rest = near.get(start..)?;
+        let name = NAMES.iter().find(|name| {
+            rest.get(..name.len()).is_some_and(|head| head.eq_ignore_ascii_case(name))
+        });
+        if let Some(name) = name {
+            let close = at + start + name.len();
+            let quote = value::quote_at(scan, close);
+            let sign = scan.skip_space(quote.map_or(close, |(slashes, _)| close + slashes + 1));
+            if quote.is_some() && scan.at(sign) == Some(b':') {
+                return Some(scan.skip_space(sign + 1));
+            }
+        }
+        from = start;
+    }
+    None
+}
+
 /// `["x-api-key","…"]`: a list of two.
 pub(super) fn listed_pair(scan: &mut Scan<'_>, key: &Key, comma: usize) -> bool {
     let open =
         key.start - scan.run_before(key.start, scan.body.min(key.start), |b| b"\"'\\".contains(b));
     // A list of more begins with the name of a user.
-    let opens = matches!(scan.before(open), Some(b'[' | b','));
+    let blanks = scan.run_before(open, scan.body.min(open), |&b| b == b' ');
+    let opens = open - blanks <= scan.body
+        || matches!(scan.before(open - blanks), Some(b'[' | b',' | b'(' | b'{'));
     if scan.at(comma) != Some(b',') || !opens {
         return false;
     }
     let value = value::read(scan, scan.skip_space(comma + 1), Reach::Word);
     let text = scan.slice(value.start, value.end);
     let telling = is_made_up(text) || value::looks_random(text);
-    if value.quoted && scan.at(value.next) == Some(b']') && telling && is_value(scan, key, text) {
+    // In a longer list, such as one of headers, names look like much, too.
+    let name = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(b);
+    let hex = text.len() >= 24 && text.iter().all(u8::is_ascii_hexdigit);
+    let closed = scan.at(value.next) == Some(b']') && blanks == 0;
+    let sure = closed && telling
+        || !names_secret(text)
+            && !matches!(scan.at(scan.skip_space(value.next)), Some(b':' | b'='))
+            && (hex || telling && !text.iter().all(name));
+    if value.quoted && sure && is_value(scan, key, text) {
         scan.accept(key, value);
         return true;
     }

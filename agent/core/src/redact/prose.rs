@@ -1,10 +1,15 @@
 //! Keys and values with no sign between them: flags and sentences (R09, R10, R41).
 
 use super::Class;
-use super::judge::{is_made_up, is_password_like, is_random_word, is_telling, is_uuid, is_value};
-use super::key::{Key, Strength};
+use super::judge::{
+    is_field, is_hex_secret, is_jumbled, is_made_up, is_password_like, is_product, is_random_word,
+    is_telling, is_uuid, is_value,
+};
+use super::key::{self, Key, Strength};
 use super::scan::Scan;
+use super::several;
 use super::value::{self, Reach, Value};
+use super::words::COMMON;
 
 /// Longest word of a sentence, bytes.
 const WORD: usize = 512;
@@ -40,6 +45,8 @@ pub(super) fn flag_or_prose(
         let value = value::read(scan, from, Reach::Word);
         if is_value(scan, &key, scan.slice(value.start, value.end)) {
             scan.accept(&key, value);
+        } else if !quoted_key {
+            prose(scan, &key, at);
         }
     } else if spaced && !quoted_key {
         prose(scan, &key, at);
@@ -48,6 +55,8 @@ pub(super) fn flag_or_prose(
         if value.quoted && is_value(scan, &key, scan.slice(value.start, value.end)) {
             scan.accept(&key, value);
         }
+    } else if quoted_key && spaced && key.class == Class::Password && introduced(scan, &key, at) {
+        // `'password' changed from 'x' to 'y'`
     } else if quoted_key {
         if key.class != Class::Password || !said_before(scan, &key) {
             random_before(scan, &key);
@@ -117,10 +126,246 @@ fn prose(scan: &mut Scan<'_>, key: &Key, at: usize) {
         if stands_for_itself(scan, key, &value)
             && is_value(scan, key, scan.slice(value.start, value.end))
         {
-            return scan.accept(key, value);
+            return several::accept(scan, key, value);
         }
     }
+    let own = matches!(key.class, Class::Password | Class::Secret | Class::Token | Class::Key);
+    if own && introduced(scan, key, at) {
+        return;
+    }
     random_word(scan, key, at);
+}
+
+/// `password you entered, "x"`, `password of bob does not match: got x`: a value further on in the sentence,
+/// in quotes or after a word that introduces one.
+pub(super) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
+    /// Most words of the sentence.
+    const MOST: usize = 12;
+    const SURE: &[&[u8]] = &[
+        b"got",
+        b"expected",
+        b"received",
+        b"entered",
+        b"given",
+        b"tried",
+        b"typed",
+        b"value",
+        b"new",
+        b"old",
+        b"supplied",
+        b"provided",
+        b"is",
+        b"was",
+        b"used",
+        b"specified",
+        b"input",
+        b"actual",
+        b"following",
+        b"be",
+        b"still",
+        b"es",
+        b"est",
+        b"ist",
+        b"lautet",
+        b"luidt",
+        "è".as_bytes(),
+        b"jest",
+    ];
+    const WEAK: &[&[u8]] = &[
+        b"from", b"to", b"with", b"using", b"and", b"as", b"or", b"naar", b"in", b"auf", b"met",
+        b"mit", b"/",
+    ];
+    const NAMES: &[&[u8]] = &[
+        b"user",
+        b"for",
+        b"of",
+        b"on",
+        b"host",
+        b"account",
+        b"client",
+        b"by",
+        b"at",
+        b"id",
+        b"voor",
+        b"van",
+        b"database",
+        b"server",
+        b"realm",
+        b"service",
+        b"pod",
+        b"namespace",
+        b"name",
+        b"file",
+        b"template",
+    ];
+    let (mut sure, mut weak, mut named) = (false, false, false);
+    let mut from = at;
+    let mut last: &[u8] = b"";
+    for _ in 0..MOST {
+        let (word, next) = word_at(scan, from);
+        scan.spend(word.len() / 8 + 1);
+        if word.is_empty() || word.contains(&b'=') {
+            return false;
+        }
+        let lead = word.iter().take_while(|b| b"<[(".contains(b)).count();
+        let mut value = value::read(scan, from + lead, Reach::Word);
+        if !value.quoted {
+            let text = scan.slice(value.start, value.end);
+            let tail = text.iter().rev().take_while(|b| b".,;:)]>".contains(b)).count();
+            value.end -= tail.min(text.len());
+        }
+        let text = scan.slice(value.start, value.end);
+        let pair =
+            matches!(scan.at(scan.skip_space(value.next)), Some(b':' | b'=')) && value.quoted;
+        let password = key.class == Class::Password;
+        let choice = sure
+            || value.quoted && !named
+            || password
+                && (weak || lead > 0 && !named)
+                && is_choice(text)
+                && (last != b"from" || matches!(word_at(scan, next).0, b"to" | b"naar"));
+        let fits = if password {
+            is_made_up(text)
+        } else {
+            let hex = text.len() >= 24 && text.iter().all(u8::is_ascii_hexdigit);
+            is_random_word(text) || is_jumbled(text) || hex
+        };
+        let pair = pair || !value.quoted && several::is_pair(text);
+        if choice && !pair && fits && !is_place(text) && !is_field(text) {
+            several::accept(scan, key, value);
+            return true;
+        }
+        if matches!(word.last(), Some(b'.' | b';' | b'}' | b'{')) {
+            return false;
+        }
+        let tail = word.iter().rev().take_while(|b| b":,".contains(b)).count();
+        let bare = word.get(..word.len() - tail).unwrap_or_default();
+        let folded = bare.to_ascii_lowercase();
+        sure = SURE.contains(&&*folded) || word.ends_with(b":") && !NAMES.contains(&&*folded);
+        weak = WEAK.contains(&&*folded);
+        named = NAMES.contains(&&*folded);
+        sure &= !named;
+        from = next;
+        last = bare;
+    }
+    false
+}
+
+/// Whether a made-up word is none of a host, pod or file.
+fn is_choice(text: &[u8]) -> bool {
+    !text.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(b))
+}
+
+/// Addresses, names of classes and of those who speak.
+fn is_place(text: &[u8]) -> bool {
+    memchr::memmem::find(text, b"://").is_some()
+        || is_product(text)
+        || text.iter().filter(|&&b| b == b'.').count() >= 2
+        || text.contains(&b'@') && text.contains(&b'.')
+        || text.starts_with(b"/")
+}
+
+/// `'x' is not a valid password`, `012345 is your verification code`: what a sentence about the key began
+/// with.
+pub(super) fn stated_before(scan: &mut Scan<'_>, key: &Key) -> bool {
+    /// How far before, in bytes, and most words between.
+    const NEAR: usize = 160;
+    const WORDS: usize = 8;
+    const LINKS: &[&[u8]] = &[
+        b"is",
+        b"not",
+        b"a",
+        b"an",
+        b"the",
+        b"valid",
+        b"invalid",
+        b"wrong",
+        b"for",
+        b"field",
+        b"as",
+        b"your",
+        b"my",
+        b"this",
+        b"no",
+        b"correct",
+        b"incorrect",
+        b"new",
+        b"current",
+        b"temporary",
+        b"initial",
+        b"default",
+        b"was",
+        b"used",
+        b"been",
+        b"has",
+        b"one-time",
+        b"property",
+        b"attribute",
+        b"parameter",
+        b"een",
+        b"geldig",
+        b"geen",
+        b"uw",
+        b"je",
+        b"acceptable",
+        b"allowed",
+        b"login",
+    ];
+    let floor = key.start.saturating_sub(NEAR).max(scan.body.min(key.start));
+    let before = scan.slice(floor, key.start);
+    let opened = before.iter().rev().take_while(|b| b"\"'`\\".contains(b)).count();
+    let before = before.get(..before.len() - opened).unwrap_or_default();
+    if before.last() != Some(&b' ') {
+        return false;
+    }
+    let mut end = before.len();
+    let mut links = 0;
+    loop {
+        let text = before.get(..end).unwrap_or_default();
+        end = text.trim_ascii_end().len();
+        let text = before.get(..end).unwrap_or_default();
+        let word = text.rsplit(|&b| b == b' ').next().unwrap_or_default();
+        if word.is_empty() {
+            return false;
+        }
+        // In JSON the first word of a string follows its quote.
+        let tail = word.iter().rev().take_while(|b| b"\"\\".contains(b)).count();
+        let inner = word.get(..word.len() - tail).unwrap_or_default();
+        let cut = memchr::memrchr(b'"', inner).map_or(0, |quote| quote + 1);
+        let opened = cut > 0;
+        let word = word.get(cut..).unwrap_or_default();
+        let start = end - word.len();
+        if LINKS.iter().any(|link| word.eq_ignore_ascii_case(link)) {
+            links += 1;
+            end = start;
+            if links > WORDS {
+                return false;
+            }
+            continue;
+        }
+        // What the floor cut is no whole word.
+        let whole = start > 0 || floor == scan.body;
+        let sign = |b: &&u8| b"\"'`\\<>()[]:,".contains(b);
+        let head = word.iter().take_while(sign).count();
+        let tail = word.iter().rev().take_while(sign).count();
+        let text = word.get(head..word.len().saturating_sub(tail)).unwrap_or_default();
+        let named = scan.slice(key.start, key.end).to_ascii_lowercase();
+        let code = (4..=8).contains(&text.len())
+            && text.iter().all(u8::is_ascii_digit)
+            && (named.ends_with(b"code") || named.ends_with(b"pin"));
+        let quoted = (head > 0 || opened) && tail > 0;
+        let chosen =
+            is_made_up(text) && (quoted || is_choice(text)) && !is_place(text) && !is_field(text);
+        // `kubelet[8792]:` says it.
+        let speaker = !quoted
+            && word.get(word.len().saturating_sub(tail)..).is_some_and(|t| t.contains(&b':'));
+        let torn = text.iter().any(|b| b"\"{}\\[]=".contains(b));
+        if links == 0 || !whole || !(code || chosen) || torn || speaker {
+            return false;
+        }
+        scan.add(floor + start + head, floor + start + head + text.len(), key.class);
+        return true;
+    }
 }
 
 /// Whether the key is `secret` and no more.
@@ -190,7 +435,9 @@ pub(super) fn said_before(scan: &mut Scan<'_>, key: &Key) -> bool {
     let start = floor + text.len() - word.len() + head;
     let word = scan.slice(start, end);
     let code = lead.ends_with(b"one-time ") && word.iter().all(u8::is_ascii_digit);
-    if start >= end || !(is_made_up(word) || code && word.len() >= 4) {
+    let digits = (6..=12).contains(&word.len()) && word.iter().all(u8::is_ascii_digit);
+    if start >= end || !(is_made_up(word) || digits || COMMON.has(word) || code && word.len() >= 4)
+    {
         return false;
     }
     scan.accept(key, Value { start, end, next: key.end, quoted: false });
@@ -254,16 +501,20 @@ fn told(scan: &mut Scan<'_>, key: &Key, at: usize) -> Option<usize> {
         let (value, _) = word_at(scan, next);
         let body = value.get(1..).unwrap_or_default();
         let plain = body.iter().all(|b| b.is_ascii_lowercase() || b".!,".contains(b));
-        return (!plain).then_some(next);
+        return (!plain || is_password && value::quote_at(scan, next).is_some()).then_some(next);
     }
     if is_password {
         let (word, _) = word_at(scan, at);
         let lead = word.iter().take_while(|b| b"<[({".contains(b)).count();
         let bare = word.get(lead..).unwrap_or_default();
         let bare = bare.split(|b| b">])}\"',;\\".contains(b)).next().unwrap_or_default();
-        return (is_made_up(bare) || follows_user(scan, key) && value::may_be_secret_word(bare))
-            .then_some(at + lead)
-            .or_else(|| after_colon(scan, at));
+        let digits = (6..=12).contains(&bare.len()) && bare.iter().all(u8::is_ascii_digit);
+        let known = digits || COMMON.has(bare);
+        return (known
+            || is_made_up(bare)
+            || follows_user(scan, key) && value::may_be_secret_word(bare))
+        .then_some(at + lead)
+        .or_else(|| after_colon(scan, at));
     }
     // `JSESSIONID x`
     if key.class == Class::Cookie {
@@ -276,6 +527,9 @@ fn told(scan: &mut Scan<'_>, key: &Key, at: usize) -> Option<usize> {
         let at = at + usize::from(scan.at(at) == Some(b'('));
         let (word, next) = word_at(scan, at);
         let word = word.split(|b| matches!(b, b'"' | b'\\')).next().unwrap_or_default();
+        if is_random_word(word) || is_jumbled(word) {
+            return Some(at);
+        }
         let colon = word.iter().position(|b| matches!(b, b':' | b'/')).unwrap_or(0);
         if colon > 0 && is_made_up(word.get(colon + 1..)?) {
             return Some(at + colon + 1);
@@ -301,7 +555,7 @@ fn after_colon(scan: &Scan<'_>, at: usize) -> Option<usize> {
         if *sign == b':' || word == b"as" {
             let (value, _) = word_at(scan, next);
             let value = value.split(|b| b"\",\\".contains(b)).next().unwrap_or_default();
-            return is_made_up(value).then_some(next);
+            return (is_made_up(value) || COMMON.has(value)).then_some(next);
         }
         from = next;
     }
@@ -337,7 +591,10 @@ pub(super) fn at_code(scan: &mut Scan<'_>, start: usize, end: usize) {
         let rest = body.get(digits..).unwrap_or_default();
         if digits > 0 {
             let alone = rest.iter().all(|b| b"\"'`>)]\\.,;!}".contains(b));
-            if (4..=8).contains(&digits) && alone {
+            // `enter 012345 to confirm`
+            let asked = !scan.slice(start, end).eq_ignore_ascii_case(b"enter ")
+                || digits == 6 && asks(scan, from + lead + digits);
+            if (4..=8).contains(&digits) && alone && asked {
                 scan.add(from + lead, from + lead + digits, Class::Password);
                 scan.done = scan.done.max(from + lead + digits);
             }
@@ -349,7 +606,21 @@ pub(super) fn at_code(scan: &mut Scan<'_>, start: usize, end: usize) {
             return;
         }
         from = next;
+        // `PIN for Bob is 0123`
+        let (_, after) = word_at(scan, from);
+        if word == b"for" && is_copula(word_at(scan, after).0) {
+            from = after;
+        }
     }
+}
+
+/// ` to confirm`, ` to log in`
+fn asks(scan: &Scan<'_>, at: usize) -> bool {
+    const VERBS: &[&[u8]] =
+        &[b"confirm", b"verify", b"log", b"sign", b"complete", b"reset", b"proceed", b"continue"];
+    let (verb, _) = word_at(scan, at + 4);
+    let verb = verb.split(|b| !b.is_ascii_alphabetic()).next().unwrap_or_default();
+    scan.starts(at, b" to ") && VERBS.contains(&verb)
 }
 
 /// Where the value begins after `is`, `was changed to`, `has been reset to`, `will be`.
@@ -463,6 +734,7 @@ fn is_foreign_copula(word: &[u8]) -> bool {
 /// R41: the first words after the key, if one of them is random.
 pub(super) fn random_word(scan: &mut Scan<'_>, key: &Key, at: usize) {
     let (words, sure) = (6, key.strength == Strength::Sure);
+    let named = key::is_named(scan, key);
     let mut from = at;
     let mut expected = true;
     for _ in 0..words {
@@ -486,7 +758,7 @@ pub(super) fn random_word(scan: &mut Scan<'_>, key: &Key, at: usize) {
             len -= 1;
         }
         let text = scan.slice(start, start + len);
-        let hex = sure
+        let hex = (sure || named || is_hex_secret(scan.slice(key.start, key.end), text))
             && !key.plural
             && expected
             && (24..=128).contains(&len)
@@ -496,12 +768,13 @@ pub(super) fn random_word(scan: &mut Scan<'_>, key: &Key, at: usize) {
         let body = text.split(|&b| b == b'=').next().unwrap_or_default();
         let padded = text.len() - body.len() <= 2;
         // Right after the key or `is`, what looks random is no name.
+        let looks = value::looks_random(text) || (sure || named) && is_jumbled(text);
         let random =
-            expected && value::looks_random(text) && !is_uuid(text) || is_random_word(text);
-        let plain = padded && !text.starts_with(b"/") && scan.at(start + len) != Some(b':');
+            expected && looks && !is_uuid(text) && !is_product(text) || is_random_word(text);
+        let plain = padded && !is_path_like(text) && scan.at(start + len) != Some(b':');
         if plain && (hex || random) {
             let end = start + len;
-            return scan.accept(key, Value { start, end, next: end, quoted: false });
+            return several::accept(scan, key, Value { start, end, next: end, quoted: false });
         }
         if word.is_empty() || matches!(word.last(), Some(b'.' | b';' | b',')) {
             return;
@@ -511,10 +784,18 @@ pub(super) fn random_word(scan: &mut Scan<'_>, key: &Key, at: usize) {
             from = next;
             continue;
         }
-        expected = word == b"as" || is_copula(word) || is_foreign_copula(word);
+        expected = matches!(word, b"as" | b"value" | b"(value" | b"material" | b"value:")
+            || is_copula(word)
+            || is_foreign_copula(word);
         from = next;
     }
     random_before(scan, key);
+}
+
+/// A path: base64 may begin with a slash, too.
+fn is_path_like(text: &[u8]) -> bool {
+    let head = text.get(..text.len().min(64)).unwrap_or_default();
+    text.starts_with(b"/") && !(head.len() >= 32 && is_jumbled(head))
 }
 
 /// R41: `x is no valid token`, `using x as key`: a random word shortly before the key.
@@ -535,7 +816,7 @@ pub(super) fn random_before(scan: &mut Scan<'_>, key: &Key) {
         let plain = text.iter().all(|b| b.is_ascii_alphanumeric() || b"+/=_-".contains(b));
         // What the floor cut is no whole word.
         let whole = start > 0 || floor == scan.body;
-        if whole && plain && text.len() >= 20 && !text.starts_with(b"/") && is_random_word(text) {
+        if whole && plain && text.len() >= 20 && !is_path_like(text) && is_random_word(text) {
             let (start, end) = (floor + start + head, floor + start + head + text.len());
             scan.add(start, end, key.class);
             return;

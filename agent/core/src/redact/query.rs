@@ -2,7 +2,7 @@
 
 use super::Class;
 use super::follow;
-use super::judge::{is_password_like, is_random_word, is_uuid};
+use super::judge::{is_jumbled, is_password_like, is_random_word, is_uuid};
 use super::scan::{Cue, Scan};
 use super::value::{self, Reach};
 
@@ -158,7 +158,8 @@ pub(super) fn at_oauth_member(scan: &mut Scan<'_>, start: usize, end: usize) {
         folded.ends_with(b"state") && memchr::memmem::find(around, b"code").is_some()
     };
     let long = text.len() >= 70;
-    if is_code(text) || plain && signed && (long || near()) {
+    let jumbled = signed && is_jumbled(text) && !is_uuid(text);
+    if is_code(text) || jumbled || plain && signed && (long || near()) {
         scan.add(value.start, value.start + text.len(), Class::Oauth);
         scan.done = scan.done.max(value.start + text.len());
     }

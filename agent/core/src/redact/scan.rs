@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use super::Class;
+use super::columns::Column;
 use super::key::Key;
 use super::placeholder;
 use super::value::Value;
@@ -53,6 +54,8 @@ pub(super) enum Cue {
     Statement,
     /// A flag that ended its line: the next argument.
     Argument(Class),
+    /// A line of names: a cell of each of the lines below.
+    Column(Column),
 }
 
 /// Hints that the scanners left while they read a line.

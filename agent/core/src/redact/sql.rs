@@ -8,7 +8,8 @@ use super::value::{self, Reach};
 
 pub(super) use bound::{
     at_args, at_binding, at_bound, at_complaint, at_copied, at_duplicate, at_identified,
-    at_key_detail, at_list, at_pairs, at_parameter, at_parameters, at_row, at_said, at_variables,
+    at_key_detail, at_list, at_map, at_pairs, at_parameter, at_parameters, at_row, at_said,
+    at_value, at_variables,
 };
 
 /// Longest statement that is read, bytes.
@@ -58,7 +59,7 @@ pub(super) fn at_statement(scan: &mut Scan<'_>, start: usize, end: usize) {
     let limit = string_end(scan, start).min(start + LONGEST);
     // What must come for this to be a statement and no sentence.
     let wanted: &[&[u8]] = match scan.at(start).map(|b| b | 0x20) {
-        Some(b's') => &[b"from", b"where"],
+        Some(b's') => &[b"from", b"where", b"('"],
         Some(b'i' | b'r') => &[b"values", b"select", b"set "],
         Some(b'u') => &[b"set "],
         Some(b'm') => &[b"using"],
@@ -70,6 +71,9 @@ pub(super) fn at_statement(scan: &mut Scan<'_>, start: usize, end: usize) {
         scan.cues.next = Some(Cue::Statement);
     }
     scan.spend(body.len() / 4);
+    if memchr::memchr3(b'?', b'$', b':', body).is_some() {
+        bound::after_placeholders(scan, end, body);
+    }
     if memchr::memchr2(b'\'', b'"', body).is_none() {
         return;
     }
@@ -320,7 +324,11 @@ fn is_operand(scan: &Scan<'_>, open: usize) -> bool {
     };
     let sign = before.trim_ascii_end().last();
     let word = before.rsplit(|b| !b.is_ascii_alphabetic()).next().unwrap_or_default();
+    // `{'name': 'x'}`, as Python adds the parameters of a statement.
+    let member = before.trim_ascii_end().strip_suffix(b":");
     matches!(sign, Some(b'=' | b',' | b'(' | b'<' | b'>' | b'|' | b'['))
+        || member.is_some_and(|name| name.ends_with(b"'"))
+        || [&b"select"[..], b"distinct"].iter().any(|w| word.eq_ignore_ascii_case(w))
         || [
             &b"like"[..],
             b"ilike",

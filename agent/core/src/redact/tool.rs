@@ -19,6 +19,8 @@ enum Holds {
     Password,
     /// `user:password`.
     Pair,
+    /// `user%password`.
+    PercentPair,
     /// `name=value; …`.
     Cookies,
 }
@@ -44,7 +46,12 @@ const fn flag(
 }
 
 const FLAGS: &[Flag] = &[
-    flag(&["curl"], &["-u", "--user", "-U", "--proxy-user"], Holds::Pair, true),
+    flag(
+        &["curl"],
+        &["-u", "-su", "-sSu", "-ku", "-sku", "-vu", "-iu", "--user", "-U", "--proxy-user"],
+        Holds::Pair,
+        true,
+    ),
     flag(&["curl"], &["-b", "--cookie"], Holds::Cookies, true),
     flag(
         &["mysql", "mysqldump", "mysqladmin", "mysqlimport", "mariadb"],
@@ -68,6 +75,11 @@ const FLAGS: &[Flag] = &[
     ),
     flag(&["ansible", "http", "https"], &["-a", "--auth"], Holds::Pair, false),
     flag(&["openssl"], &["-k", "-K"], Holds::Password, false),
+    flag(&["zip", "unzip", "mosquitto_pub", "mosquitto_sub"], &["-P"], Holds::Password, false),
+    flag(&["7z", "7za"], &["-p"], Holds::Password, true),
+    flag(&["useradd", "usermod"], &["-p"], Holds::Password, false),
+    flag(&["ssh-keygen"], &["-N", "-P"], Holds::Password, false),
+    flag(&["smbclient", "rpcclient"], &["-U"], Holds::PercentPair, false),
     Flag {
         tools: &["az"],
         after: Some("secret"),
@@ -111,6 +123,7 @@ const WORDS: &[(&str, &str, usize)] = &[
     ("rabbitmqctl", "change_password", 2),
     ("htpasswd", "", 2),
     ("net", "use", 1),
+    ("net", "user", 2),
 ];
 
 /// A tool's name at `start`.
@@ -144,7 +157,7 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
                 let end = at + scan.run(at, LONGEST, |b| !b.is_ascii_whitespace());
                 value::Value { start: at, end, next: end, quoted: false }
             }
-            _ => value::read(scan, at, Reach::Word),
+            _ => argument_at(scan, at),
         };
         let text = scan.slice(argument.start, argument.end);
         if text.is_empty() || matches!(text, b"|" | b";" | b"&&" | b"||" | b">" | b"#") {
@@ -185,16 +198,37 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
                 } else if long && rest.first() == Some(&b'=')
                     || !long && flag.joined && !rest.is_empty()
                 {
-                    take(
-                        scan,
-                        flag.holds,
-                        argument.end - rest.len() + usize::from(long),
-                        argument.end,
-                    );
+                    let from = argument.end - rest.len() + usize::from(long);
+                    // `-p'x y'`
+                    let value = match value::quote_at(scan, from) {
+                        Some((slashes, quote)) => value::quoted(scan, from, slashes, quote),
+                        None => {
+                            value::Value { start: from, end: argument.end, next: at, quoted: false }
+                        }
+                    };
+                    at = value.next.max(at);
+                    take(scan, flag.holds, value.start, value.end);
                 }
             }
         }
     }
+}
+
+/// The argument at `at`; a comma ends none, as in `cn=admin,dc=example`.
+fn argument_at(scan: &Scan<'_>, at: usize) -> value::Value {
+    /// Most commas.
+    const MOST: usize = 16;
+    let mut argument = value::read(scan, at, Reach::Word);
+    for _ in 0..MOST {
+        let more = scan.at(argument.next + 1).is_some_and(|b| b.is_ascii_alphanumeric());
+        if argument.quoted || scan.at(argument.next) != Some(b',') || !more {
+            break;
+        }
+        let next = value::read(scan, argument.next + 1, Reach::Word);
+        argument.end = next.end;
+        argument.next = next.next;
+    }
+    argument
 }
 
 /// MySQL's `-p` alone asks for the password: what follows is none.
@@ -213,11 +247,125 @@ fn take(scan: &mut Scan<'_>, holds: Holds, start: usize, end: usize) {
             let Some(colon) = memchr::memchr(b':', text) else { return };
             scan.add(start + colon + 1, end, Class::Password);
         }
+        Holds::PercentPair => {
+            let Some(sign) = memchr::memchr(b'%', text) else { return };
+            scan.add(start + sign + 1, end, Class::Password);
+        }
         Holds::Cookies => {
             header::cookies(scan, start, end);
         }
     }
     scan.done = scan.done.max(end);
+}
+
+/// `sqlplus bob/x@db`, `impdp bob/x`: the password of a user of Oracle's tools.
+pub(super) fn at_oracle(scan: &mut Scan<'_>, end: usize) {
+    let mut at = end;
+    for _ in 0..4 {
+        at = scan.skip_space(at);
+        let len = scan.run(at, 256, |b| !b.is_ascii_whitespace() && !b"\"'".contains(b));
+        let text = scan.slice(at, at + len);
+        if len == 0 {
+            return;
+        }
+        // Options, and the parameters that follow.
+        if let Some(slash) =
+            memchr::memchr(b'/', text).filter(|_| !text.starts_with(b"-") && !text.contains(&b'='))
+        {
+            let rest = text.get(slash + 1..).unwrap_or_default();
+            let close = memchr::memrchr(b'@', rest).unwrap_or(rest.len());
+            if slash > 0 && close > 0 {
+                scan.add(at + slash + 1, at + slash + 1 + close, Class::Password);
+            }
+            return;
+        }
+        at += len;
+    }
+}
+
+/// `-u bob -p x`, `-U bob -P x`: after the user comes the password, whatever the tool is called.
+pub(super) fn at_user_flag(scan: &mut Scan<'_>, end: usize) {
+    /// From the user to the password.
+    const NEAR: usize = 160;
+    if end < scan.done {
+        return;
+    }
+    let near = scan.slice(end, end + NEAR);
+    let flag = memchr::memchr_iter(b'-', near).find(|&at| {
+        let lead = at.checked_sub(1).and_then(|before| near.get(before));
+        lead == Some(&b' ') && matches!(near.get(at + 1), Some(b'p' | b'P' | b'w'))
+    });
+    let Some(flag) = flag.map(|at| end + at) else { return };
+    // `| tool -p x`: of another command.
+    if scan.slice(end, flag).iter().any(|b| b"|;&".contains(b)) {
+        return;
+    }
+    let value = value::read(scan, scan.skip_space(flag + 2), Reach::Word);
+    let text = scan.slice(value.start, value.end);
+    let place = text.iter().any(|b| b"/:=,".contains(b)) || text.starts_with(b"-");
+    if !place && is_made_up(text) {
+        scan.add(value.start, value.end, Class::Password);
+        scan.done = scan.done.max(value.end);
+    }
+}
+
+/// `vault kv put secret/x a=b c=d`: all that is put.
+pub(super) fn at_put(scan: &mut Scan<'_>, end: usize) {
+    let mut at = end;
+    for _ in 0..MOST {
+        at = scan.skip_space(at);
+        let len = scan.run(at, 256, |b| b.is_ascii_alphanumeric() || b"_-./".contains(b));
+        if len == 0 {
+            return;
+        }
+        if scan.at(at + len) != Some(b'=') {
+            at += len;
+            continue;
+        }
+        let value = value::read(scan, at + len + 1, Reach::Word);
+        let text = scan.slice(value.start, value.end);
+        if !scan.starts(at, b"-") && !text.starts_with(b"@") && !value::is_nothing(text) {
+            scan.add(value.start, value.end, Class::Secret);
+            scan.done = scan.done.max(value.end);
+        }
+        at = value.next.max(at + len + 1);
+    }
+}
+
+/// `ConvertTo-SecureString 'x' -AsPlainText`
+pub(super) fn at_secure_string(scan: &mut Scan<'_>, end: usize) {
+    let mut at = scan.skip_space(end);
+    if scan.slice(at, at + 8).eq_ignore_ascii_case(b"-string ") {
+        at = scan.skip_space(at + 8);
+    }
+    let value = value::read(scan, at, Reach::Word);
+    let text = scan.slice(value.start, value.end);
+    if !text.starts_with(b"-")
+        && !text.starts_with(b"$")
+        && !value::is_nothing(text)
+        && !text.starts_with(b"(")
+    {
+        scan.add(value.start, value.end, Class::Password);
+        scan.done = scan.done.max(value.end);
+    }
+}
+
+/// `db.example.com:5432:name:bob:x`: a line of a file of passwords of PostgreSQL, from its port on.
+pub(super) fn at_pgpass(scan: &mut Scan<'_>, end: usize) {
+    let name = |b: &u8| b.is_ascii_alphanumeric() || b"_-.*".contains(b);
+    let mut at = end;
+    for _ in 0..2 {
+        at += scan.run(at, 64, name);
+        if scan.at(at) != Some(b':') || scan.before(at) == Some(b':') {
+            return;
+        }
+        at += 1;
+    }
+    let value = value::read(scan, at, Reach::Word);
+    if value.end > at + 2 && !value::is_nothing(scan.slice(value.start, value.end)) {
+        scan.add(value.start, value.end, Class::Password);
+        scan.done = scan.done.max(value.end);
+    }
 }
 
 /// `--creds user:password`, `--src-creds=user:password`: of tools that copy images.
@@ -242,7 +390,11 @@ pub(super) fn at_echo(scan: &mut Scan<'_>, start: usize, end: usize) {
         let flag = value::read(scan, from, Reach::Word);
         from = scan.skip_space(flag.next.max(from + 1));
     }
-    let value = value::read(scan, from, Reach::Word);
+    let mut value = value::read(scan, from, Reach::Word);
+    // `printf '%s' 'x'`
+    if scan.slice(value.start, value.end).starts_with(b"%s") {
+        value = value::read(scan, scan.skip_space(value.next), Reach::Word);
+    }
     // `<<< x`
     if scan.at(start) == Some(b'<') {
         let text = scan.slice(value.start, value.end);
@@ -257,7 +409,8 @@ pub(super) fn at_echo(scan: &mut Scan<'_>, start: usize, end: usize) {
         return;
     }
     let command = scan.slice(pipe, pipe + 160);
-    let takes = [&b"stdin"[..], b"base64 -", b"sudo -S", b"chpasswd", b"kubeseal"];
+    let takes =
+        [&b"stdin"[..], b"base64 -", b"sudo -S", b"chpasswd", b"kubeseal", b"kinit", b"passwd"];
     let taken = takes.iter().any(|t| memchr::memmem::find(command, t).is_some());
     if taken && !value::is_nothing(scan.slice(value.start, value.end)) {
         scan.add(value.start, value.end, Class::Password);

@@ -231,7 +231,9 @@ pub(super) fn starts_assignment(scan: &Scan<'_>, at: usize) -> bool {
     let name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
     let len = scan.run(at, 64, name);
     let letter = scan.at(at).is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-    letter && scan.at(at + len) == Some(b'=') && scan.at(at + len + 1) != Some(b'=')
+    // Base64 ends in such a sign.
+    let padded = len >= 20 && scan.at(at + len + 1).is_none_or(|b| b == b' ' || b == b',');
+    letter && scan.at(at + len) == Some(b'=') && scan.at(at + len + 1) != Some(b'=') && !padded
 }
 
 /// End of a value that has the rest of its line, unless another pair or the end of the string

@@ -166,7 +166,7 @@ pub(super) static PLAIN: LazyLock<Words> = LazyLock::new(|| {
         auth authentication available based be because been before being below but by bytes cache
         can cannot changed check configured correct credentials default denied different does
         doesn't empty error exception expected expired failed failure field file for format found
-        fresh from generated given good has have here if in incorrect invalid is it its just key
+        fresh from generated given good has have here if in incorrect insecure invalid is it its just key
         length long lookup malformed mandatory may mismatch missing must name needs never new no
         none not nothing now null obsolete of ok old on only optional or our ours password please
         policy present provided read ready redacted refresh rejected request required reset response
@@ -175,6 +175,15 @@ pub(super) static PLAIN: LazyLock<Words> = LazyLock::new(|| {
         unauthorized unavailable unknown unset until up update updated use user using valid
         validation value verification verified was weak were when which while will with within
         without would wrong you your",
+    )
+});
+
+/// Passwords that are chosen again and again, and are no word of a sentence about one.
+pub(super) static COMMON: LazyLock<Words> = LazyLock::new(|| {
+    Words::of(
+        "changeme changeit letmein qwerty qwertyuiop qweasdzxc asdfgh asdfghjkl zxcvbnm qazwsx iloveyou welkom
+        welcome toor nimda hunter passw0rd welkom01 monkey dragon sunshine princess football superman batman
+        trustno1 geheim hallo azerty motdepasse postgres guest abc123 123456 12345678 123456789 000000 111111 hunter2 nimda toor admin123 root123 test123",
     )
 });
 

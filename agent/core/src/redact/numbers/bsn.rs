@@ -8,9 +8,10 @@ use super::super::scan::Scan;
 pub(in super::super) fn at_bsn(scan: &mut Scan<'_>, start: usize, end: usize) {
     /// Words between the stem and the number.
     const NEAR: usize = 80;
-    if scan.in_placeholder(start)
-        || scan.before(start).is_some_and(|b| b.is_ascii_lowercase()) && end - start == 3
-    {
+    // `inpBsn`, but no three letters inside of a word.
+    let inside = scan.before(start).is_some_and(|b| b.is_ascii_lowercase())
+        && !scan.at(start).is_some_and(|b| b.is_ascii_uppercase());
+    if scan.in_placeholder(start) || inside && end - start == 3 {
         return;
     }
     let near = scan.slice(end, end + NEAR);

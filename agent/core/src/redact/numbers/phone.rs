@@ -60,10 +60,10 @@ pub(super) fn grouped(scan: &mut Scan<'_>, start: usize, end: usize) -> Option<u
             break;
         }
     }
-    if first == start
-        || scan.at(first) != Some(b'0')
-        || matches!(scan.at(first + 1), Some(b'0') | None)
-    {
+    if scan.starts(first, b"00") {
+        return abroad(scan, first, end);
+    }
+    if first == start || scan.at(first) != Some(b'0') || scan.at(first + 1).is_none() {
         return None;
     }
     // Area code, then the rest in groups; German numbers are longer than Dutch ones.
@@ -91,6 +91,23 @@ pub(super) fn grouped(scan: &mut Scan<'_>, start: usize, end: usize) -> Option<u
         return Some(at);
     }
     None
+}
+
+/// R35: `0031 6 12345678`, `0031-6-12345678`.
+fn abroad(scan: &mut Scan<'_>, first: usize, end: usize) -> Option<usize> {
+    let country = matches!(scan.at(first + 2), Some(b'1'..=b'9'))
+        && scan.at(first + 3).is_some_and(|b| b.is_ascii_digit());
+    let divided = matches!(scan.at(first + 4), Some(b' ' | b'-'));
+    if !country || !divided || !open_before(scan, first) {
+        return None;
+    }
+    let last = phone_end(scan, first, 12)?;
+    let digits = scan.slice(first, last).iter().filter(|b| b.is_ascii_digit()).count();
+    if last < end || digits > 15 || !open_after(scan, last) {
+        return None;
+    }
+    scan.add(first, last, Class::Phone);
+    Some(last)
 }
 
 /// R35: `+31 6 1234 5678`, `+1 (555) 123-4567`, from the first plus on.
@@ -136,7 +153,10 @@ fn phone_end(scan: &Scan<'_>, start: usize, least: usize) -> Option<usize> {
                     || matches!(
                         (scan.at(at), next),
                         (Some(b' '), Some(b'(')) | (Some(b')'), Some(b' ' | b'-'))
-                    );
+                    )
+                    // `010 - 123 45 67`
+                    || scan.starts(at, b" - ") && scan.at(at + 3).is_some_and(|b| b.is_ascii_digit())
+                    || scan.at(at) == Some(b'-') && next == Some(b' ') && scan.before(at) == Some(b' ');
                 if !group || digits >= 15 {
                     break;
                 }
@@ -172,6 +192,9 @@ fn value_after(scan: &Scan<'_>, key_end: usize) -> Option<usize> {
         b"to ",
         b"naar ",
         b"op ",
+        b"invalid value ",
+        b"back on ",
+        b"on ",
         b": ",
     ];
     for word in words {
@@ -197,7 +220,15 @@ pub(in super::super) fn at_phone(scan: &mut Scan<'_>, start: usize, end: usize) 
     // After a blank alone the number has to look like one.
     let signed = scan.slice(key_end, at).iter().any(|b| b"=:>\"'".contains(b));
     if !signed && !matches!(scan.at(at), Some(b'0' | b'+' | b'(')) {
-        return;
+        // `tel. 415.555.0100`
+        let near = scan.slice(at, at + 16);
+        let digits = near.iter().take_while(|b| b.is_ascii_digit() || b".-".contains(b));
+        let (numbers, signs) = digits.fold((0, 0), |(n, s), b| {
+            (n + i32::from(b.is_ascii_digit()), s + i32::from(!b.is_ascii_digit()))
+        });
+        if numbers != 10 || signs != 2 {
+            return;
+        }
     }
     while matches!(scan.at(at), Some(b'+' | b'(')) && at < first + 2 {
         at += 1;

@@ -55,7 +55,17 @@ pub(in super::super) fn at_row(scan: &mut Scan<'_>, end: usize) {
 pub(in super::super) fn at_complaint(scan: &mut Scan<'_>, end: usize) {
     let near = scan.slice(end, end + 64);
     let Some(found) = near.iter().position(|b| matches!(b, b'"' | b'\'' | b'\\')) else { return };
-    let value = value::read(scan, end + found, Reach::Word);
+    let mut value = value::read(scan, end + found, Reach::Word);
+    // `Duplicate entry 'D'Arcy' for key`: the apostrophe of a name.
+    if value.quoted
+        && scan.before(value.next) == Some(b'\'')
+        && scan.at(value.next).is_some_and(|b| b.is_ascii_alphabetic())
+    {
+        let rest = scan.slice(value.next, value.next + 128);
+        if let Some(close) = memchr::memmem::find(rest, b"' ") {
+            value.end = value.next + close;
+        }
+    }
     if value.quoted && !value::is_nothing(scan.slice(value.start, value.end)) {
         scan.add(value.start, value.end, Class::Sql);
     }
@@ -156,7 +166,9 @@ fn strings(scan: &mut Scan<'_>, open: usize) {
         at += scan.run(at, 256, |&b| !matches!(b, b'"' | b'\\' | b']' | b'}'));
         let Some((slashes, quote)) = value::quote_at(scan, at) else { return };
         let value = value::quoted(scan, at, slashes, quote);
-        if !value::is_nothing(scan.slice(value.start, value.end)) {
+        // `{"name": "x"}`: names stay.
+        let name = scan.at(scan.skip_space(value.next)) == Some(b':');
+        if !name && !value::is_nothing(scan.slice(value.start, value.end)) {
             scan.add(value.start, value.end, Class::Sql);
         }
         at = value.next;
@@ -238,14 +250,125 @@ pub(in super::super) fn at_said(scan: &mut Scan<'_>, start: usize) {
     }
 }
 
-/// R10: `CREATE USER bob IDENTIFIED BY 'x'`.
-pub(in super::super) fn at_identified(scan: &mut Scan<'_>, end: usize) {
-    let open = scan.skip_space(end);
-    if value::quote_at(scan, open).is_some() {
-        let value = value::read(scan, open, Reach::Word);
-        if value.quoted && !value::is_nothing(scan.slice(value.start, value.end)) {
-            scan.add(value.start, value.end, Class::Password);
+/// `Bind value 1 = x`, `param[0] = x`, `setParameter(name, x)`: what follows the sign, or the name.
+pub(in super::super) fn at_value(scan: &mut Scan<'_>, end: usize) {
+    /// From the word to the value.
+    const NEAR: usize = 64;
+    if end < scan.sql_done {
+        return;
+    }
+    let near = scan.slice(end, end + NEAR);
+    let call = scan.before(end) == Some(b'(');
+    let found = near.iter().position(|b| if call { *b == b',' } else { matches!(b, b'=' | b':') });
+    let Some(found) = found else { return };
+    let name = near.get(..found).unwrap_or_default();
+    if !name.iter().all(|b| b.is_ascii_alphanumeric() || b" _#$[]\"'.".contains(b)) {
+        return;
+    }
+    let sign = end + found + 1;
+    let from = scan.skip_space(sign + usize::from(scan.at(sign) == Some(b'>')));
+    let limit = string_end(scan, from).min(scan.text_end).min(from + LONGEST);
+    let close = if call { scan.find(b')', from, limit).unwrap_or(limit) } else { limit };
+    scan.sql_done = close.max(end);
+    scan.spend(close.saturating_sub(from) / 4);
+    let quotes = |b: &u8| b"\"'\\".contains(b);
+    let from = from + scan.run(from, 8, quotes);
+    let close = close - scan.run_before(close, from.min(close), quotes);
+    // Numbers alone say nothing of a person.
+    if scan.slice(from, close).iter().any(u8::is_ascii_alphabetic)
+        && !value::is_nothing(scan.slice(from, close))
+    {
+        scan.add(from, close, Class::Sql);
+    }
+}
+
+/// `… where id = ?, args: [x, 3]`, `… VALUES ($1); ["x"]`: a list after a statement with places for values.
+pub(super) fn after_placeholders(scan: &mut Scan<'_>, from: usize, text: &[u8]) {
+    /// Most brackets that are looked at.
+    const MOST: usize = 16;
+    const WORDS: &[&[u8]] = &[
+        b"params",
+        b"parameters",
+        b"args",
+        b"arguments",
+        b"values",
+        b"binds",
+        b"bindings",
+        b";",
+        b"with",
+        b"--",
+    ];
+    scan.spend(text.len() / 8);
+    for open in memchr::memchr3_iter(b'[', b'{', b'(', text).take(MOST) {
+        let before = text.get(..open).unwrap_or_default();
+        let before = before.get(before.len().saturating_sub(24)..).unwrap_or_default();
+        let signs = before.iter().rev().take_while(|b| b" :=\"\\".contains(b)).count();
+        let word = before.get(..before.len() - signs).unwrap_or_default().to_ascii_lowercase();
+        let list = WORDS.iter().any(|end| word.ends_with(end));
+        // `INSERT … VALUES (…)` holds literals, which are read one by one.
+        let own = text.get(open) != Some(&b'(') || !word.ends_with(b"values");
+        if list && own && signs > 0 {
+            at_map(scan, from + open);
         }
+    }
+}
+
+/// `NamedParameters {name=x}`, `query parameters (name=x)`, `binding values: x, 1`.
+pub(in super::super) fn at_map(scan: &mut Scan<'_>, end: usize) {
+    if end < scan.sql_done {
+        return;
+    }
+    let inside = matches!(scan.before(end), Some(b'{'));
+    if inside && !says_sql(scan, end) {
+        return;
+    }
+    let mut open = if inside { end - 1 } else { end };
+    open += scan.run(open, 4, |b| matches!(b, b' ' | b':' | b'='));
+    let close = match scan.at(open) {
+        Some(b'{') => b'}',
+        Some(b'(') => b')',
+        Some(b'[') => b']',
+        _ => {
+            // A list to the end of the line.
+            let limit = string_end(scan, open).min(scan.text_end).min(open + LONGEST);
+            let signed = scan.slice(end, open).contains(&b':');
+            scan.sql_done = limit.max(end);
+            if signed && scan.slice(open, limit).iter().any(u8::is_ascii_alphabetic) {
+                scan.add(open, limit, Class::Sql);
+            }
+            return;
+        }
+    };
+    let limit = scan.text.len().min(open + LONGEST);
+    let end = scan.find(close, open, limit);
+    scan.spend((end.unwrap_or(limit) - open) / 4);
+    scan.sql_done = end.unwrap_or(limit);
+    let Some(end) = end else { return };
+    if scan.slice(open + 1, end).iter().any(u8::is_ascii_alphabetic) {
+        scan.add(open + 1, end, Class::Sql);
+    }
+}
+
+/// R10: `CREATE USER bob IDENTIFIED BY 'x'`, `IDENTIFIED WITH plugin BY 'x'`, `IDENTIFIED BY x`.
+pub(in super::super) fn at_identified(scan: &mut Scan<'_>, end: usize) {
+    let mut open = scan.skip_space(end);
+    if scan.slice(open.saturating_sub(5), open).eq_ignore_ascii_case(b"with ") {
+        let plugin = scan.run(open, 64, |b| b.is_ascii_alphanumeric() || b"_'\"`".contains(b));
+        let by = scan.skip_space(open + plugin);
+        if !scan.slice(by, by + 3).eq_ignore_ascii_case(b"by ") {
+            return;
+        }
+        open = scan.skip_space(by + 3);
+    }
+    let mut value = value::read(scan, open, Reach::Word);
+    if !value.quoted && scan.before(value.end) == Some(b';') {
+        value.end -= 1;
+    }
+    let text = scan.slice(value.start, value.end);
+    let known = [&b"password"[..], b"externally", b"values", b"random"];
+    let word = known.iter().any(|word| text.eq_ignore_ascii_case(word));
+    if !value::is_nothing(text) && (value.quoted || !word && value::may_be_secret_word(text)) {
+        scan.add(value.start, value.end, Class::Password);
     }
 }
 

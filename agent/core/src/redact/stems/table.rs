@@ -331,7 +331,8 @@ fn window(block: &[u8; BLOCK], at: usize) -> u32 {
 const DIGITS: u8 = 1;
 const ADDRESS: u8 = 2;
 
-/// For each place of a block: four digits begin here ([`DIGITS`], even places only), and an address
+/// For each place of a block: four digits begin here ([`DIGITS`], at odd places only those
+/// that no digit stands before), and an address
 /// may have its first dot or colon one further ([`ADDRESS`]). Written so that it compiles to vector
 /// instructions; what counts as a digit here are those of the digits' row of ASCII.
 #[inline(always)]
@@ -341,7 +342,8 @@ fn numbers(block: &[u8; BLOCK]) -> [u8; STEP] {
         let [a, b, c, d] = [block[i], block[i + 1], block[i + 2], block[i + 3]];
         let row = |byte: u8| byte & 0xf0 == 0x30;
         let hex = |byte: u8| row(byte) | (byte & 0xd0 == 0x40);
-        let digits = row(a) & row(b) & row(c) & row(d) & (i % 2 == 0);
+        let begins = (i % 2 == 0) | !row(block[i.saturating_sub(1)]);
+        let digits = row(a) & row(b) & row(c) & row(d) & begins;
         let dot = (b == b'.') & row(a) & row(c);
         let colon = (b == b':') & hex(a) & hex(c);
         // An octet has three digits at most, and a dot after it.

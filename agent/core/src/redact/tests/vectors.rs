@@ -15,6 +15,8 @@ pub(crate) mod keys;
 pub(crate) mod people;
 #[path = "vectors/platform.rs"]
 pub(crate) mod platform;
+#[path = "vectors/systems.rs"]
+pub(crate) mod systems;
 
 use base64::Engine as _;
 
@@ -23,15 +25,24 @@ pub(crate) type Positive = (&'static str, &'static str);
 
 /// Every positive vector.
 pub(crate) fn positives() -> impl Iterator<Item = Positive> {
-    [keys::POSITIVES, platform::POSITIVES, people::POSITIVES].into_iter().flatten().copied()
+    [keys::POSITIVES, platform::POSITIVES, people::POSITIVES, systems::POSITIVES]
+        .into_iter()
+        .flatten()
+        .copied()
 }
 
 /// Every text that must come out as it went in.
 pub(crate) fn decoys() -> impl Iterator<Item = &'static str> {
-    [keys::NEAR_MISSES, platform::NEAR_MISSES, people::NEAR_MISSES, decoys::ORDINARY]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        keys::NEAR_MISSES,
+        platform::NEAR_MISSES,
+        people::NEAR_MISSES,
+        systems::NEAR_MISSES,
+        decoys::ORDINARY,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
 /// A rendered vector: text that stays and secrets, in turn, beginning and ending with text.

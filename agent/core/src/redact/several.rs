@@ -1,0 +1,133 @@
+//! More than one value after a key: what was and what is, what was expected and what came, lists in
+//! sentences (R01, R02, R10).
+
+use super::Class;
+use super::judge::{is_field, is_made_up, is_random_word};
+use super::key::{Key, Strength};
+use super::scan::Scan;
+use super::value::{self, Reach, Value};
+
+/// Most values after the first.
+const MOST: usize = 4;
+/// Most words between two values.
+const WORDS: usize = 5;
+
+/// Words and signs that may stand between two values of a key.
+const LINKS: &[&str] = &[
+    "->",
+    "=>",
+    "→",
+    "/",
+    "|",
+    "!=",
+    "<>",
+    "and",
+    "or",
+    "to",
+    "by",
+    "with",
+    "new",
+    "old",
+    "got",
+    "was",
+    "is",
+    "now",
+    "the",
+    "one",
+    "vs",
+    "vs.",
+    "but",
+    "not",
+    "actual",
+    "expected",
+    "received",
+    "en",
+    "und",
+    "et",
+    "y",
+    "naar",
+    "in",
+    "auf",
+    "oder",
+    "of",
+    "ou",
+    "instead",
+    "then",
+    "new:",
+    "old:",
+    "got:",
+    "expected:",
+    "was:",
+    "now:",
+    "nieuw:",
+];
+
+/// Takes the value of `key`, and those that follow it.
+pub(super) fn accept(scan: &mut Scan<'_>, key: &Key, value: Value) {
+    scan.accept(key, value);
+    let mut at = value.next.max(value.end);
+    for _ in 0..MOST {
+        let Some(next) = another(scan, key, at) else { return };
+        scan.accept(key, next);
+        at = next.next.max(next.end);
+    }
+}
+
+/// The value that follows the one that ends at `end`, after a comma or a word such as `to`.
+fn another(scan: &Scan<'_>, key: &Key, end: usize) -> Option<Value> {
+    let mut at = end + scan.run(end, 4, |b| b"\"'`\\)]>".contains(b));
+    let comma = scan.at(at) == Some(b',');
+    at += usize::from(comma);
+    let mut linked = comma;
+    let mut sure = false;
+    for _ in 0..=WORDS {
+        let from = scan.skip_space(at);
+        if from == at {
+            return None;
+        }
+        let len = scan.run(from, 24, |b| !b.is_ascii_whitespace());
+        let word = scan.slice(from, from + len);
+        if LINKS.iter().any(|link| link.as_bytes() == word) {
+            linked = true;
+            sure |= !matches!(
+                word,
+                b"and" | b"or" | b"to" | b"in" | b"of" | b"by" | b"with" | b"en" | b"y"
+            );
+            at = from + len;
+            continue;
+        }
+        return linked.then(|| read(scan, key, from, sure)).flatten();
+    }
+    None
+}
+
+/// `Port:5432`, `timeout=30s`: a name and its value.
+pub(super) fn is_pair(text: &[u8]) -> bool {
+    let name = text.iter().take_while(|b| b.is_ascii_alphanumeric() || b"_-.".contains(b)).count();
+    name > 0 && name + 1 < text.len() && matches!(text.get(name), Some(b':' | b'='))
+}
+
+/// The value at `from`, if it looks like one; after a mere `and` or comma names of hosts look like it, too.
+fn read(scan: &Scan<'_>, key: &Key, from: usize, sure: bool) -> Option<Value> {
+    let mut value = value::read(scan, from, Reach::Word);
+    if !value.quoted && scan.before(value.end) == Some(b'.') && value.end - value.start > 3 {
+        value.end -= 1;
+    }
+    let text = scan.slice(value.start, value.end);
+    let name = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(b);
+    let sign = scan.at(scan.skip_space(value.next));
+    let pair = matches!(sign, Some(b':' | b'=')) || !value.quoted && is_pair(text);
+    let fits = match key.class {
+        Class::Password if sure => {
+            let digits = (6..=12).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
+            let flips = text.windows(2).filter(
+                |w| matches!(w, [a, b] if a.is_ascii_lowercase() && b.is_ascii_uppercase()),
+            );
+            is_made_up(text) || digits || text.len() >= 8 && flips.count() >= 2
+        }
+        Class::Password => is_made_up(text) && (value.quoted || !text.iter().all(name)),
+        _ if key.strength == Strength::Weak => is_random_word(text),
+        _ => is_random_word(text) || text.len() >= 24 && text.iter().all(u8::is_ascii_hexdigit),
+    };
+    (fits && !pair && !is_field(text) && !value::is_nothing(text)).then_some(value)
+}
