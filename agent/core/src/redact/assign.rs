@@ -565,7 +565,8 @@ fn is_listed_secret(text: &[u8]) -> bool {
     let hex = text.len() >= 24 && text.iter().all(u8::is_ascii_hexdigit);
     // `tokens: prompt=120 completion=44`
     let sign = text.iter().position(|&b| b == b'=');
-    if sign.is_some_and(|sign| text.iter().skip(sign + 1).all(u8::is_ascii_digit)) {
+    let count = |sign: usize| text.len() - sign <= 6;
+    if sign.is_some_and(|sign| count(sign) && text.iter().skip(sign + 1).all(u8::is_ascii_digit)) {
         return false;
     }
     !text.iter().any(|b| b"{[(/".contains(b))

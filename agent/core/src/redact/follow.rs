@@ -236,6 +236,11 @@ impl Follow {
         let block =
             matches!(self.cue, Some(Cue::Pem { .. } | Cue::Saml | Cue::Element | Cue::Blob(_)));
         let column = matches!(cues.next, Some(Cue::Column(_))) && self.cue.is_some();
+        let inside = matches!(
+            self.cue,
+            Some(Cue::Map { .. } | Cue::Block { .. } | Cue::Section { .. } | Cue::Constants { .. })
+        );
+        let block = block || inside && matches!(cues.next, Some(Cue::Output(_)));
         if let Some(cue) = cues.next.filter(|_| !(weak && block || column)) {
             self.cue = Some(cue);
             self.strangers = 0;

@@ -43,7 +43,7 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
         |class, strength, plural| Key { start: key_start, end: key_end, class, strength, plural };
 
     let tail = Tail::of(stem, after);
-    if scan.at(key_end) == Some(b' ') && is_class_name(scan.slice(key_start, key_end)) {
+    if scan.at(key_end) == Some(b' ') && is_logger(scan, key_start, key_end) {
         return None;
     }
     match rule {
@@ -95,8 +95,14 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
             Strength::Sure,
             tail.plural(),
         )),
-        // It names an assembly of .NET.
-        Rule::Token if before.ends_with(b"PublicKey") => None,
+        // It names an assembly of .NET: eight bytes of a hash.
+        Rule::Token
+            if before.ends_with(b"PublicKey")
+                && scan.at(key_end) == Some(b'=')
+                && scan.run(key_end + 1, 17, u8::is_ascii_hexdigit) == 16 =>
+        {
+            None
+        }
         Rule::Token if NO_TOKEN.ends(&fold::<24>(before), 4) => None,
         Rule::Token => (!tail.clears() && !tail.is(b"id")).then_some(key(
             Class::Token,
@@ -168,14 +174,21 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
     }
 }
 
-/// `com.azure.identity.ClientSecretCredential`: a class that logs under its own name.
-fn is_class_name(key: &[u8]) -> bool {
-    let class = key.rsplit(|&b| b == b'.').next().unwrap_or_default();
-    let package = key.get(..key.len() - class.len()).unwrap_or_default();
-    package.iter().filter(|&&b| b == b'.').count() >= 2
+/// `INFO com.azure.identity.ClientSecretCredential : …`: a class that logs under its own name.
+fn is_logger(scan: &Scan<'_>, start: usize, end: usize) -> bool {
+    const LEVELS: &[&[u8]] = &[b"INFO", b"DEBUG", b"TRACE", b"WARN", b"ERROR"];
+    let name = scan.slice(start, end);
+    let class = name.rsplit(|&b| b == b'.').next().unwrap_or_default();
+    let package = name.get(..name.len() - class.len()).unwrap_or_default();
+    let named = package.iter().filter(|&&b| b == b'.').count() >= 2
         && package.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'.')
         && class.first().is_some_and(u8::is_ascii_uppercase)
-        && (class.ends_with(b"Credential") || class.ends_with(b"Credentials"))
+        && (class.ends_with(b"Credential") || class.ends_with(b"Credentials"));
+    if !named || scan.at(scan.skip_space(end)) == Some(b'=') {
+        return false;
+    }
+    let before = scan.slice(start.saturating_sub(160).max(scan.body.min(start)), start);
+    LEVELS.iter().any(|level| memchr::memmem::find(before, level).is_some())
 }
 
 /// `signing key`, `machine key`: the word before a bare `key` says which.

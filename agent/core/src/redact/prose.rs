@@ -394,7 +394,11 @@ fn in_apposition(scan: &mut Scan<'_>, key: &Key, comma: usize) -> bool {
 fn stands_for_itself(scan: &Scan<'_>, key: &Key, value: &Value) -> bool {
     let text = scan.slice(value.start, value.end);
     let digits = text.iter().filter(|b| b.is_ascii_digit()).count();
-    if text.len() < 3 || !value::may_be_secret_word(text) {
+    // `Using a password on the command line interface can be insecure.`
+    let warning = text == b"insecure"
+        && !value.quoted
+        && scan.slice(value.start.saturating_sub(7), value.start) == b"can be ";
+    if text.len() < 3 || warning || !value::may_be_secret_word(text) {
         return false;
     }
     if key.class != Class::Password {

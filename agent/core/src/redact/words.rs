@@ -166,7 +166,7 @@ pub(super) static PLAIN: LazyLock<Words> = LazyLock::new(|| {
         auth authentication available based be because been before being below but by bytes cache
         can cannot changed check configured correct credentials default denied different does
         doesn't empty error exception expected expired failed failure field file for format found
-        fresh from generated given good has have here if in incorrect insecure invalid is it its just key
+        fresh from generated given good has have here if in incorrect invalid is it its just key
         length long lookup malformed mandatory may mismatch missing must name needs never new no
         none not nothing now null obsolete of ok old on only optional or our ours password please
         policy present provided read ready redacted refresh rejected request required reset response

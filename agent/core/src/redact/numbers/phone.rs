@@ -155,7 +155,7 @@ fn phone_end(scan: &Scan<'_>, start: usize, least: usize) -> Option<usize> {
                         (Some(b' '), Some(b'(')) | (Some(b')'), Some(b' ' | b'-'))
                     )
                     // `010 - 123 45 67`
-                    || scan.starts(at, b" - ") && scan.at(at + 3).is_some_and(|b| b.is_ascii_digit())
+                    || digits <= 4 && scan.starts(at, b" - ") && scan.at(at + 3).is_some_and(|b| b.is_ascii_digit())
                     || scan.at(at) == Some(b'-') && next == Some(b' ') && scan.before(at) == Some(b' ');
                 if !group || digits >= 15 {
                     break;

@@ -90,7 +90,7 @@ pub(crate) const NEAR_MISSES: &[&str] = &[
     "'Order_Number2' is the primary key",
     "Release \"Orders-2.1\" is using the default password",
     "App-Orders2 is not using the new password",
-    "com.azure.identity.ClientSecretCredential : HikariPool-1 - Pool stats",
+    "INFO com.azure.identity.ClientSecretCredential : HikariPool-1 - Pool stats",
     "Could not load 'System.Text.Json, Culture=neutral, PublicKeyToken=cc7b13ffcd2ddd51'",
     "\"GET /tokens.css HTTP/1.1\" 200 9 \"-\" \"Go-http-client/2.0\"",
     "mysql: [Warning] Using a password on the command line interface can be insecure.",
