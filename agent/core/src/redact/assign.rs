@@ -1,23 +1,32 @@
 //! From a sensitive key to its value: R01–R10, R12–R14, R22, R27, R41.
 
+mod enclosed;
+mod read;
+
+use self::enclosed::{
+    argument, bracketed, element, element_pair, escaped_head, set_variable, tuple, xml_content,
+};
+use self::read::{
+    after_slash, at_line_end, begins_field, in_list, introduced_later, is_command,
+    is_listed_secret, phrase, quotable, skip_tab, typed,
+};
 use super::Class;
 use super::bytes;
 use super::columns;
 use super::follow;
-use super::judge::{is_field, is_made_up, is_password_like, is_random_word, is_value};
+use super::judge::is_value;
 use super::key::{self, Key, Strength};
 use super::members::{go_bytes, list, object, plural_object};
 use super::pairs::{is_name_of_pair, listed_pair, name_value_pair, reversed_pair};
 use super::placeholder;
 use super::prose::{
-    flag_or_prose, introduced, is_flag, random_before, random_word, said_before, stated_before,
+    flag_or_prose, is_flag, random_before, random_word, said_before, stated_before,
 };
 use super::scan::{Cue, Scan};
 use super::several;
 use super::sql;
 use super::stems::Rule;
-use super::value::{self, Reach, Value};
-use super::words::COMMON;
+use super::value::{self, Reach};
 
 /// A stem of a sensitive key at `start..end`.
 pub(super) fn at_stem(scan: &mut Scan<'_>, rule: Rule, start: usize, end: usize) {
@@ -214,12 +223,6 @@ fn separated(scan: &mut Scan<'_>, key: Key) {
     }
 }
 
-/// After `\u003e`, however often it was escaped.
-fn escaped_head(scan: &Scan<'_>, at: usize) -> Option<usize> {
-    let slashes = scan.run(at, 8, |&b| b == b'\\');
-    scan.starts(at + slashes, b"u003e").then_some(at + slashes + 5)
-}
-
 /// `unexpected token …`: of a language that is parsed.
 fn is_parsers(scan: &Scan<'_>, key: &Key) -> bool {
     const WORDS: &[&[u8]] = &[
@@ -236,146 +239,6 @@ fn is_parsers(scan: &Scan<'_>, key: &Key) -> bool {
     ];
     let before = scan.slice(key.start.saturating_sub(16), key.start).to_ascii_lowercase();
     WORDS.iter().any(|word| before.ends_with(word))
-}
-
-/// `{password,<<"x">>}`, as Erlang prints it; `{password, "x"}`.
-fn tuple(scan: &mut Scan<'_>, key: &Key, comma: usize) -> bool {
-    // `setAttribute(Password, x)`
-    if scan.at(comma) == Some(b',') && scan.before(key.start) == Some(b'(') {
-        let from = scan.skip_space(comma + 1);
-        let len = scan.run(from, 128, |b| !b" ,)\"'".contains(b));
-        let text = scan.slice(from, from + len);
-        let own = scan.at(from + len) == Some(b')')
-            && key.class == Class::Password
-            && is_made_up(text)
-            && !is_field(text);
-        if own {
-            scan.accept(
-                key,
-                Value { start: from, end: from + len, next: from + len, quoted: false },
-            );
-        }
-        return own;
-    }
-    if scan.at(comma) != Some(b',') || scan.before(key.start) != Some(b'{') {
-        return false;
-    }
-    let mut from = scan.skip_space(comma + 1);
-    if scan.starts(from, b"<<") {
-        from += 2;
-    }
-    if value::quote_at(scan, from).is_none() {
-        return false;
-    }
-    let value = value::read(scan, from, Reach::Word);
-    let text = scan.slice(value.start, value.end);
-    let own = key.strength == Strength::Sure && !is_field(text) && is_value(scan, key, text);
-    if own {
-        scan.accept(key, value);
-    }
-    own
-}
-
-/// `NetworkCredential("bob", "x")`: what is called with a user and a password.
-fn argument(scan: &mut Scan<'_>, key: &Key, open: usize) -> bool {
-    if scan.at(open) != Some(b'(') || open != key.end || key.class != Class::Secret {
-        return false;
-    }
-    let Some((slashes, quote)) = value::quote_at(scan, open + 1) else { return false };
-    let user = value::quoted(scan, open + 1, slashes, quote);
-    let from = scan.skip_space(user.next + 1);
-    if scan.at(user.next) != Some(b',') || value::quote_at(scan, from).is_none() {
-        return false;
-    }
-    let value = value::read(scan, from, Reach::Word);
-    if !is_value(scan, key, scan.slice(value.start, value.end)) {
-        return false;
-    }
-    scan.accept(key, value);
-    true
-}
-
-/// `<name>password</name><value>x</value>`, with the value on this line or on the next.
-fn element_pair(scan: &mut Scan<'_>, key: &Key, close: usize) -> bool {
-    if !scan.starts(close, b"</") || key.strength != Strength::Sure {
-        return false;
-    }
-    let name = scan.run(close + 2, 32, |b| b.is_ascii_alphanumeric() || b":_-.".contains(b));
-    if ![&b"name"[..], b"key"]
-        .iter()
-        .any(|end| scan.slice(close + 2, close + 2 + name).to_ascii_lowercase().ends_with(end))
-    {
-        return false;
-    }
-    let open = scan.skip_space(close + 2 + name + 1);
-    if open >= scan.text_end {
-        scan.cues.next = Some(Cue::ValueOf(key.class));
-        return true;
-    }
-    if scan.at(open) != Some(b'<') || scan.at(open + 1) == Some(b'/') {
-        return false;
-    }
-    let tag = scan.run(open, 32, |&b| b != b'>');
-    let kind = scan.slice(open + 1, open + tag).to_ascii_lowercase();
-    let value = [&b"value"[..], b"string", b"text", b"data"].iter().any(|end| kind.ends_with(end));
-    if value && scan.at(open + tag) == Some(b'>') {
-        xml_content(scan, key, open + tag);
-    }
-    true
-}
-
-/// `setenv DB_PASSWORD x`
-fn set_variable(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
-    let before = scan.slice(key.start.saturating_sub(7).max(scan.body.min(key.start)), key.start);
-    if key.strength != Strength::Sure || !before.ends_with(b"setenv ") {
-        return false;
-    }
-    let value = value::read(scan, at, Reach::Word);
-    let own = is_value(scan, key, scan.slice(value.start, value.end));
-    if own {
-        scan.accept(key, value);
-    }
-    own
-}
-
-/// `token(x)`, `key[x]`, `setPassword("x")`, `password | x |`: a value that looks like one.
-fn bracketed(scan: &mut Scan<'_>, key: &Key, open: usize) -> bool {
-    let width = match scan.at(open) {
-        Some(b'(' | b'[' | b'{' | b'|' | b'/') => 1,
-        // An arrow.
-        Some(0xe2) if scan.starts(open, "→".as_bytes()) => 3,
-        _ => return false,
-    };
-    let from = scan.skip_space(open + width);
-    // `Token{Value:"x"}`
-    let member = scan.run(from, 24, u8::is_ascii_alphanumeric);
-    let own = key.strength == Strength::Sure && key.class != Class::Password;
-    if own && scan.at(open) == Some(b'{') && member > 0 && scan.at(from + member) == Some(b':') {
-        object(scan, key.class, open, true);
-        return false;
-    }
-    let value = value::read(scan, from, Reach::Word);
-    let text = scan.slice(value.start, value.end);
-    let text = text.split(|b| b"()[]{}|,".contains(b)).next().unwrap_or_default();
-    let end = value.start + text.len();
-    let sure = key.strength == Strength::Sure && scan.at(open) != Some(b'/');
-    let telling = if sure && key.class == Class::Password {
-        // A bar may be that of a template: `{{ .password | b64enc }}`.
-        let chosen = if width == 1 && scan.at(open) == Some(b'|') {
-            is_password_like(text)
-        } else {
-            let digits = (6..=12).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
-            is_made_up(text) || digits || COMMON.has(text)
-        };
-        chosen || value::looks_random(text)
-    } else {
-        value::looks_random(text) && is_random_word(text)
-    };
-    if telling && is_value(scan, key, text) {
-        scan.accept(key, Value { start: value.start, end, next: end, quoted: value.quoted });
-        return true;
-    }
-    false
 }
 
 /// How a key and its value stand to each other.
@@ -510,182 +373,6 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     }
 }
 
-/// `password: old x new y`
-fn introduced_later(scan: &mut Scan<'_>, key: &Key, at: usize) {
-    if key.class == Class::Password {
-        introduced(scan, key, at);
-    }
-}
-
-/// `$(kubectl …`: a command whose output is the value.
-fn is_command(scan: &Scan<'_>, at: usize) -> bool {
-    const COMMANDS: &[&[u8]] = &[
-        b"kubectl",
-        b"cat",
-        b"az",
-        b"aws",
-        b"gcloud",
-        b"vault",
-        b"openssl",
-        b"oc",
-        b"helm",
-        b"terraform",
-        b"sops",
-    ];
-    if !scan.starts(at, b"$(") {
-        return false;
-    }
-    let len = scan.run(at + 2, 16, u8::is_ascii_lowercase);
-    COMMANDS.contains(&scan.slice(at + 2, at + 2 + len)) && scan.at(at + 2 + len) == Some(b' ')
-}
-
-/// `secret: correct horse battery`: words to the end of the line, none of which speaks of a secret.
-fn phrase(scan: &Scan<'_>, key: &Key, at: usize) -> Option<Value> {
-    /// Most words of such a secret, and its longest form.
-    const WORDS: usize = 8;
-    const LONGEST: usize = 96;
-    let named = scan.slice(key.start, key.end).to_ascii_lowercase().ends_with(b"secret");
-    let end = scan.string_end.unwrap_or(scan.text_end).min(scan.text_end);
-    if !named || key.class != Class::Secret || key.plural || end.saturating_sub(at) > LONGEST {
-        return None;
-    }
-    let text = scan.slice(at, end);
-    let fits = |word: &[u8]| {
-        word.len() >= 3
-            && word.iter().all(u8::is_ascii_lowercase)
-            && value::may_be_secret_word(word)
-    };
-    let words = || text.split(|&b| b == b' ');
-    let several = (2..=WORDS).contains(&words().count()) && words().all(fits);
-    several.then_some(Value { start: at, end, next: end, quoted: false })
-}
-
-/// Whether a bare word after `secrets:` or `tokens:` is one.
-fn is_listed_secret(text: &[u8]) -> bool {
-    let hex = text.len() >= 24 && text.iter().all(u8::is_ascii_hexdigit);
-    // `tokens: prompt=120 completion=44`
-    let sign = text.iter().position(|&b| b == b'=');
-    let count = |sign: usize| text.len() - sign <= 6;
-    if sign.is_some_and(|sign| count(sign) && text.iter().skip(sign + 1).all(u8::is_ascii_digit)) {
-        return false;
-    }
-    !text.iter().any(|b| b"{[(/".contains(b))
-        && (hex || is_random_word(text) || is_password_like(text))
-}
-
-/// `… / x`: the password after the name of a user.
-fn after_slash(scan: &Scan<'_>, at: usize) -> Option<Value> {
-    let slash = scan.skip_space(at);
-    let from = scan.skip_space(slash + 1);
-    if scan.at(slash) != Some(b'/') || slash == at || from == slash + 1 {
-        return None;
-    }
-    let value = value::read(scan, from, Reach::Word);
-    is_password_like(scan.slice(value.start, value.end)).then_some(value)
-}
-
-/// Past the escape of a tab.
-fn skip_tab(scan: &Scan<'_>, at: usize) -> usize {
-    let slashes = scan.run(at, 8, |&b| b == b'\\');
-    let tab = matches!(slashes, 1 | 2 | 4) && scan.at(at + slashes) == Some(b't');
-    if tab { scan.skip_space(at + slashes + 1) } else { at }
-}
-
-/// Past the type before a value: `(string) (len=3) "x"`, `[]string{"x"}`, `&"x"`.
-fn typed(scan: &Scan<'_>, at: usize) -> usize {
-    let mut from = at;
-    if scan.at(at) == Some(b'(') && scan.starts(at, b"(string)") {
-        from = scan.skip_space(at + 8);
-        if scan.starts(from, b"(len=") {
-            from += scan.run(from, 16, |&b| b != b')') + 1;
-            from = scan.skip_space(from);
-        }
-    } else if scan.starts(at, b"[]string{") {
-        from = at + 9;
-    } else if scan.at(at) == Some(b'&') {
-        from = at + 1;
-    }
-    // `!!binary |`, `&anchor >-`: what YAML puts before a block.
-    if matches!(scan.at(at), Some(b'!' | b'&')) {
-        let word = at + scan.run(at, 32, |b| !b.is_ascii_whitespace());
-        let next = scan.skip_space(word);
-        if next > word && is_block_mark(scan.slice(next, scan.text_end.min(next + 16))) {
-            return next;
-        }
-    }
-    if value::quote_at(scan, from).is_some() { from } else { at }
-}
-
-/// A value in a list that semicolons divide, blanks included.
-fn in_list(scan: &Scan<'_>, value: Value) -> Value {
-    let rest = scan.slice(value.end, value.end + 128);
-    let len = rest.iter().position(|b| matches!(b, b';' | b'"' | b'\'' | b'\\' | b'=' | b'<'));
-    match len {
-        Some(len) if rest.get(len) == Some(&b';') => {
-            Value { end: value.end + len, next: value.end + len, ..value }
-        }
-        _ => value,
-    }
-}
-
-/// Whether the word after `value` is the key of another pair.
-fn before_pair(scan: &Scan<'_>, value: &Value) -> bool {
-    let at = scan.skip_space(value.end);
-    let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
-    let len = scan.run(at, 64, is_name);
-    len == 0 || matches!(scan.at(at + len), Some(b'=' | b':'))
-}
-
-/// Nothing stands after the key and its sign: the value may be on the next line.
-fn at_line_end(scan: &mut Scan<'_>, key: &Key, form: Form) {
-    // `["password"]=>`, as PHP prints it.
-    if form == Form::Equals && scan.before(scan.text_end) == Some(b'>') {
-        scan.cues.next = Some(Cue::Argument(key.class));
-    }
-    if form == Form::Yaml && begins_body(scan, key.start) {
-        let indent = key.start - scan.body.min(key.start);
-        scan.cues.next = Some(Cue::Below { indent, class: key.class });
-        if key.strength == Strength::Sure {
-            scan.cues.members = true;
-        }
-    }
-}
-
-/// `Token:`, `Host:db`: the next field of a Go struct.
-fn begins_field(text: &[u8]) -> bool {
-    let name = text.iter().take_while(|b| b.is_ascii_alphanumeric()).count();
-    text.first().is_some_and(u8::is_ascii_uppercase) && text.get(name) == Some(&b':')
-}
-
-/// Whether the unquoted word after `key: ` is a value and not the rest of a sentence.
-fn quotable(scan: &Scan<'_>, key: &Key, value: &Value, starts_line: bool) -> bool {
-    let text = scan.slice(value.start, value.end);
-    let first = text.split(|b| *b == b' ').next().unwrap_or_default();
-    let more = first.len() < text.len() || scan.at(value.end) == Some(b' ');
-    if starts_line && !more {
-        return !value::is_plain_word(first);
-    }
-    // In a sentence a secret that is no password looks like one.
-    let telling = first.len() >= 16 || first.iter().any(|b| !b.is_ascii_alphabetic() && *b != b'-');
-    if key.class != Class::Password && !telling {
-        return false;
-    }
-    if more && !starts_line && first.iter().all(u8::is_ascii_lowercase) && !before_pair(scan, value)
-    {
-        return false;
-    }
-    // `Unexpected token: }`
-    if key.class == Class::Token {
-        let before = scan.slice(key.start.saturating_sub(12), key.start).to_ascii_lowercase();
-        if [&b"unexpected "[..], b"illegal ", b"invalid "].iter().any(|w| before.ends_with(w))
-            && first.len() < 8
-        {
-            return false;
-        }
-    }
-    value::may_be_secret_word(first)
-}
-
 /// Whether only indentation, a list dash, a quote, or `export` stands before `at` in the line.
 fn begins_body(scan: &Scan<'_>, at: usize) -> bool {
     // Indentation and the words below; anything longer is text.
@@ -732,35 +419,6 @@ pub(super) fn is_block_mark(rest: &[u8]) -> bool {
     matches!(rest.first(), Some(b'|' | b'>'))
         && rest.len() <= 3
         && rest.iter().skip(1).all(|b| matches!(b, b'+' | b'-' | b'0'..=b'9'))
-}
-
-/// For `<password …`, where its tag ends.
-fn element(scan: &Scan<'_>, key: &Key) -> Option<usize> {
-    let before = scan.slice(key.start.saturating_sub(16), key.start);
-    let open = match before.split_last()? {
-        (b'<', _) => true,
-        (b':', rest) => {
-            let prefix = rest.iter().rev().take_while(|b| b.is_ascii_alphanumeric()).count();
-            rest.len() > prefix && rest.get(rest.len() - prefix - 1) == Some(&b'<')
-        }
-        _ => false,
-    };
-    if !open {
-        return None;
-    }
-    let close = memchr::memchr(b'>', scan.slice(key.end, key.end + 256))?;
-    (scan.before(key.end + close) != Some(b'/')).then_some(key.end + close)
-}
-
-/// The text between a tag that ends at `close` and the next tag.
-fn xml_content(scan: &mut Scan<'_>, key: &Key, close: usize) {
-    let start = close + 1;
-    let end = scan.find(b'<', start, scan.text.len()).unwrap_or(scan.text.len());
-    scan.spend(end - start.min(end));
-    let end = end - scan.run_before(end, start, |&b| b == b'\\');
-    if is_value(scan, key, scan.slice(start, end)) {
-        scan.accept(key, Value { start, end, next: end, quoted: false });
-    }
 }
 
 /// R28: `--from-literal=name=value` of `kubectl create secret`.

@@ -4,10 +4,12 @@
 //! All that is remembered is a few numbers, never text. Everything here ends by itself: a block by
 //! its end mark, by indentation, or after a bounded number of lines that do not look like it.
 
-use std::sync::LazyLock;
+mod manifest;
+mod pem;
 
-use memchr::memmem::Finder;
-
+use self::manifest::Manifest;
+pub(super) use self::manifest::one_line_manifest;
+use self::pem::{PEM_END, SSH2_END, pem_text, pem_words};
 use super::Class;
 use super::announced;
 use super::assign;
@@ -21,13 +23,8 @@ use super::value::{self, Reach};
 
 /// Lines between the lines of a PEM block that may belong to other writers of the stream.
 const PEM_STRANGERS: u32 = 8;
-/// The end marks of a block, looked for in each of its lines.
-static PEM_END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"-----END"));
-static SSH2_END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"---- END SSH2"));
 /// Longest SAML assertion, in lines.
 const SAML_LINES: u32 = 4096;
-/// Lines between `kind: Secret` or `apiVersion: v1` and its `data:`.
-const MANIFEST_LINES: u32 = 64;
 /// Longest section of a description, in lines.
 const SECTION_LINES: u32 = 64;
 
@@ -45,18 +42,6 @@ pub(super) struct Follow {
     manifest: Option<Manifest>,
     /// What is below a key may be a map of secrets.
     members: bool,
-}
-
-/// A Kubernetes manifest in YAML or JSON of many lines.
-#[derive(Clone, Copy)]
-struct Manifest {
-    /// Column of `apiVersion`, `kind` and `data`.
-    indent: usize,
-    /// `kind: Secret` was seen; before that only what looks like base64 of text is taken.
-    secret: bool,
-    /// Inside `data:` or `stringData:`.
-    data: bool,
-    lines: u32,
 }
 
 /// A line that is `name: value`.
@@ -252,7 +237,7 @@ impl Follow {
             self.strangers = 0;
         }
         if cues.secret {
-            self.manifest = Some(Manifest { indent: 0, secret: true, data: false, lines: 0 });
+            self.manifest = Some(Manifest::OF_A_COMMAND);
         }
         if cues.manifest && self.manifest.is_none_or(|m| !m.secret) {
             let mut none = Vec::new();
@@ -370,49 +355,6 @@ impl Follow {
     }
 }
 
-/// Where the PEM text of a line that ends at `end` stands: the whole body, or from the column of the
-/// begin mark on.
-fn pem_text(scan: &Scan<'_>, column: usize, end: usize) -> Option<(usize, usize)> {
-    let is_base64 = |text: &[u8]| !text.is_empty() && text.iter().all(|&b| bytes::BASE64.has(b));
-    let indent = scan.slice(scan.body, end).iter().take_while(|b| b.is_ascii_whitespace()).count();
-    let quote = scan.body + indent;
-    for from in [quote, quote + 1, scan.body + column] {
-        let text = scan.slice(from, end);
-        let text = text.trim_ascii_end().strip_suffix(b"\\n\\").unwrap_or(text);
-        let text = text.strip_suffix(b"\",").or(text.strip_suffix(b"\"")).unwrap_or(text);
-        let text = text.strip_suffix(b"\\n").unwrap_or(text);
-        if is_base64(text) {
-            return Some((from, end)).filter(|&(from, end)| from < end);
-        }
-        // Headers of an encrypted key belong to the block and say nothing secret.
-        if text.starts_with(b"Proc-Type:") || text.starts_with(b"DEK-Info:") {
-            return Some((end, end));
-        }
-    }
-    None
-}
-
-/// Takes the words of a line that are long enough to be nothing else than PEM text; false if there is
-/// none. The last line of a block is short, and whole.
-fn pem_words(scan: &mut Scan<'_>, end: usize) -> bool {
-    let sign = |b: &u8| bytes::BASE64_LETTERS.has(*b);
-    let mut found = false;
-    let mut at = scan.body;
-    while at < end {
-        at += scan.run(at, usize::MAX, |b| !sign(b));
-        let letters = scan.run(at, usize::MAX, sign);
-        let padding = scan.run(at + letters, 2, |&b| b == b'=');
-        let len = letters + padding;
-        let last = at + len >= end && padding > 0 && len >= 4 && len.is_multiple_of(4);
-        if letters >= 24 || last {
-            scan.add(at, (at + len).min(end), Class::Pem);
-            found = true;
-        }
-        at += len;
-    }
-    found
-}
-
 /// Position of `</…Assertion>` in `text`.
 pub(super) fn find_close(text: &[u8]) -> Option<usize> {
     memchr::memmem::find_iter(text, b"Assertion>").find_map(|at| {
@@ -513,99 +455,5 @@ fn value_of(scan: &mut Scan<'_>, class: Class) {
         && [&b"value"[..], b"default"].iter().any(|name| member.name.eq_ignore_ascii_case(name))
     {
         member.redact(scan, class);
-    }
-}
-
-impl Manifest {
-    /// A manifest begins at a line `apiVersion: v1` or `kind: Secret`.
-    fn begin(scan: &Scan<'_>) -> Option<Self> {
-        let member = member(scan)?;
-        let value = value::read(scan, member.value, Reach::Word);
-        let value = scan.slice(value.start, value.end);
-        let secret = member.name == b"kind" && value == b"Secret";
-        let core = member.name == b"apiVersion" && value == b"v1";
-        (secret || core).then_some(Self { indent: member.column, secret, data: false, lines: 0 })
-    }
-
-    /// Reads the next line of the manifest; false when it has ended.
-    fn apply(&mut self, scan: &mut Scan<'_>) -> bool {
-        let (mut here, blank) = indentation(scan);
-        if blank {
-            return true;
-        }
-        let found = member(scan);
-        here = found.as_ref().map_or(here, |member| member.column);
-        let Some(member) = found else {
-            // The lines of a block scalar inside of data.
-            if self.data && here > self.indent {
-                let start = scan.body + here;
-                let end = value::trimmed_end(scan, start, scan.text.len());
-                if self.secret && !matches!(scan.slice(start, end), b"}" | b"}," | b"{") {
-                    scan.add(start, end, Class::K8sSecret);
-                }
-                return true;
-            }
-            self.lines += 1;
-            return !scan.starts(scan.body, b"---") && self.lines < MANIFEST_LINES;
-        };
-        if here > self.indent {
-            if self.data && (self.secret || looks_like_secret_data(scan, &member)) {
-                member.redact(scan, Class::K8sSecret);
-            } else {
-                self.lines += 1;
-            }
-            return self.lines < MANIFEST_LINES;
-        }
-        if here < self.indent {
-            return false;
-        }
-        self.data = matches!(member.name, b"data" | b"stringData");
-        if self.data && self.secret && scan.at(member.value) == Some(b'{') {
-            members::object(scan, Class::K8sSecret, member.value, false);
-        }
-        if member.name == b"kind" {
-            let quoted = scan.at(member.value) == Some(b'"');
-            self.secret = scan.starts(member.value + usize::from(quoted), b"Secret");
-            return self.secret;
-        }
-        self.lines += 1;
-        self.lines < MANIFEST_LINES
-    }
-}
-
-/// Before the kind is known (`data` sorts before `kind`): base64 of printable text, or long base64.
-fn looks_like_secret_data(scan: &Scan<'_>, member: &Member<'_>) -> bool {
-    use base64::Engine as _;
-    let value = value::read(scan, member.value, Reach::Word);
-    let text = scan.slice(value.start, value.end);
-    if text.len() < 4 || !text.len().is_multiple_of(4) {
-        return false;
-    }
-    let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(text) else { return false };
-    text.len() >= 24 || members::is_text(&bytes)
-}
-
-/// R28 on one line: all members of `data` and `stringData` of an object that is a Secret.
-pub(super) fn one_line_manifest(scan: &mut Scan<'_>) {
-    for name in [&b"data"[..], b"stringData"] {
-        for found in memchr::memmem::find_iter(scan.rest(scan.body), name) {
-            if scan.spent() {
-                return;
-            }
-            let start = scan.body + found;
-            let mut at = start + name.len();
-            let Some((slashes, _)) = value::quote_at(scan, at) else { continue };
-            if !matches!(scan.before(start), Some(b'"')) {
-                continue;
-            }
-            at = scan.skip_space(at + slashes + 1);
-            if scan.at(at) != Some(b':') {
-                continue;
-            }
-            let open = scan.skip_space(at + 1);
-            if scan.at(open) == Some(b'{') {
-                members::object(scan, Class::K8sSecret, open, false);
-            }
-        }
     }
 }

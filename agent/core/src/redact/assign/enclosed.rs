@@ -1,0 +1,184 @@
+//! Keys and values that something encloses: tuples, arguments, elements, brackets.
+
+use crate::redact::Class;
+use crate::redact::judge::{is_field, is_made_up, is_password_like, is_random_word, is_value};
+use crate::redact::key::{Key, Strength};
+use crate::redact::members::object;
+use crate::redact::scan::{Cue, Scan};
+use crate::redact::value::{self, Reach, Value};
+use crate::redact::words::COMMON;
+
+/// After `\u003e`, however often it was escaped.
+pub(super) fn escaped_head(scan: &Scan<'_>, at: usize) -> Option<usize> {
+    let slashes = scan.run(at, 8, |&b| b == b'\\');
+    scan.starts(at + slashes, b"u003e").then_some(at + slashes + 5)
+}
+
+/// `{password,<<"x">>}`, as Erlang prints it; `{password, "x"}`.
+pub(super) fn tuple(scan: &mut Scan<'_>, key: &Key, comma: usize) -> bool {
+    // `setAttribute(Password, x)`
+    if scan.at(comma) == Some(b',') && scan.before(key.start) == Some(b'(') {
+        let from = scan.skip_space(comma + 1);
+        let len = scan.run(from, 128, |b| !b" ,)\"'".contains(b));
+        let text = scan.slice(from, from + len);
+        let own = scan.at(from + len) == Some(b')')
+            && key.class == Class::Password
+            && is_made_up(text)
+            && !is_field(text);
+        if own {
+            scan.accept(
+                key,
+                Value { start: from, end: from + len, next: from + len, quoted: false },
+            );
+        }
+        return own;
+    }
+    if scan.at(comma) != Some(b',') || scan.before(key.start) != Some(b'{') {
+        return false;
+    }
+    let mut from = scan.skip_space(comma + 1);
+    if scan.starts(from, b"<<") {
+        from += 2;
+    }
+    if value::quote_at(scan, from).is_none() {
+        return false;
+    }
+    let value = value::read(scan, from, Reach::Word);
+    let text = scan.slice(value.start, value.end);
+    let own = key.strength == Strength::Sure && !is_field(text) && is_value(scan, key, text);
+    if own {
+        scan.accept(key, value);
+    }
+    own
+}
+
+/// `NetworkCredential("bob", "x")`: what is called with a user and a password.
+pub(super) fn argument(scan: &mut Scan<'_>, key: &Key, open: usize) -> bool {
+    if scan.at(open) != Some(b'(') || open != key.end || key.class != Class::Secret {
+        return false;
+    }
+    let Some((slashes, quote)) = value::quote_at(scan, open + 1) else { return false };
+    let user = value::quoted(scan, open + 1, slashes, quote);
+    let from = scan.skip_space(user.next + 1);
+    if scan.at(user.next) != Some(b',') || value::quote_at(scan, from).is_none() {
+        return false;
+    }
+    let value = value::read(scan, from, Reach::Word);
+    if !is_value(scan, key, scan.slice(value.start, value.end)) {
+        return false;
+    }
+    scan.accept(key, value);
+    true
+}
+
+/// `<name>password</name><value>x</value>`, with the value on this line or on the next.
+pub(super) fn element_pair(scan: &mut Scan<'_>, key: &Key, close: usize) -> bool {
+    if !scan.starts(close, b"</") || key.strength != Strength::Sure {
+        return false;
+    }
+    let name = scan.run(close + 2, 32, |b| b.is_ascii_alphanumeric() || b":_-.".contains(b));
+    if ![&b"name"[..], b"key"]
+        .iter()
+        .any(|end| scan.slice(close + 2, close + 2 + name).to_ascii_lowercase().ends_with(end))
+    {
+        return false;
+    }
+    let open = scan.skip_space(close + 2 + name + 1);
+    if open >= scan.text_end {
+        scan.cues.next = Some(Cue::ValueOf(key.class));
+        return true;
+    }
+    if scan.at(open) != Some(b'<') || scan.at(open + 1) == Some(b'/') {
+        return false;
+    }
+    let tag = scan.run(open, 32, |&b| b != b'>');
+    let kind = scan.slice(open + 1, open + tag).to_ascii_lowercase();
+    let value = [&b"value"[..], b"string", b"text", b"data"].iter().any(|end| kind.ends_with(end));
+    if value && scan.at(open + tag) == Some(b'>') {
+        xml_content(scan, key, open + tag);
+    }
+    true
+}
+
+/// `setenv DB_PASSWORD x`
+pub(super) fn set_variable(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
+    let before = scan.slice(key.start.saturating_sub(7).max(scan.body.min(key.start)), key.start);
+    if key.strength != Strength::Sure || !before.ends_with(b"setenv ") {
+        return false;
+    }
+    let value = value::read(scan, at, Reach::Word);
+    let own = is_value(scan, key, scan.slice(value.start, value.end));
+    if own {
+        scan.accept(key, value);
+    }
+    own
+}
+
+/// `token(x)`, `key[x]`, `setPassword("x")`, `password | x |`: a value that looks like one.
+pub(super) fn bracketed(scan: &mut Scan<'_>, key: &Key, open: usize) -> bool {
+    let width = match scan.at(open) {
+        Some(b'(' | b'[' | b'{' | b'|' | b'/') => 1,
+        // An arrow.
+        Some(0xe2) if scan.starts(open, "→".as_bytes()) => 3,
+        _ => return false,
+    };
+    let from = scan.skip_space(open + width);
+    // `Token{Value:"x"}`
+    let member = scan.run(from, 24, u8::is_ascii_alphanumeric);
+    let own = key.strength == Strength::Sure && key.class != Class::Password;
+    if own && scan.at(open) == Some(b'{') && member > 0 && scan.at(from + member) == Some(b':') {
+        object(scan, key.class, open, true);
+        return false;
+    }
+    let value = value::read(scan, from, Reach::Word);
+    let text = scan.slice(value.start, value.end);
+    let text = text.split(|b| b"()[]{}|,".contains(b)).next().unwrap_or_default();
+    let end = value.start + text.len();
+    let sure = key.strength == Strength::Sure && scan.at(open) != Some(b'/');
+    let telling = if sure && key.class == Class::Password {
+        // A bar may be that of a template: `{{ .password | b64enc }}`.
+        let chosen = if width == 1 && scan.at(open) == Some(b'|') {
+            is_password_like(text)
+        } else {
+            let digits = (6..=12).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
+            is_made_up(text) || digits || COMMON.has(text)
+        };
+        chosen || value::looks_random(text)
+    } else {
+        value::looks_random(text) && is_random_word(text)
+    };
+    if telling && is_value(scan, key, text) {
+        scan.accept(key, Value { start: value.start, end, next: end, quoted: value.quoted });
+        return true;
+    }
+    false
+}
+
+/// For `<password …`, where its tag ends.
+pub(super) fn element(scan: &Scan<'_>, key: &Key) -> Option<usize> {
+    let before = scan.slice(key.start.saturating_sub(16), key.start);
+    let open = match before.split_last()? {
+        (b'<', _) => true,
+        (b':', rest) => {
+            let prefix = rest.iter().rev().take_while(|b| b.is_ascii_alphanumeric()).count();
+            rest.len() > prefix && rest.get(rest.len() - prefix - 1) == Some(&b'<')
+        }
+        _ => false,
+    };
+    if !open {
+        return None;
+    }
+    let close = memchr::memchr(b'>', scan.slice(key.end, key.end + 256))?;
+    (scan.before(key.end + close) != Some(b'/')).then_some(key.end + close)
+}
+
+/// The text between a tag that ends at `close` and the next tag.
+pub(super) fn xml_content(scan: &mut Scan<'_>, key: &Key, close: usize) {
+    let start = close + 1;
+    let end = scan.find(b'<', start, scan.text.len()).unwrap_or(scan.text.len());
+    scan.spend(end - start.min(end));
+    let end = end - scan.run_before(end, start, |&b| b == b'\\');
+    if is_value(scan, key, scan.slice(start, end)) {
+        scan.accept(key, Value { start, end, next: end, quoted: false });
+    }
+}

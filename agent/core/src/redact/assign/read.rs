@@ -1,0 +1,185 @@
+//! Where a value after its sign begins and ends, and what is none.
+
+use super::{Form, begins_body, is_block_mark};
+use crate::redact::Class;
+use crate::redact::judge::{is_password_like, is_random_word};
+use crate::redact::key::{Key, Strength};
+use crate::redact::prose::introduced;
+use crate::redact::scan::{Cue, Scan};
+use crate::redact::value::{self, Reach, Value};
+
+/// `password: old x new y`
+pub(super) fn introduced_later(scan: &mut Scan<'_>, key: &Key, at: usize) {
+    if key.class == Class::Password {
+        introduced(scan, key, at);
+    }
+}
+
+/// `$(kubectl …`: a command whose output is the value.
+pub(super) fn is_command(scan: &Scan<'_>, at: usize) -> bool {
+    const COMMANDS: &[&[u8]] = &[
+        b"kubectl",
+        b"cat",
+        b"az",
+        b"aws",
+        b"gcloud",
+        b"vault",
+        b"openssl",
+        b"oc",
+        b"helm",
+        b"terraform",
+        b"sops",
+    ];
+    if !scan.starts(at, b"$(") {
+        return false;
+    }
+    let len = scan.run(at + 2, 16, u8::is_ascii_lowercase);
+    COMMANDS.contains(&scan.slice(at + 2, at + 2 + len)) && scan.at(at + 2 + len) == Some(b' ')
+}
+
+/// `secret: correct horse battery`: words to the end of the line, none of which speaks of a secret.
+pub(super) fn phrase(scan: &Scan<'_>, key: &Key, at: usize) -> Option<Value> {
+    /// Most words of such a secret, and its longest form.
+    const WORDS: usize = 8;
+    const LONGEST: usize = 96;
+    let named = scan.slice(key.start, key.end).to_ascii_lowercase().ends_with(b"secret");
+    let end = scan.string_end.unwrap_or(scan.text_end).min(scan.text_end);
+    if !named || key.class != Class::Secret || key.plural || end.saturating_sub(at) > LONGEST {
+        return None;
+    }
+    let text = scan.slice(at, end);
+    let fits = |word: &[u8]| {
+        word.len() >= 3
+            && word.iter().all(u8::is_ascii_lowercase)
+            && value::may_be_secret_word(word)
+    };
+    let words = || text.split(|&b| b == b' ');
+    let several = (2..=WORDS).contains(&words().count()) && words().all(fits);
+    several.then_some(Value { start: at, end, next: end, quoted: false })
+}
+
+/// Whether a bare word after `secrets:` or `tokens:` is one.
+pub(super) fn is_listed_secret(text: &[u8]) -> bool {
+    let hex = text.len() >= 24 && text.iter().all(u8::is_ascii_hexdigit);
+    // `tokens: prompt=120 completion=44`
+    let sign = text.iter().position(|&b| b == b'=');
+    let count = |sign: usize| text.len() - sign <= 6;
+    if sign.is_some_and(|sign| count(sign) && text.iter().skip(sign + 1).all(u8::is_ascii_digit)) {
+        return false;
+    }
+    !text.iter().any(|b| b"{[(/".contains(b))
+        && (hex || is_random_word(text) || is_password_like(text))
+}
+
+/// `… / x`: the password after the name of a user.
+pub(super) fn after_slash(scan: &Scan<'_>, at: usize) -> Option<Value> {
+    let slash = scan.skip_space(at);
+    let from = scan.skip_space(slash + 1);
+    if scan.at(slash) != Some(b'/') || slash == at || from == slash + 1 {
+        return None;
+    }
+    let value = value::read(scan, from, Reach::Word);
+    is_password_like(scan.slice(value.start, value.end)).then_some(value)
+}
+
+/// Past the escape of a tab.
+pub(super) fn skip_tab(scan: &Scan<'_>, at: usize) -> usize {
+    let slashes = scan.run(at, 8, |&b| b == b'\\');
+    let tab = matches!(slashes, 1 | 2 | 4) && scan.at(at + slashes) == Some(b't');
+    if tab { scan.skip_space(at + slashes + 1) } else { at }
+}
+
+/// Past the type before a value: `(string) (len=3) "x"`, `[]string{"x"}`, `&"x"`.
+pub(super) fn typed(scan: &Scan<'_>, at: usize) -> usize {
+    let mut from = at;
+    if scan.at(at) == Some(b'(') && scan.starts(at, b"(string)") {
+        from = scan.skip_space(at + 8);
+        if scan.starts(from, b"(len=") {
+            from += scan.run(from, 16, |&b| b != b')') + 1;
+            from = scan.skip_space(from);
+        }
+    } else if scan.starts(at, b"[]string{") {
+        from = at + 9;
+    } else if scan.at(at) == Some(b'&') {
+        from = at + 1;
+    }
+    // `!!binary |`, `&anchor >-`: what YAML puts before a block.
+    if matches!(scan.at(at), Some(b'!' | b'&')) {
+        let word = at + scan.run(at, 32, |b| !b.is_ascii_whitespace());
+        let next = scan.skip_space(word);
+        if next > word && is_block_mark(scan.slice(next, scan.text_end.min(next + 16))) {
+            return next;
+        }
+    }
+    if value::quote_at(scan, from).is_some() { from } else { at }
+}
+
+/// A value in a list that semicolons divide, blanks included.
+pub(super) fn in_list(scan: &Scan<'_>, value: Value) -> Value {
+    let rest = scan.slice(value.end, value.end + 128);
+    let len = rest.iter().position(|b| matches!(b, b';' | b'"' | b'\'' | b'\\' | b'=' | b'<'));
+    match len {
+        Some(len) if rest.get(len) == Some(&b';') => {
+            Value { end: value.end + len, next: value.end + len, ..value }
+        }
+        _ => value,
+    }
+}
+
+/// Whether the word after `value` is the key of another pair.
+pub(super) fn before_pair(scan: &Scan<'_>, value: &Value) -> bool {
+    let at = scan.skip_space(value.end);
+    let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    let len = scan.run(at, 64, is_name);
+    len == 0 || matches!(scan.at(at + len), Some(b'=' | b':'))
+}
+
+/// Nothing stands after the key and its sign: the value may be on the next line.
+pub(super) fn at_line_end(scan: &mut Scan<'_>, key: &Key, form: Form) {
+    // `["password"]=>`, as PHP prints it.
+    if form == Form::Equals && scan.before(scan.text_end) == Some(b'>') {
+        scan.cues.next = Some(Cue::Argument(key.class));
+    }
+    if form == Form::Yaml && begins_body(scan, key.start) {
+        let indent = key.start - scan.body.min(key.start);
+        scan.cues.next = Some(Cue::Below { indent, class: key.class });
+        if key.strength == Strength::Sure {
+            scan.cues.members = true;
+        }
+    }
+}
+
+/// `Token:`, `Host:db`: the next field of a Go struct.
+pub(super) fn begins_field(text: &[u8]) -> bool {
+    let name = text.iter().take_while(|b| b.is_ascii_alphanumeric()).count();
+    text.first().is_some_and(u8::is_ascii_uppercase) && text.get(name) == Some(&b':')
+}
+
+/// Whether the unquoted word after `key: ` is a value and not the rest of a sentence.
+pub(super) fn quotable(scan: &Scan<'_>, key: &Key, value: &Value, starts_line: bool) -> bool {
+    let text = scan.slice(value.start, value.end);
+    let first = text.split(|b| *b == b' ').next().unwrap_or_default();
+    let more = first.len() < text.len() || scan.at(value.end) == Some(b' ');
+    if starts_line && !more {
+        return !value::is_plain_word(first);
+    }
+    // In a sentence a secret that is no password looks like one.
+    let telling = first.len() >= 16 || first.iter().any(|b| !b.is_ascii_alphabetic() && *b != b'-');
+    if key.class != Class::Password && !telling {
+        return false;
+    }
+    if more && !starts_line && first.iter().all(u8::is_ascii_lowercase) && !before_pair(scan, value)
+    {
+        return false;
+    }
+    // `Unexpected token: }`
+    if key.class == Class::Token {
+        let before = scan.slice(key.start.saturating_sub(12), key.start).to_ascii_lowercase();
+        if [&b"unexpected "[..], b"illegal ", b"invalid "].iter().any(|w| before.ends_with(w))
+            && first.len() < 8
+        {
+            return false;
+        }
+    }
+    value::may_be_secret_word(first)
+}
