@@ -1,13 +1,20 @@
-//! Links the program with relative relocations packed: of a position-independent program of this size
-//! they are half a megabyte, all of which is read at each start. glibc knows them since 2.36, which is
-//! what Debian 12 has.
+//! How the program is linked.
+//!
+//! Relative relocations are packed: of a position-independent program of this size they are half a
+//! megabyte, all of which is read at each start. glibc knows them since 2.36, which is what Debian 12 has.
+//! And in the program that is shipped, what an agent without work does not run stands apart (`rarely.ld`).
 
 use std::env;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    let target = |key: &str| env::var(key).unwrap_or_default();
-    if target("CARGO_CFG_TARGET_OS") == "linux" && target("CARGO_CFG_TARGET_ENV") == "gnu" {
+    println!("cargo::rerun-if-changed=rarely.ld");
+    let of = |key: &str| env::var(key).unwrap_or_default();
+    if of("CARGO_CFG_TARGET_OS") == "linux" && of("CARGO_CFG_TARGET_ENV") == "gnu" {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+        if of("PROFILE") == "release" {
+            let here = of("CARGO_MANIFEST_DIR");
+            println!("cargo::rustc-link-arg-bins=-Wl,-T,{here}/rarely.ld");
+        }
     }
 }
