@@ -20,6 +20,7 @@ use mendix_agent_core::bundle::{
     blob,
     foundation::FOUNDATION_COMPONENT,
     index::{self, ComponentEntry, ReleaseIndex, SCHEMA, Scope, VersionRange},
+    limits::Limits,
     name,
     object::Object,
 };
@@ -259,8 +260,16 @@ fn parse(file: &Path) -> Result<Vec<Value>, String> {
         return Err(format!("has {size} bytes; at most {MAX_FILE} are read"));
     }
     let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
+    // As many objects as one component may hold, in one file; its size bounds what they are made of.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_documents: Limits::BUILT_IN.objects,
+            max_nodes: 2_000_000,
+            max_events: 8_000_000,
+        },
+    };
     // JSON is YAML.
-    serde_saphyr::from_multiple(&text).map_err(|error| error.to_string())
+    serde_saphyr::from_multiple_with_options(&text, options).map_err(|error| error.to_string())
 }
 
 /// Namespaces and kinds of the objects: the narrowest scope that fits.

@@ -55,6 +55,24 @@ pub(crate) fn spec(release_id: &str, dir: &Path) -> ReleaseSpec {
     }
 }
 
+#[test]
+fn one_file_may_hold_as_many_objects_as_a_component() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let object = |n| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c{n}, namespace: mendix-operator}}\n\
+             data: {{level: info}}\n"
+        )
+    };
+    let all: Vec<String> = (0..5_000).map(object).collect();
+    fs::write(dir.path().join("all.yaml"), all.join("---\n")).expect("manifests");
+    draft(&spec("2026.11.1", dir.path())).expect("a draft");
+
+    fs::write(dir.path().join("more.yaml"), object(5_000)).expect("manifests");
+    let Err(refused) = draft(&spec("2026.11.1", dir.path())) else { panic!("one too many") };
+    assert!(refused.to_string().contains("5000"), "{refused}");
+}
+
 pub(crate) async fn publish_one(plane: &Plane, release_id: &str) -> ReleaseRecord {
     let dir = plane.dir.path().join("operator");
     operator_manifests(&dir);
