@@ -445,6 +445,7 @@ fn what_only_begins_like_a_place_or_a_name_is_no_place() {
         "token: KESTRELMAUVE",
         "pwd=/kestrelmauve",
         "password=2026-11-22Tkestrelmauve",
+        "password=$(cat<<<kestrelmauve7)",
     ] {
         let out = text_of(line).to_ascii_lowercase();
         assert!(!out.contains("kestrel"), "{line}: {out}");

@@ -15,26 +15,23 @@ pub(super) fn introduced_later(scan: &mut Scan<'_>, key: &Key, at: usize) {
     }
 }
 
-/// `$(kubectl …`: a command whose output is the value.
+/// `$(kubectl …`: a command whose output is the value. What may itself be given a secret, such as
+/// `$(openssl passwd …` or `$(cat <<<…`, is none.
 pub(super) fn is_command(scan: &Scan<'_>, at: usize) -> bool {
     const COMMANDS: &[&[u8]] = &[
-        b"kubectl",
-        b"cat",
-        b"az",
-        b"aws",
-        b"gcloud",
-        b"vault",
-        b"openssl",
-        b"oc",
-        b"helm",
-        b"terraform",
-        b"sops",
+        b"$(kubectl get ",
+        b"$(oc get ",
+        b"$(cat /",
+        b"$(az keyvault secret show ",
+        b"$(aws secretsmanager get-secret-value ",
+        b"$(gcloud secrets versions access ",
+        b"$(vault kv get ",
+        b"$(vault read ",
+        b"$(openssl rand ",
+        b"$(terraform output ",
+        b"$(sops -d ",
     ];
-    if !scan.starts(at, b"$(") {
-        return false;
-    }
-    let len = scan.run(at + 2, 16, u8::is_ascii_lowercase);
-    COMMANDS.contains(&scan.slice(at + 2, at + 2 + len)) && scan.at(at + 2 + len) == Some(b' ')
+    COMMANDS.iter().any(|command| scan.starts(at, command))
 }
 
 /// `secret: correct horse battery`: words to the end of the line, none of which speaks of a secret.
