@@ -20,7 +20,7 @@ use mendix_test_kit::{
     apiserver::AuditLog,
     helm::{Helm, HelmError},
     image::Image,
-    inventory::inventory,
+    inventory::{inventory, unsettled},
     node::{Node, NodeOptions},
     progress::Progress as KitProgress,
     wait::eventually,
@@ -125,7 +125,7 @@ impl Stage {
         let client = node.client().await?;
         let before = eventually(LISTENING, "the controllers have made their objects", async || {
             let now = inventory(&client).await?;
-            now.contains("ServiceAccount default/default").then_some(now)
+            unsettled(&now).is_none().then_some(now)
         })
         .await?;
         progress.done("one node, its own API server, two images loaded from files");

@@ -1,6 +1,6 @@
 //! The chart on a real API server: installed, upgraded, uninstalled by a real Helm.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, path::Path, time::Duration};
 
 use k8s_openapi::{
     api::{apps::v1::Deployment, core::v1::Namespace},
@@ -15,7 +15,7 @@ use kube::{
 use mendix_test_kit::{
     apiserver::{ApiServer, ApiServerOptions},
     helm::Helm,
-    inventory::{inventory, made_by_controllers},
+    inventory::{inventory, made_by_controllers, unsettled},
     wait::eventually,
 };
 use serde_json::{Value, json};
@@ -121,7 +121,7 @@ async fn helm_installs_upgrades_and_removes_the_agent_and_leaves_the_customers_w
     let client = server.client().await.unwrap();
     let before = eventually(DEADLINE, "the controllers have made what they make", async || {
         let now = inventory(&client).await?;
-        now.iter().any(|entry| entry == "ServiceAccount default/default").then_some(now)
+        unsettled(&now).is_none().then_some(now)
     })
     .await
     .unwrap();
@@ -178,21 +178,19 @@ async fn helm_installs_upgrades_and_removes_the_agent_and_leaves_the_customers_w
     Api::<Namespace>::all(client.clone()).delete(NAMESPACE, &Default::default()).await.unwrap();
     remove_monitoring_definitions(&client).await;
     let kept: BTreeSet<String> = KEPT.iter().map(|name| format!("Namespace /{name}")).collect();
-    eventually(DEADLINE, "the cluster is as it was", async || {
+    let last = RefCell::new(BTreeSet::new());
+    let restored = eventually(DEADLINE, "the cluster is as it was", async || {
         let now = inventory(&client).await?;
-        let new: BTreeSet<String> = now
-            .difference(&before)
-            .filter(|entry| {
-                !(made_by_controllers(entry) && KEPT.iter().any(|ns| entry.contains(ns)))
-            })
-            .cloned()
-            .collect();
         let gone: Vec<_> = before.difference(&now).collect();
         assert!(gone.is_empty(), "removed although it is not the agent's: {gone:?}");
-        (new == kept).then_some(())
-    })
-    .await
-    .unwrap();
+        let new: BTreeSet<String> =
+            now.difference(&before).filter(|entry| !made_by_controllers(entry)).cloned().collect();
+        let done = new == kept;
+        last.replace(new);
+        done.then_some(())
+    });
+    let restored = restored.await;
+    assert!(restored.is_ok(), "left are {:?} instead of {kept:?}", last.take());
 }
 
 #[tokio::test]
