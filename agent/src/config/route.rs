@@ -19,8 +19,9 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{
-    CA_BUNDLE, ConfigError, NO_PROXY, PROXY, PROXY_CREDENTIALS, SERVER_PINS, Source, Sources,
-    absolute,
+    ConfigError, Source, Sources,
+    sources::{CA_BUNDLE, Key, NO_PROXY, PROXY, PROXY_CREDENTIALS, SERVER_PINS},
+    values::absolute,
 };
 use crate::channel::dial::KeyPin;
 
@@ -97,7 +98,7 @@ impl Sources<'_> {
     }
 
     /// A key, or else the first of the usual variables that is not empty.
-    fn find_or_inherit(&self, key: &super::Key, names: &[&str]) -> Option<(String, Source)> {
+    fn find_or_inherit(&self, key: &Key, names: &[&str]) -> Option<(String, Source)> {
         self.find(key).or_else(|| {
             names.iter().find_map(|name| {
                 let value = (self.env)(name).filter(|value| !value.is_empty())?;
