@@ -5,7 +5,11 @@ use jiff::Timestamp;
 use mendix_agent_core::bundle::floor::{self, FILE, ReleaseFloor, SCHEMA};
 use tough::{Repository, TargetName};
 
-use super::{Expiry, RepositoryError, load, publish_file, read_target, schema, tuf};
+use super::{
+    Expiry, RepositoryError, publish_file, schema,
+    signed::{load, read_target},
+    tuf,
+};
 use crate::store::Store;
 
 /// The published floor.
