@@ -26,6 +26,7 @@
 //! 0013).
 
 mod client;
+mod folder;
 mod guard;
 mod keeper;
 mod state;

@@ -16,6 +16,7 @@ use url::Url;
 
 use super::{
     TrustError,
+    folder::Folder,
     guard::{Guarded, MAX_METADATA, REPOSITORY},
     state::{Files, ROOT, SNAPSHOT, TIMESTAMP, TrustState},
 };
@@ -50,7 +51,7 @@ pub(super) async fn update<T: Transport + Clone + 'static>(
     shipped_root: Option<u64>,
 ) -> Update {
     let unchanged = |error| Update { state: state.clone(), outcome: Err(error) };
-    let directory = match tempfile::Builder::new().prefix("mendix-agent-tuf-").tempdir() {
+    let directory = match Folder::make(&std::env::temp_dir()) {
         Ok(directory) => directory,
         Err(source) => return unchanged(TrustError::Directory(source)),
     };
