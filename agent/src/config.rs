@@ -16,6 +16,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use thiserror::Error;
 use url::Url;
 
+pub(crate) use self::values::targets;
 pub use self::{
     route::{Proxy, ProxyCredentials, Route},
     sources::{Layer, Source, Sources},

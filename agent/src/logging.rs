@@ -8,14 +8,14 @@ use std::{path::PathBuf, time::Duration};
 
 use tokio::signal::unix::Signal;
 use tracing_subscriber::{
-    filter::{LevelFilter, ParseError, Targets},
+    filter::{LevelFilter, Targets},
     layer::SubscriberExt as _,
     reload,
     util::SubscriberInitExt as _,
 };
 
 use crate::{
-    config::{ConfigError, Layer, LogConfig, LogFormat, Sources},
+    config::{ConfigError, Layer, LogConfig, LogFormat, Sources, targets},
     errors::describe,
 };
 
@@ -24,20 +24,7 @@ const LOOK: Duration = Duration::from_secs(10);
 
 type Change = Box<dyn Fn(Targets) -> Result<(), reload::Error> + Send + Sync>;
 
-/// What a log filter says: levels, for all and for targets by the beginning of their names, such as
-/// `info,kube_client=off`. No spans or fields: they take regular expressions, of which the agent has none
-/// in memory while it is idle.
-///
-/// # Errors
-/// When it says something else.
-pub(crate) fn targets(filter: &str) -> Result<Targets, ParseError> {
-    // An empty one among them would be a level of its own.
-    let wanted: Vec<&str> =
-        filter.split(',').map(str::trim).filter(|one| !one.is_empty()).collect();
-    wanted.join(",").parse()
-}
-
-/// The same for a filter that was checked as it was read.
+/// The levels of a filter that was checked as it was read.
 fn checked(filter: &str) -> Targets {
     targets(filter).unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO))
 }
@@ -98,36 +85,5 @@ impl Level {
     fn read(&self) -> Result<String, ConfigError> {
         let env = |name: &str| std::env::var(name).ok();
         Sources::read(&self.flags, &env, self.file.as_deref())?.log_filter()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tracing::Level;
-
-    use super::*;
-
-    #[test]
-    fn a_filter_is_read_as_it_is_documented() {
-        for text in [
-            "info,kube_client=off,mendix_agent::patch=debug",
-            "mendix_agent::patch=debug, info,,kube_client=off,",
-        ] {
-            let filter = targets(text).unwrap();
-            for (target, level, written) in [
-                ("mendix_agent::run", Level::INFO, true),
-                ("mendix_agent::run", Level::DEBUG, false),
-                ("mendix_agent::patch::driver", Level::DEBUG, true),
-                ("mendix_agent::patch::driver", Level::TRACE, false),
-                ("kube_client::client", Level::ERROR, false),
-            ] {
-                assert_eq!(
-                    filter.would_enable(target, &level),
-                    written,
-                    "{text}: {target} {level}"
-                );
-            }
-        }
-        assert!(targets("a=b").is_err() && targets("a=b=c").is_err());
     }
 }

@@ -3,9 +3,8 @@
 
 use std::path::PathBuf;
 
+use tracing_subscriber::filter::{ParseError, Targets};
 use url::Url;
-
-use crate::logging;
 
 pub(super) fn endpoint(text: &str) -> Result<Url, String> {
     let expected = "expected https://HOST:PORT without path, user or query";
@@ -47,7 +46,51 @@ pub(super) fn log_filter(text: &str) -> Result<String, String> {
         // It would be taken for the name of a target, and match nothing.
         return Err("expected a filter such as \"info\", without spans and fields".to_owned());
     }
-    logging::targets(text)
+    targets(text)
         .map(|_| text.to_owned())
         .map_err(|error| format!("expected a filter such as \"info\" ({error})"))
+}
+
+/// What a log filter says: levels, for all and for targets by the beginning of their names, such as
+/// `info,kube_client=off`. No spans or fields: they take regular expressions, of which the agent has none
+/// in memory while it is idle.
+///
+/// # Errors
+/// When it says something else.
+pub(crate) fn targets(filter: &str) -> Result<Targets, ParseError> {
+    // An empty one among them would be a level of its own.
+    let wanted: Vec<&str> =
+        filter.split(',').map(str::trim).filter(|one| !one.is_empty()).collect();
+    wanted.join(",").parse()
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn a_filter_is_read_as_it_is_documented() {
+        for text in [
+            "info,kube_client=off,mendix_agent::patch=debug",
+            "mendix_agent::patch=debug, info,,kube_client=off,",
+        ] {
+            let filter = targets(text).unwrap();
+            for (target, level, written) in [
+                ("mendix_agent::run", Level::INFO, true),
+                ("mendix_agent::run", Level::DEBUG, false),
+                ("mendix_agent::patch::driver", Level::DEBUG, true),
+                ("mendix_agent::patch::driver", Level::TRACE, false),
+                ("kube_client::client", Level::ERROR, false),
+            ] {
+                assert_eq!(
+                    filter.would_enable(target, &level),
+                    written,
+                    "{text}: {target} {level}"
+                );
+            }
+        }
+        assert!(targets("a=b").is_err() && targets("a=b=c").is_err());
+    }
 }
