@@ -4,7 +4,8 @@ use super::*;
 use crate::labelled::Planted;
 use crate::value::personal;
 
-const SETS: [Set; 4] = Set::ALL;
+/// The evaluation set begins anew: what a set must have is asked of it once it has templates.
+const SETS: [Set; 3] = [Set::Development, Set::Validation, Set::Rehearsal];
 
 /// Every template of a set under every wrapping.
 fn every(set: Set, mut check: impl FnMut(&Sample, &[Planted])) {
@@ -118,14 +119,14 @@ fn every_class_has_templates_enough_in_several_shapes() {
         assert_eq!(used.len(), Shape::ALL.len(), "{set:?}");
         assert!(templates(set, None) >= 150, "{set:?} has {} ordinary", templates(set, None));
     }
-    let labelled: usize = Class::ALL.iter().map(|c| templates(Set::Evaluation, Some(*c))).sum();
-    assert!(labelled >= 500, "{labelled}");
+    let labelled: usize = Class::ALL.iter().map(|c| templates(Set::Rehearsal, Some(*c))).sum();
+    assert!(labelled >= 1500, "{labelled}");
 }
 
 #[test]
-fn the_evaluation_set_has_ten_classes_and_more_in_every_shape_but_pem() {
+fn the_rehearsal_set_has_ten_classes_and_more_in_every_shape_but_pem() {
     let mut classes = BTreeMap::<Shape, BTreeSet<Class>>::new();
-    for template in &Library::of(Set::Evaluation).templates {
+    for template in &Library::of(Set::Rehearsal).templates {
         classes.entry(template.shape).or_default().extend(template.class);
     }
     for shape in Shape::ALL.iter().filter(|shape| **shape != Shape::Pem) {

@@ -2,11 +2,11 @@
 //! most must be.
 
 pub(crate) mod credential;
-mod evaluation;
 mod issued;
 mod ordinary;
 pub(crate) mod personal;
 mod rehearsal;
+mod second_rehearsal;
 
 pub(crate) use ordinary::ordinary;
 
@@ -24,7 +24,7 @@ pub(crate) const URL_SAFE: &str =
 pub(crate) fn secret(name: &str, argument: &str, source: &mut Source<'_>) -> Option<String> {
     credential::value(name, argument, source)
         .or_else(|| issued::value(name, argument, source))
-        .or_else(|| evaluation::value(name, argument, source))
+        .or_else(|| second_rehearsal::value(name, argument, source))
         .or_else(|| personal::value(name, argument, source))
 }
 

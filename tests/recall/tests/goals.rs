@@ -1,7 +1,7 @@
 //! Redaction keeps what was measured (docs/redaction.md). A few thousand samples, so that it can run
 //! with every change; the benchmark has more, with intervals.
 
-use mendix_corpus::{Class, Kind, Set, Shape, generate};
+use mendix_corpus::{Kind, Set, generate};
 use mendix_recall::{Report, measure};
 
 /// Samples of each set.
@@ -41,23 +41,15 @@ fn the_validation_set_is_served_no_worse_than_measured() {
     assert!(report.background.percent() <= 0.5, "ordinary lines {}", report.background);
 }
 
-/// The former evaluation set: its lines are known by now.
+/// The former evaluation sets: their lines are known by now, those of the second since a short while.
 #[test]
 fn the_rehearsal_set_is_served_no_worse_than_measured() {
     let report = report(Set::Rehearsal);
     let credentials = report.kind(Kind::Credential);
-    assert!(credentials.percent() >= 99.5, "credentials {credentials}");
+    assert!(credentials.percent() >= 98.6, "credentials {credentials}");
     let personal = report.kind(Kind::Personal);
     assert!(personal.percent() >= 99.0, "personal data {personal}");
-    assert!(report.decoys.percent() <= 0.5, "decoys {}", report.decoys);
+    assert!(report.decoys.percent() <= 0.8, "decoys {}", report.decoys);
     // Certificates and public keys among them, which go on purpose.
-    assert!(report.background.percent() <= 2.5, "ordinary lines {}", report.background);
-}
-
-#[test]
-fn the_evaluation_set_is_measured_in_every_class_and_shape_and_no_sample_is_kept() {
-    let report = report(Set::Evaluation);
-    assert_eq!(report.classes.len(), Class::ALL.len(), "every class has samples");
-    assert_eq!(report.shapes.len(), Shape::ALL.len(), "every shape has samples");
-    assert!(report.faults.is_empty(), "no sample of this set is kept");
+    assert!(report.background.percent() <= 3.5, "ordinary lines {}", report.background);
 }

@@ -1,4 +1,4 @@
-//! Forms of values that the evaluation set has for itself: what people choose, how they write down
+//! Forms of values that the second part of the rehearsal set has for itself: what people choose, how they write down
 //! addresses and numbers, and what issuers hand out that no other set asks for.
 
 use base64::Engine;
