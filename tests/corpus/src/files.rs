@@ -26,5 +26,6 @@ pub(crate) const REHEARSAL: &[Files] = &[
         SecondRehearsal "second-rehearsal": "words" "mixed" "passwords" "secrets" "structures" "cloud" "bearer" "keystores" "sessions" "people" "plain"
     ),
 ];
-/// It begins anew.
-pub(crate) const EVALUATION: &[Files] = &[];
+pub(crate) const EVALUATION: &[Files] = &[files!(
+    Evaluation "evaluation": "words" "passwords" "flags" "nested"
+)];

@@ -99,8 +99,9 @@ const BACKGROUND_EVERY: usize = 3;
 /// longer corpus begins with the shorter one. Two of three samples hold secrets; their classes, and
 /// within a class its templates, come equally often.
 pub fn generate(set: Set, seed: u64, count: usize) -> Vec<Sample> {
-    // The evaluation set has none while it begins anew.
-    let count = if Library::of(set).templates.is_empty() { 0 } else { count };
+    // The evaluation set lacks classes while it grows.
+    let whole = Class::ALL.iter().all(|class| templates(set, Some(*class)) > 0);
+    let count = if whole { count } else { 0 };
     (0..count).map(|index| sample(set, seed, index).0).collect()
 }
 

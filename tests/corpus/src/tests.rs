@@ -4,7 +4,7 @@ use super::*;
 use crate::labelled::Planted;
 use crate::value::personal;
 
-/// The evaluation set begins anew: what a set must have is asked of it once it has templates.
+/// What a whole set must have is asked of the evaluation set once it is whole.
 const SETS: [Set; 3] = [Set::Development, Set::Validation, Set::Rehearsal];
 
 /// Every template of a set under every wrapping.
@@ -32,7 +32,7 @@ fn every(set: Set, mut check: impl FnMut(&Sample, &[Planted])) {
 
 #[test]
 fn a_range_holds_the_planted_value_whatever_was_wrapped_around_it() {
-    for set in SETS {
+    for set in Set::ALL {
         every(set, |sample, planted| {
             for (secret, planted) in sample.secrets.iter().zip(planted) {
                 let text = sample.text.get(secret.range.clone());
@@ -51,7 +51,7 @@ fn a_range_holds_the_planted_value_whatever_was_wrapped_around_it() {
 
 #[test]
 fn labels_do_not_overlap_and_no_placeholder_is_left() {
-    for set in SETS {
+    for set in Set::ALL {
         every(set, |sample, _| {
             let mut ranges: Vec<_> = sample.secrets.iter().map(|s| s.range.clone()).collect();
             ranges.extend(sample.decoys.iter().cloned());
@@ -64,7 +64,7 @@ fn labels_do_not_overlap_and_no_placeholder_is_left() {
 
 #[test]
 fn background_holds_no_secret_and_everything_else_one_of_its_class() {
-    for set in SETS {
+    for set in Set::ALL {
         every(set, |sample, _| match sample.about {
             None => assert!(sample.background && sample.secrets.is_empty(), "{sample:?}"),
             Some(class) => assert!(

@@ -2,6 +2,7 @@
 //! most must be.
 
 pub(crate) mod credential;
+mod evaluation;
 mod issued;
 mod ordinary;
 pub(crate) mod personal;
@@ -25,6 +26,7 @@ pub(crate) fn secret(name: &str, argument: &str, source: &mut Source<'_>) -> Opt
     credential::value(name, argument, source)
         .or_else(|| issued::value(name, argument, source))
         .or_else(|| second_rehearsal::value(name, argument, source))
+        .or_else(|| evaluation::value(name, argument, source))
         .or_else(|| personal::value(name, argument, source))
 }
 

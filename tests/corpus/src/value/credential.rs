@@ -4,7 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::{
-    ALNUM, DIGITS, HEX, LOWER, UPPER, URL_SAFE, length, ordinary, rehearsal, second_rehearsal,
+    ALNUM, DIGITS, HEX, LOWER, UPPER, URL_SAFE, evaluation, length, ordinary, rehearsal,
+    second_rehearsal,
 };
 use crate::fill::Source;
 use crate::template::Hand;
@@ -126,6 +127,7 @@ pub(super) fn password(source: &mut Source<'_>, symbols: &str) -> String {
     match source.part.hand {
         Hand::Rehearsal => return rehearsal::password(source, symbols),
         Hand::SecondRehearsal => return second_rehearsal::password(source, symbols),
+        Hand::Evaluation => return evaluation::password(source, symbols),
         _ => {}
     }
     // A first and a last character that no reader takes for punctuation around the value.
@@ -211,6 +213,7 @@ fn url_password(source: &mut Source<'_>) -> String {
     match source.part.hand {
         Hand::Rehearsal => return rehearsal::url_password(source),
         Hand::SecondRehearsal => return second_rehearsal::url_password(source),
+        Hand::Evaluation => return evaluation::url_password(source),
         _ => {}
     }
     let (word, other) = (source.word("pwword"), source.word("pwword"));
@@ -242,6 +245,7 @@ fn token(source: &mut Source<'_>) -> String {
     match source.part.hand {
         Hand::Rehearsal => return rehearsal::token(source),
         Hand::SecondRehearsal => return second_rehearsal::token(source),
+        Hand::Evaluation => return evaluation::token(source),
         _ => {}
     }
     let n = source.random.between(20, 60);

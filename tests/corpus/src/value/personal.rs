@@ -1,6 +1,6 @@
 //! Personal data whose checksums hold.
 
-use super::{DIGITS, HEX, UPPER, rehearsal, second_rehearsal};
+use super::{DIGITS, HEX, UPPER, evaluation, rehearsal, second_rehearsal};
 use crate::fill::Source;
 use crate::template::Hand;
 
@@ -26,6 +26,7 @@ fn email(source: &mut Source<'_>) -> String {
     let own = match source.part.hand {
         Hand::Rehearsal => Some(rehearsal::mailbox(source, &lower_first, &lower_last)),
         Hand::SecondRehearsal => Some(second_rehearsal::mailbox(source, &first, &last)),
+        Hand::Evaluation => Some(evaluation::mailbox(source, &first, &last)),
         _ => None,
     };
     if let Some(local) = own {
@@ -74,6 +75,7 @@ fn ipv6(source: &mut Source<'_>) -> String {
     match source.part.hand {
         Hand::Rehearsal if source.random.percent(50) => return rehearsal::ipv6(source),
         Hand::SecondRehearsal => return second_rehearsal::ipv6(source),
+        Hand::Evaluation => return evaluation::ipv6(source),
         _ => {}
     }
     let group = |source: &mut Source<'_>| {
@@ -117,6 +119,7 @@ fn iban(argument: &str, source: &mut Source<'_>) -> String {
     let (country, letters, digits) = match source.random.below(2) {
         0 => IBANS[0],
         _ if source.part.hand == Hand::Rehearsal => *source.random.pick(rehearsal::IBANS),
+        _ if source.part.hand == Hand::Evaluation => *source.random.pick(evaluation::IBANS),
         _ if source.part.hand == Hand::SecondRehearsal => {
             *source.random.pick(second_rehearsal::IBANS)
         }
@@ -158,6 +161,7 @@ fn card(argument: &str, source: &mut Source<'_>) -> String {
     match source.part.hand {
         Hand::Rehearsal => return rehearsal::card(argument, source),
         Hand::SecondRehearsal => return second_rehearsal::card(argument, source),
+        Hand::Evaluation => return evaluation::card(argument, source),
         _ => {}
     }
     let (prefix, length) = *source.random.pick(&[
@@ -279,6 +283,7 @@ fn phone(argument: &str, source: &mut Source<'_>) -> String {
         Hand::Validation => PHONES.1,
         Hand::Rehearsal => rehearsal::PHONES,
         Hand::SecondRehearsal => second_rehearsal::PHONES,
+        Hand::Evaluation => evaluation::PHONES,
     };
     let fits = |notation: &&&str| match argument {
         "intl" => notation.starts_with('+'),
