@@ -27,5 +27,5 @@ pub(crate) const REHEARSAL: &[Files] = &[
     ),
 ];
 pub(crate) const EVALUATION: &[Files] = &[files!(
-    Evaluation "evaluation": "words" "passwords" "flags" "nested" "cloud" "tokens" "keystores" "sessions"
+    Evaluation "evaluation": "words" "passwords" "flags" "nested" "cloud" "tokens" "keystores" "sessions" "people" "plain"
 )];

@@ -1,7 +1,7 @@
 //! Redaction keeps what was measured (docs/redaction.md). A few thousand samples, so that it can run
 //! with every change; the benchmark has more, with intervals.
 
-use mendix_corpus::{Kind, Set, generate};
+use mendix_corpus::{Class, Kind, Set, Shape, generate};
 use mendix_recall::{Report, measure};
 
 /// Samples of each set.
@@ -52,4 +52,12 @@ fn the_rehearsal_set_is_served_no_worse_than_measured() {
     assert!(report.decoys.percent() <= 0.8, "decoys {}", report.decoys);
     // Certificates and public keys among them, which go on purpose.
     assert!(report.background.percent() <= 3.5, "ordinary lines {}", report.background);
+}
+
+#[test]
+fn the_evaluation_set_is_measured_in_every_class_and_shape_and_no_sample_is_kept() {
+    let report = report(Set::Evaluation);
+    assert_eq!(report.classes.len(), Class::ALL.len(), "every class has samples");
+    assert_eq!(report.shapes.len(), Shape::ALL.len(), "every shape has samples");
+    assert!(report.faults.is_empty(), "no sample of this set is kept");
 }
