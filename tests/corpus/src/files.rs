@@ -1,20 +1,31 @@
 //! The text files of all sets.
 
+use crate::template::{Files, Hand};
+
 macro_rules! files {
-    ($set:literal) => {
-        files!($set: "words" "keys" "formats" "azure" "tokens" "web" "keyfiles" "personal" "ordinary")
+    ($hand:ident $folder:literal) => {
+        files!($hand $folder: "words" "keys" "formats" "azure" "tokens" "web" "keyfiles" "personal" "ordinary")
     };
-    ($set:literal: $($name:literal)*) => {
-        &[$(include_str!(concat!("../templates/", $set, "/", $name, ".txt")),)*]
+    ($hand:ident $folder:literal: $($name:literal)*) => {
+        Files {
+            hand: Hand::$hand,
+            texts: &[$(include_str!(concat!("../templates/", $folder, "/", $name, ".txt")),)*],
+        }
     };
 }
 
 /// Forms that the other sets showed to be unknown are thought up here.
-pub(crate) const DEVELOPMENT: &[&str] = files!(
-    "development": "words" "keys" "formats" "azure" "tokens" "web" "keyfiles" "personal" "ordinary" "forms" "systems"
-);
-pub(crate) const VALIDATION: &[&str] = files!("validation");
-pub(crate) const REHEARSAL: &[&str] = files!("rehearsal");
-pub(crate) const EVALUATION: &[&str] = files!(
-    "evaluation": "words" "mixed" "passwords" "secrets" "structures" "cloud" "bearer" "keystores" "sessions" "people" "plain"
-);
+pub(crate) const DEVELOPMENT: &[Files] = &[files!(
+    Development "development": "words" "keys" "formats" "azure" "tokens" "web" "keyfiles" "personal" "ordinary" "forms" "systems"
+)];
+pub(crate) const VALIDATION: &[Files] = &[files!(Validation "validation")];
+/// The evaluation set of policies 2 to 4, and that of policy 5.
+pub(crate) const REHEARSAL: &[Files] = &[
+    files!(Rehearsal "rehearsal"),
+    files!(
+        SecondRehearsal "second-rehearsal": "words" "mixed" "passwords" "secrets" "structures" "cloud" "bearer" "keystores" "sessions" "people" "plain"
+    ),
+];
+pub(crate) const EVALUATION: &[Files] = &[files!(
+    Evaluation "evaluation": "words" "passwords" "flags" "nested" "cloud" "tokens" "keystores" "sessions" "people" "plain"
+)];

@@ -3,13 +3,12 @@
 use crate::class::Class;
 use crate::labelled::{self, Labelled};
 use crate::random::Random;
-use crate::template::Library;
-use crate::{Set, value};
+use crate::template::Part;
+use crate::value;
 
 /// What values are drawn from.
 pub(crate) struct Source<'a> {
-    pub(crate) set: Set,
-    pub(crate) library: &'static Library,
+    pub(crate) part: &'static Part,
     pub(crate) random: &'a mut Random,
 }
 
@@ -91,7 +90,7 @@ impl Source<'_> {
             };
             let class = class.unwrap_or_else(|| panic!("a secret without a class: {spec}"));
             out.push_secret(&value, class);
-        } else if self.library.pools.contains_key(name) {
+        } else if self.part.pools.contains_key(name) {
             self.pool(name, class, false, depth, &mut out);
         } else if let Some(value) = value::ordinary(name, argument, self) {
             if value.readable {
@@ -116,7 +115,7 @@ impl Source<'_> {
         depth: usize,
         out: &mut Labelled,
     ) {
-        let pool = self.library.pools.get(name).unwrap_or_else(|| panic!("no pool {name}"));
+        let pool = self.part.pools.get(name).unwrap_or_else(|| panic!("no pool {name}"));
         let value = *self.random.pick(&pool.values);
         let mut inner = Labelled::default();
         self.fill_at(value, class, depth + 1, &mut inner);

@@ -34,7 +34,7 @@ pub enum Set {
     /// To see whether rules hold on lines they were not written from. It was measured on until its
     /// figures had taught the rules something; since then its lines may be read, too.
     Validation,
-    /// The evaluation set of redaction policies 2 to 4, which has been read since.
+    /// The evaluation sets of redaction policies 2 to 4 and of policy 5, which have been read since.
     Rehearsal,
     /// To measure on: nobody who works on the rules reads its lines.
     Evaluation,
@@ -123,7 +123,7 @@ fn sample(set: Set, seed: u64, index: usize) -> (Sample, Labelled) {
 fn made(set: Set, template: usize, random: &mut Random, wrap: Option<Wrap>) -> (Sample, Labelled) {
     let library = Library::of(set);
     let from = &library.templates[template];
-    let mut source = Source { set, library, random };
+    let mut source = Source { part: &library.parts[from.part], random };
     let filled = source.fill(from.text, from.class);
     let wrap = wrap.unwrap_or_else(|| Wrap::drawn(&mut source));
     let mut labelled = wrap.around(filled, &mut source);

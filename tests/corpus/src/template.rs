@@ -1,6 +1,6 @@
 //! Templates and word pools, read from the text files of a set.
 //!
-//! A file has sections. `@R01 logfmt` begins templates of a class in a shape, `@- klog` lines that
+//! A set is made of one part or more, each with pools of its own. A file has sections. `@R01 logfmt` begins templates of a class in a shape, `@- klog` lines that
 //! hold no secret, `%host` the values of a pool (`%logger !`: values that must stay readable).
 //! A line is one template or value; `#` begins a comment. In a line, `«spec»` is a secret of the
 //! section's class (`«R29=spec»` of another), `‹spec›` something ordinary, `‹=text›` a text that must
@@ -20,6 +20,25 @@ pub(crate) struct Template {
     pub(crate) class: Option<Class>,
     pub(crate) shape: Shape,
     pub(crate) text: &'static str,
+    /// The place of its part in the library.
+    pub(crate) part: usize,
+}
+
+/// Who thought values up: each part of a set has its own forms of passwords, addresses and the like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hand {
+    Development,
+    Validation,
+    Rehearsal,
+    SecondRehearsal,
+    Evaluation,
+}
+
+/// Files that share their pools.
+#[derive(Debug)]
+pub(crate) struct Files {
+    pub(crate) hand: Hand,
+    pub(crate) texts: &'static [&'static str],
 }
 
 #[derive(Debug, Default)]
@@ -28,12 +47,19 @@ pub(crate) struct Pool {
     pub(crate) values: Vec<&'static str>,
 }
 
+/// What the templates of one part are filled from.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) hand: Hand,
+    pub(crate) pools: HashMap<&'static str, Pool>,
+}
+
 /// All that a set is made from.
 #[derive(Debug, Default)]
 pub(crate) struct Library {
     pub(crate) templates: Vec<Template>,
     pub(crate) by_class: BTreeMap<Option<Class>, Vec<usize>>,
-    pub(crate) pools: HashMap<&'static str, Pool>,
+    pub(crate) parts: Vec<Part>,
 }
 
 enum Section {
@@ -57,39 +83,57 @@ impl Library {
     }
 
     /// Panics at a malformed header: the files are part of this crate, and its tests read them all.
-    fn read(files: &[&'static str]) -> Self {
+    fn read(parts: &[Files]) -> Self {
         let mut library = Self::default();
-        for file in files {
-            let mut section = Section::None;
-            for line in file.lines() {
-                if line.is_empty() || line.starts_with('#') {
-                    continue;
-                }
-                if let Some(header) = line.strip_prefix('@') {
-                    section = templates(header);
-                } else if let Some(header) = line.strip_prefix('%') {
-                    let (name, readable) = match header.strip_suffix(" !") {
-                        Some(name) => (name, true),
-                        None => (header, false),
-                    };
-                    library.pools.entry(name).or_default().readable = readable;
-                    section = Section::Pool(name);
-                } else {
-                    library.add(&section, line);
-                }
+        for part in parts {
+            let mut pools = HashMap::new();
+            for text in part.texts {
+                library.read_file(text, &mut pools);
             }
+            library.parts.push(Part { hand: part.hand, pools });
         }
         library
     }
 
-    fn add(&mut self, section: &Section, line: &'static str) {
+    fn read_file(&mut self, text: &'static str, pools: &mut HashMap<&'static str, Pool>) {
+        let mut section = Section::None;
+        for line in text.lines() {
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            if let Some(header) = line.strip_prefix('@') {
+                section = templates(header);
+            } else if let Some(header) = line.strip_prefix('%') {
+                let (name, readable) = match header.strip_suffix(" !") {
+                    Some(name) => (name, true),
+                    None => (header, false),
+                };
+                pools.entry(name).or_default().readable = readable;
+                section = Section::Pool(name);
+            } else {
+                self.add(&section, line, pools);
+            }
+        }
+    }
+
+    fn add(
+        &mut self,
+        section: &Section,
+        line: &'static str,
+        pools: &mut HashMap<&'static str, Pool>,
+    ) {
         match section {
             Section::None => panic!("a line before any section: {line}"),
             Section::Templates(class, shape) => {
                 self.by_class.entry(*class).or_default().push(self.templates.len());
-                self.templates.push(Template { class: *class, shape: *shape, text: line });
+                self.templates.push(Template {
+                    class: *class,
+                    shape: *shape,
+                    text: line,
+                    part: self.parts.len(),
+                });
             }
-            Section::Pool(name) => self.pools.entry(name).or_default().values.push(line),
+            Section::Pool(name) => pools.entry(name).or_default().values.push(line),
         }
     }
 }

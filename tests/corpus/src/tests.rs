@@ -119,7 +119,7 @@ fn every_class_has_templates_enough_in_several_shapes() {
         assert!(templates(set, None) >= 150, "{set:?} has {} ordinary", templates(set, None));
     }
     let labelled: usize = Class::ALL.iter().map(|c| templates(Set::Evaluation, Some(*c))).sum();
-    assert!(labelled >= 500, "{labelled}");
+    assert!(labelled >= 1000, "{labelled}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod issued;
 mod ordinary;
 pub(crate) mod personal;
 mod rehearsal;
+mod second_rehearsal;
 
 pub(crate) use ordinary::ordinary;
 
@@ -24,6 +25,7 @@ pub(crate) const URL_SAFE: &str =
 pub(crate) fn secret(name: &str, argument: &str, source: &mut Source<'_>) -> Option<String> {
     credential::value(name, argument, source)
         .or_else(|| issued::value(name, argument, source))
+        .or_else(|| second_rehearsal::value(name, argument, source))
         .or_else(|| evaluation::value(name, argument, source))
         .or_else(|| personal::value(name, argument, source))
 }

@@ -3,9 +3,12 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
-use super::{ALNUM, DIGITS, HEX, LOWER, UPPER, URL_SAFE, evaluation, length, ordinary, rehearsal};
-use crate::Set;
+use super::{
+    ALNUM, DIGITS, HEX, LOWER, UPPER, URL_SAFE, evaluation, length, ordinary, rehearsal,
+    second_rehearsal,
+};
 use crate::fill::Source;
+use crate::template::Hand;
 
 /// The value of a generator of credentials, or `None` if there is none of that name.
 pub(crate) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Option<String> {
@@ -121,60 +124,61 @@ pub(crate) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Opti
 
 /// A password as people and generators make them, with symbols only of `symbols`.
 pub(super) fn password(source: &mut Source<'_>, symbols: &str) -> String {
-    match source.set {
-        Set::Rehearsal => return rehearsal::password(source, symbols),
-        Set::Evaluation => return evaluation::password(source, symbols),
+    match source.part.hand {
+        Hand::Rehearsal => return rehearsal::password(source, symbols),
+        Hand::SecondRehearsal => return second_rehearsal::password(source, symbols),
+        Hand::Evaluation => return evaluation::password(source, symbols),
         _ => {}
     }
     // A first and a last character that no reader takes for punctuation around the value.
     let symbol = |source: &mut Source<'_>| source.random.letters(symbols.trim(), 1);
     let word = source.word("pwword");
     let year = source.random.between(1950, 2027);
-    match (source.set, source.random.below(9)) {
-        (Set::Development, 0) => format!("{word}{year}!"),
-        (Set::Development, 1) => format!("{word}{}{}", symbol(source), source.random.below(1000)),
-        (Set::Development, 2) => {
+    match (source.part.hand, source.random.below(9)) {
+        (Hand::Development, 0) => format!("{word}{year}!"),
+        (Hand::Development, 1) => format!("{word}{}{}", symbol(source), source.random.below(1000)),
+        (Hand::Development, 2) => {
             let other = source.word("pwword");
             format!("{word}-{other}-{}", source.random.below(100))
         }
-        (Set::Development, 3) => {
+        (Hand::Development, 3) => {
             let n = source.random.between(8, 16);
             edged(source, symbols, n)
         }
-        (Set::Development, 4) => {
+        (Hand::Development, 4) => {
             let n = source.random.between(20, 40);
             edged(source, symbols, n)
         }
-        (Set::Development, 5) => source.random.letters(HEX, 32),
-        (Set::Development, 6) => source.random.letters(ALNUM, 16),
-        (Set::Development, 7) => source.word("pwunicode"),
-        (Set::Development, _) => {
+        (Hand::Development, 5) => source.random.letters(HEX, 32),
+        (Hand::Development, 6) => source.random.letters(ALNUM, 16),
+        (Hand::Development, 7) => source.word("pwunicode"),
+        (Hand::Development, _) => {
             format!("P{}{}", symbol(source), source.random.letters("ssw0rd", 6))
         }
-        (Set::Validation, 0) => leet(&word) + &source.random.below(100).to_string(),
-        (Set::Validation, 1) => source.word("pwwalk"),
-        (Set::Validation, 2) => {
+        (Hand::Validation, 0) => leet(&word) + &source.random.below(100).to_string(),
+        (Hand::Validation, 1) => source.word("pwwalk"),
+        (Hand::Validation, 2) => {
             let n = source.random.between(4, 6);
             source.random.letters(LOWER, n) + &source.random.letters(DIGITS, 2)
         }
-        (Set::Validation, 3) => {
+        (Hand::Validation, 3) => {
             let n = source.random.between(10, 24);
             edged(source, symbols, n)
         }
-        (Set::Validation, 4) => {
+        (Hand::Validation, 4) => {
             let n = source.random.between(40, 72);
             source.random.letters(ALNUM, n)
         }
-        (Set::Validation, 5) => {
+        (Hand::Validation, 5) => {
             let part = |source: &mut Source<'_>| {
                 source.random.letters(LOWER, 3) + &source.random.letters(ALNUM, 3)
             };
             format!("{}-{}-{}", part(source), part(source), part(source))
         }
-        (Set::Validation, 6) => {
+        (Hand::Validation, 6) => {
             source.random.letters(URL_SAFE, 27) + &source.random.letters(ALNUM, 1)
         }
-        (Set::Validation, 7) => source.word("pwunicode"),
+        (Hand::Validation, 7) => source.word("pwunicode"),
         (_, _) => {
             let other = source.word("pwword");
             format!("{}{}{}{other}", word.to_lowercase(), symbol(source), source.random.below(100))
@@ -206,9 +210,10 @@ fn spaced(source: &mut Source<'_>, symbols: &str) -> String {
 
 /// In the user info of a URL, written raw: what a parser by the book would trip over.
 fn url_password(source: &mut Source<'_>) -> String {
-    match source.set {
-        Set::Rehearsal => return rehearsal::url_password(source),
-        Set::Evaluation => return evaluation::url_password(source),
+    match source.part.hand {
+        Hand::Rehearsal => return rehearsal::url_password(source),
+        Hand::SecondRehearsal => return second_rehearsal::url_password(source),
+        Hand::Evaluation => return evaluation::url_password(source),
         _ => {}
     }
     let (word, other) = (source.word("pwword"), source.word("pwword"));
@@ -237,26 +242,27 @@ fn leet(word: &str) -> String {
 }
 
 fn token(source: &mut Source<'_>) -> String {
-    match source.set {
-        Set::Rehearsal => return rehearsal::token(source),
-        Set::Evaluation => return evaluation::token(source),
+    match source.part.hand {
+        Hand::Rehearsal => return rehearsal::token(source),
+        Hand::SecondRehearsal => return second_rehearsal::token(source),
+        Hand::Evaluation => return evaluation::token(source),
         _ => {}
     }
     let n = source.random.between(20, 60);
-    match (source.set, source.random.below(6)) {
+    match (source.part.hand, source.random.below(6)) {
         (_, 0) => source.random.letters(ALNUM, n),
         (_, 1) => random_mixed(source, n),
-        (Set::Development, 2) => source.random.letters(HEX, 40),
-        (Set::Development, 3) => ordinary::uuid(source),
-        (Set::Development, 4) => source.random.letters(URL_SAFE, n - 1) + "k",
-        (Set::Development, _) => STANDARD.encode(source.random.bytes(n)),
-        (Set::Validation, 2) => source.random.letters(HEX, 64).to_uppercase(),
-        (Set::Validation, 3) => {
+        (Hand::Development, 2) => source.random.letters(HEX, 40),
+        (Hand::Development, 3) => ordinary::uuid(source),
+        (Hand::Development, 4) => source.random.letters(URL_SAFE, n - 1) + "k",
+        (Hand::Development, _) => STANDARD.encode(source.random.bytes(n)),
+        (Hand::Validation, 2) => source.random.letters(HEX, 64).to_uppercase(),
+        (Hand::Validation, 3) => {
             let parts: Vec<_> =
                 (0..5).map(|_| source.random.letters(&(UPPER.to_owned() + DIGITS), 5)).collect();
             parts.join("-")
         }
-        (Set::Validation, 4) => {
+        (Hand::Validation, 4) => {
             format!("{}_{}", source.random.letters(LOWER, 3), source.random.letters(ALNUM, n))
         }
         (_, _) => {

@@ -1,67 +1,56 @@
 //! Forms of values that the evaluation set has for itself: what people choose, how they write down
 //! addresses and numbers, and what issuers hand out that no other set asks for.
 
+mod issuer;
+
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::credential::{edged, random_mixed};
-use super::{ALNUM, DIGITS, HEX, LOWER, UPPER, URL_SAFE, length, ordinary, personal};
+use super::{ALNUM, DIGITS, HEX, LOWER, UPPER, URL_SAFE, ordinary, personal};
 use crate::fill::Source;
 
 /// The value of a generator of secrets, or `None` if there is none of that name.
 pub(super) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Option<String> {
     Some(match name {
-        "idtoken" => id_token(source),
-        "handle" => opaque(source),
-        "pkcs8" => {
-            der_lines("MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQ", 64, argument, source)
+        "issued" => issuer::issued(argument, source),
+        "access" => access_token(source),
+        "bound" => bound_token(source),
+        "bearer" => bearer(source),
+        "dob" => date_of_birth(source),
+        "assertion" => assertion(source),
+        "postcode" => format!(
+            "{}{} {}",
+            source.random.between(1, 9),
+            source.random.letters(DIGITS, 3),
+            source.random.letters("ABCDEFGHJKLMNPRSTVWXZ", 2)
+        ),
+        "gosess" => {
+            let n = source.random.between(90, 200);
+            format!(
+                "MTc{}|{}",
+                source.random.letters(ALNUM, 10),
+                URL_SAFE_NO_PAD.encode(source.random.bytes(n))
+            )
         }
-        "pkcs1" => der_lines("MIIEowIBAAKCAQEA", 64, argument, source),
-        "sec1" => der_lines("MHcCAQEEI", 64, "3", source),
-        "enckey" => {
-            der_lines("MIIFLTBXBgkqhkiG9w0BBQ0wSjApBgkqhkiG9w0BBQwwHAQI", 64, argument, source)
+        "wpcookie" => {
+            let (hash, token) = (source.random.letters(HEX, 64), source.random.letters(ALNUM, 43));
+            format!(
+                "{}%7C17{}%7C{token}%7C{hash}",
+                source.word("user"),
+                source.random.letters(DIGITS, 8)
+            )
         }
-        "sshkey" => {
-            der_lines("b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAA", 70, argument, source)
+        "scram" => {
+            let mut piece = |n| STANDARD.encode(source.random.bytes(n));
+            let (salt, stored, server) = (piece(16), piece(32), piece(32));
+            format!("SCRAM-SHA-256$4096:{salt}${stored}:{server}")
         }
-        "pgpkey" => der_lines("lQdGBGXy", 64, argument, source),
-        "vendor" => vendor(argument, source),
-        "refresh" => {
-            let n = source.random.between(300, 700);
-            format!("{}.AX{}", source.random.below(2), source.random.letters(URL_SAFE, n))
-        }
-        "oapcookie" => {
-            let n = source.random.between(120, 300);
-            let body = URL_SAFE_NO_PAD.encode(source.random.bytes(n));
-            let signature = URL_SAFE_NO_PAD.encode(source.random.bytes(32));
-            format!("{body}|17{}|{signature}=", source.random.letters(DIGITS, 8))
-        }
-        "rackcookie" => {
-            let body =
-                STANDARD.encode(source.random.bytes(96)).replace('+', "%2B").replace('/', "%2F");
-            format!("{body}--{}", source.random.letters(HEX, 40))
-        }
-        "flaskcookie" => {
-            let json = format!(r#"{{"_fresh":true,"_user_id":"{}"}}"#, source.random.below(9000));
-            let body = URL_SAFE_NO_PAD.encode(json);
-            let (time, signature) =
-                (source.random.letters(URL_SAFE, 6), source.random.letters(URL_SAFE, 27));
-            format!("{body}.{time}.{signature}")
-        }
-        "djangocookie" => source.random.letters(&format!("{LOWER}{DIGITS}"), 32),
-        "deflated" => {
-            let n = source.random.between(240, 560);
-            let front =
-                *source.random.pick(&[[0x7d_u8, 0x92], [0x9d, 0x53], [0x8d, 0x51], [0xb5, 0x54]]);
-            STANDARD.encode([&front[..], &source.random.bytes(n)].concat())
-        }
-        "samlresp" => saml_response(source),
-        "born" => born(source),
-        "ppk" => {
-            let text = STANDARD.encode(source.random.bytes(48 * 12));
-            let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
-            lines.join("\n")
-        }
+        "shadow" => format!(
+            "$6${}${}",
+            source.random.letters(ALNUM, 16),
+            source.random.letters(&format!("./{ALNUM}"), 86)
+        ),
         _ => return None,
     })
 }
@@ -79,105 +68,104 @@ pub(super) fn password(source: &mut Source<'_>, symbols: &str) -> String {
 fn candidate(source: &mut Source<'_>, symbols: &str) -> String {
     let word = source.word("pwword");
     match source.random.below(14) {
-        0 => format!("{word}{}!", source.random.between(2019, 2027)),
-        1 => format!("{word}{}", source.random.between(10, 9999)),
-        2 => source.word("pwwalk"),
-        3 => {
-            let name = source.word("first");
-            let by = *source.random.pick(&["", "@", "_", "#"]);
-            format!(
-                "{name}{by}{:02}{:02}",
-                source.random.between(1, 28),
-                source.random.between(1, 12)
-            )
+        0 => {
+            let by = *source.random.pick(&["", "!", "@", "#", "-", "_"]);
+            format!("{word}{by}{}", source.random.between(1, 2027))
         }
+        1 => format!(
+            "{}{}{}",
+            source.random.below(100),
+            word.to_lowercase(),
+            source.random.letters("!*", 1)
+        ),
+        2 | 3 => source.word("pwwalk"),
         4 => {
-            let words: Vec<_> = (0..source.random.between(3, 5))
-                .map(|_| source.word("pwword").to_lowercase())
-                .collect();
-            words.join("-")
+            let (second, by) = (source.word("pwword"), *source.random.pick(&["", "-", ".", "_"]));
+            format!("{word}{by}{second}{}", source.random.below(100))
         }
         5 => {
             let leet: String = word
                 .chars()
                 .map(|c| match c {
-                    'a' => '@',
-                    'o' => '0',
-                    'i' => '1',
+                    'a' => '4',
                     'e' => '3',
+                    'o' => '0',
+                    's' => '$',
                     c => c,
                 })
                 .collect();
-            format!("{leet}{}", source.random.between(1, 99))
+            format!("{leet}{}", source.random.below(100))
         }
         6 => {
-            let n = source.random.between(14, 24);
+            let n = source.random.between(12, 20);
             edged(source, symbols, n)
         }
-        7 => random_mixed(source, 10),
-        8 => {
-            let n = *source.random.pick(&[16_usize, 20, 24, 32, 64]);
+        7 => {
+            let n = source.random.between(24, 40);
+            edged(source, symbols, n)
+        }
+        8 | 9 => {
+            let n = *source.random.pick(&[10_usize, 12, 16, 18, 24, 32]);
             random_mixed(source, n)
         }
-        9 => {
-            let n = *source.random.pick(&[24_usize, 40]);
+        10 => {
+            let n = *source.random.pick(&[16_usize, 32]);
             source.random.letters(HEX, n)
         }
-        10 => STANDARD.encode(source.random.bytes(24)),
-        11 => source.word("pwunicode"),
-        12 => {
-            // As the keychain of a well-known system proposes: three groups of six.
-            let mut group = || source.random.letters(&format!("{LOWER}{DIGITS}"), 6);
-            let (one, two, three) = (group(), group(), group());
-            format!("{one}-{two}-{three}")
+        11 => {
+            let n = *source.random.pick(&[12_usize, 18, 30]);
+            STANDARD.encode(source.random.bytes(n))
         }
-        _ => format!("{}#{}", source.word("org"), source.random.between(2020, 2027)),
+        12 => source.word("pwunicode"),
+        _ => {
+            let parts: Vec<_> = (0..4).map(|_| source.random.letters(LOWER, 4)).collect();
+            parts.join("-")
+        }
     }
 }
 
 /// In the user info of a URL: mostly by the book, else as people write it.
 pub(super) fn url_password(source: &mut Source<'_>) -> String {
     let word = source.word("pwword");
-    let n = source.random.below(10_000);
-    match source.random.below(8) {
-        0 => format!("{word}%23{n}"),
-        1 => format!("{word}%21%40{n}"),
+    let n = source.random.below(3000);
+    match source.random.below(10) {
+        0 => format!("{word}%40{n}"),
+        1 => format!("{n}%3F{word}"),
         2 => format!("{word}!{n}"),
-        3 => format!("{word}*{n}$"),
-        4 => format!("{word}%2B{n}%3D"),
+        3 => format!("{word}@{n}"),
+        4 => format!("{word}%24{n}%2F"),
         _ => password(source, "-_.~"),
     }
 }
 
 pub(super) fn token(source: &mut Source<'_>) -> String {
-    match source.random.below(11) {
-        0 => random_mixed(source, 32),
-        1 => random_mixed(source, 40),
-        2 => source.random.letters(HEX, 64),
-        3 => source.random.letters(HEX, 32),
+    match source.random.below(12) {
+        0 | 1 => {
+            let n = *source.random.pick(&[20_usize, 32, 40, 48, 64]);
+            random_mixed(source, n)
+        }
+        2 => source.random.letters(HEX, 32),
+        3 => source.random.letters(HEX, 64),
         4 => source.random.letters(HEX, 40),
-        5 => URL_SAFE_NO_PAD.encode(source.random.bytes(32)),
+        5 => ordinary::uuid(source),
         6 => {
-            let n = *source.random.pick(&[24_usize, 32, 48, 64]);
+            let n = *source.random.pick(&[16_usize, 24, 32, 48]);
             STANDARD.encode(source.random.bytes(n))
         }
-        7 => ordinary::uuid(source),
-        8 => format!("{}.{}", source.random.letters(HEX, 16), source.random.letters(HEX, 32)),
-        9 => {
-            let front = source.random.letters(LOWER, 3);
-            format!("{front}_{}", random_mixed(source, 36))
+        7 => {
+            let n = *source.random.pick(&[24_usize, 32, 64]);
+            URL_SAFE_NO_PAD.encode(source.random.bytes(n))
         }
-        _ => random_mixed(source, 24),
-    }
-}
-
-/// What an authorization server hands out that is no JWT.
-fn opaque(source: &mut Source<'_>) -> String {
-    match source.random.below(4) {
-        0 => URL_SAFE_NO_PAD.encode(source.random.bytes(48)),
-        1 => source.random.letters(HEX, 64),
-        2 => ordinary::uuid(source),
-        _ => random_mixed(source, 43),
+        8 => {
+            let front = *source.random.pick(&["grd", "vlt", "api", "key", "tok"]);
+            let by = *source.random.pick(&["_", "-"]);
+            format!("{front}{by}{}", random_mixed(source, 32))
+        }
+        9 => source.random.letters(&format!("{UPPER}{DIGITS}"), 28),
+        10 => {
+            format!("{}:{}", source.random.letters(DIGITS, 6), random_mixed(source, 30))
+        }
+        _ => source.random.letters(&format!("{LOWER}{DIGITS}"), 36),
     }
 }
 
@@ -186,24 +174,19 @@ pub(super) fn mailbox(source: &mut Source<'_>, first: &str, last: &str) -> Strin
     let plain = |name: &str| -> String {
         name.to_lowercase().chars().filter(char::is_ascii_alphabetic).collect()
     };
-    let (lower_first, lower_last) = (plain(first), plain(last));
-    let initial = &lower_first[..1];
-    match source.random.below(10) {
-        0..3 => format!("{lower_first}.{lower_last}"),
-        3 => format!("{initial}{lower_last}"),
-        4 => format!("{initial}.de.{lower_last}"),
-        5 => format!("{lower_first}{}", source.random.between(50, 99)),
-        6 => format!("{lower_last}{initial}"),
-        7 => format!(
-            "{lower_first}.{lower_last}+{}",
-            source.random.pick(&["jira", "test", "portal"])
-        ),
-        8 => format!("ext-{initial}{lower_last}"),
-        _ => format!(
-            "{}{}",
-            source.random.pick(&["u", "EX", "nl"]),
-            source.random.letters(DIGITS, 6)
-        ),
+    let (first, last) = (plain(first), plain(last));
+    let initial = &first[..1];
+    match source.random.below(11) {
+        0..3 => format!("{first}.{last}"),
+        3 => format!("{initial}.{last}"),
+        4 => format!("{last}.{first}"),
+        5 => format!("{first}_{last}{}", source.random.between(1, 30)),
+        6 => format!("{first}.van.{last}"),
+        7 => format!("{first}{last}"),
+        8 => format!("{first}-{last}+grid"),
+        9 => (*source.random.pick(&["facturen", "klantenservice", "it-beheer", "alerts", "sales"]))
+            .to_owned(),
+        _ => format!("a{}", source.random.letters(DIGITS, 5)),
     }
 }
 
@@ -213,21 +196,18 @@ pub(super) fn ipv6(source: &mut Source<'_>) -> String {
         source.random.letters("123456789abcdef", 1) + &source.random.letters(HEX, n - 1)
     };
     let mut groups = |n: usize| (0..n).map(|_| group(source)).collect::<Vec<_>>().join(":");
-    let (one, three, four) = (groups(1), groups(3), groups(4));
-    match source.random.below(9) {
-        0 => format!("2001:1c00:{three}:{three}"),
-        1 => format!("2a02:{three}:{four}"),
-        2 => format!("2a01:4f8:{one}::{}", source.random.between(1, 9)),
+    let (one, two, three, four) = (groups(1), groups(2), groups(3), groups(4));
+    match source.random.below(10) {
+        0 => format!("2a02:a44{}:{two}:{four}", source.random.below(10)),
+        1 => format!("2001:981:{three}:{three}"),
+        2 => format!("2a00:1450:4{}::{one}", source.random.letters(HEX, 3)),
         3 => format!("fe80::{four}"),
         4 => format!("::ffff:{}", personal::ipv4(source)),
-        5 => format!("2001:DB8:{}::{}", one.to_uppercase(), source.random.between(10, 99)),
-        6 => format!("fd{}:{three}::{one}", source.random.letters(HEX, 2)),
-        7 => format!(
-            "2603:1026:{}:{}::{one}",
-            source.random.between(100, 999),
-            source.random.below(90)
-        ),
-        _ => format!("2600:1f18:{four}:{}:0", source.random.between(1, 9)),
+        5 => format!("fd00:{two}::{one}"),
+        6 => format!("2a05:d018:{three}:{three}"),
+        7 => format!("2603:10a6:{two}::{}", source.random.between(1, 99)),
+        8 => format!("2a01:111:{one}::{}", source.random.between(2, 900)),
+        _ => format!("fdfd:{one}::{}", source.random.between(1, 40)),
     }
 }
 
@@ -236,162 +216,156 @@ pub(super) const IBANS: &[(&str, usize, usize)] = &[
     ("DE", 0, 18),
     ("BE", 0, 12),
     ("FR", 0, 23),
+    ("LU", 0, 16),
     ("GB", 4, 14),
-    ("FI", 0, 14),
-    ("HR", 0, 17),
-    ("RO", 4, 16),
-    ("LT", 0, 16),
+    ("AT", 0, 16),
     ("ES", 0, 20),
-    ("PL", 0, 24),
-    ("IE", 4, 14),
-    ("GR", 0, 23),
+    ("SE", 0, 20),
+    ("SK", 0, 20),
+    ("EE", 0, 16),
+    ("LV", 4, 13),
+    ("SI", 0, 15),
 ];
 
 pub(super) fn card(argument: &str, source: &mut Source<'_>) -> String {
     if argument == "amex" {
-        let number = personal::card_number("34", 15, source);
+        let number = personal::card_number("37", 15, source);
         return format!("{} {} {}", &number[..4], &number[4..10], &number[10..]);
     }
     let prefix = *source.random.pick(&[
-        "4", "4", "4", "51", "53", "55", "2223", "2699", "6011", "65", "3566", "62", "5018",
+        "4", "4", "4", "4", "51", "52", "54", "2221", "2501", "6011", "644", "3530", "6763",
     ]);
     let number = personal::card_number(prefix, 16, source);
     match argument {
         "spaced" => personal::grouped(&number, ' '),
         "dashed" => personal::grouped(&number, '-'),
-        _ if source.random.percent(8) => personal::card_number("37", 15, source),
+        _ if source.random.percent(8) => personal::card_number("34", 15, source),
         _ => number,
     }
 }
 
-/// A day of birth as the country of the form writes it.
-fn born(source: &mut Source<'_>) -> String {
+/// A day of birth as forms and databases write it.
+fn date_of_birth(source: &mut Source<'_>) -> String {
     let random = &mut *source.random;
     let (year, month, day) =
-        (random.between(1941, 2009), random.between(1, 12), random.between(1, 28));
-    match random.below(4) {
+        (random.between(1936, 2010), random.between(1, 12), random.between(1, 28));
+    match random.below(5) {
         0 => format!("{day:02}-{month:02}-{year}"),
-        1 => format!("{day:02}.{month:02}.{year}"),
-        2 => format!("{year}-{month:02}-{day:02}T00:00:00"),
+        1 => format!("{year}{month:02}{day:02}"),
+        2 => format!("{day}/{month}/{year}"),
         _ => format!("{year}-{month:02}-{day:02}"),
     }
 }
 
 /// `#` is a digit, `%` one from 1 to 9.
 pub(super) const PHONES: &[&str] = &[
-    "+31 6 %### ####",
-    "+316########",
-    "+31 20 %## ####",
-    "+31(0)10-%######",
-    "06-########",
-    "06 #### ####",
-    "06########",
-    "0%# - ### ## ##",
-    "0318-%#####",
-    "0031 6########",
-    "+32 4## ## ## ##",
-    "+3247%######",
-    "0032 3 %## ## ##",
-    "+49 171 %######",
-    "+49 (0) 40 %#######",
-    "+4915########",
-    "0170/%######",
-    "+33 1 %# ## ## ##",
-    "+337########",
-    "+44 7### ######",
-    "+44 1%## ######",
-    "+1 (312) %##-####",
-    "+1-650-%##-####",
-    "(617) %##-####",
-    "+1202%######",
-    "+34 91 %## ## ##",
-    "+39 06 %### ####",
-    "+48 6## ### ###",
-    "+41 44 %## ## ##",
-    "+43 664 %######",
-    "+45 %# ## ## ##",
-    "+351 91# ### ###",
-    "+91 9#### #####",
-    "+90 532 %## ## ##",
+    "06-%#######",
+    "06-%### ####",
+    "06 %# ## ## ##",
+    "06%#######",
+    "+31 6 %# ## ## ##",
+    "+31 6%#######",
+    "+316%#######",
+    "+31 (0)6-%#######",
+    "0031 6%#######",
+    "020 - %## ## ##",
+    "0%#-%######",
+    "(0%#) %### ###",
+    "+31 30 %### ###",
+    "+31-70-%######",
+    "088-%## ## ##",
+    "+32 9 %## ## ##",
+    "+32 4%# %# ## ##",
+    "+49 221 %######",
+    "+49 (0)151 %#######",
+    "+49 176 %### ####",
+    "0172 %######",
+    "+44 (0)7%## ######",
+    "+44 113 %## ####",
+    "07%## %## ###",
+    "+1 %##-%##-####",
+    "+1 (650) %##-####",
+    "(206) %##-####",
+    "+33 (0)6 %# ## ## ##",
+    "+337%#######",
+    "+34 6%# ## ## ##",
+    "+353 87 %## ####",
+    "+48 5## ### ###",
+    "+420 7## ### ###",
+    "+41 78 %## ## ##",
+    "+61 4%# ### ###",
 ];
 
-/// The Base64 of DER that begins as DER of its kind does, in lines; the argument is their number.
-fn der_lines(front: &str, width: usize, argument: &str, source: &mut Source<'_>) -> String {
-    let lines = length(argument, source, (4, 26));
-    let size = width * (lines - 1) + source.random.between(5, width / 4) * 4 - front.len() % 4;
-    let alphabet = format!("{ALNUM}+/");
-    let text = format!("{front}{}", source.random.letters(&alphabet, size - front.len().min(size)));
-    let text = match text.len() % 4 {
-        0 => text,
-        1 => format!("{text}A=="),
-        2 => format!("{text}=="),
-        _ => format!("{text}="),
+fn json_part(text: &str) -> String {
+    URL_SAFE_NO_PAD.encode(text)
+}
+
+/// A signed token of an identity provider.
+fn access_token(source: &mut Source<'_>) -> String {
+    let kid = source.random.letters(URL_SAFE, 22);
+    let header = match source.random.below(5) {
+        0 => format!(r#"{{"typ":"JWT","alg":"RS256","x5t":"{kid}","kid":"{kid}"}}"#),
+        1 => format!(r#"{{"alg":"RS256","typ" : "JWT","kid" : "{kid}"}}"#),
+        2 => r#"{"typ":"JWT","alg":"HS256"}"#.to_owned(),
+        3 => format!(r#"{{"alg":"ES384","kid":"{kid}","typ":"at+jwt"}}"#),
+        _ => r#"{"alg":"RS512"}"#.to_owned(),
     };
-    let lines: Vec<_> = text.as_bytes().chunks(width).map(String::from_utf8_lossy).collect();
-    lines.join("\n")
-}
-
-fn id_token(source: &mut Source<'_>) -> String {
-    let kid = source.random.letters(URL_SAFE, 27);
-    let header = match source.random.below(4) {
-        0 => format!(r#"{{"alg":"RS256","typ":"JWT","kid":"{kid}"}}"#),
-        1 => format!(r#"{{"kid":"{kid}","alg":"EdDSA"}}"#),
-        2 => r#"{"alg":"HS512","typ":"JWT"}"#.to_owned(),
-        _ => format!(r#"{{"alg":"PS256","typ":"at+jwt","kid":"{kid}"}}"#),
-    };
-    let (subject, audience) = (ordinary::uuid(source), ordinary::uuid(source));
-    let name = format!("{} {}", source.word("first"), source.word("last"));
-    let expiry = source.random.letters(DIGITS, 8);
-    let claims = format!(
-        r#"{{"exp":17{expiry},"iat":17{expiry},"iss":"https://sso.example/realms/main","aud":"{audience}","sub":"{subject}","name":"{name}","scope":"openid profile"}}"#
-    );
-    let n = *source.random.pick(&[32_usize, 64, 256]);
-    let signature = source.random.bytes(n);
-    let part = |text: &[u8]| URL_SAFE_NO_PAD.encode(text);
-    format!("{}.{}.{}", part(header.as_bytes()), part(claims.as_bytes()), part(&signature))
-}
-
-/// A SAML response as an identity provider posts it.
-fn saml_response(source: &mut Source<'_>) -> String {
-    let (id, issuer) = (ordinary::uuid(source), ordinary::uuid(source));
-    let signature = STANDARD.encode(source.random.bytes(256));
-    let user = source.word("last").to_lowercase();
-    let xml = format!(
-        r#"<saml2p:Response Destination="https://app.example/SSO/assertion" ID="_{id}" Version="2.0" xmlns:saml2p="urn:oasis:names:tc:SAML:2.0:protocol"><saml2:Issuer>https://sts.windows.net/{issuer}/</saml2:Issuer><ds:SignatureValue>{signature}</ds:SignatureValue><saml2:Assertion><saml2:NameID>{user}</saml2:NameID></saml2:Assertion></saml2p:Response>"#
-    );
-    STANDARD.encode(xml)
-}
-
-/// Tokens of services whose first letters name them.
-fn vendor(name: &str, source: &mut Source<'_>) -> String {
-    let upper = format!("{UPPER}{DIGITS}");
-    let random = &mut *source.random;
-    match name {
-        "atlassian" => format!(
-            "ATATT3xFfGF0{}={}",
-            random.letters(URL_SAFE, 171),
-            random.letters("0123456789ABCDEF", 8)
+    let (subject, session) = (ordinary::uuid(source), ordinary::uuid(source));
+    let (time, user) = (source.random.letters(DIGITS, 8), source.word("user"));
+    let claims = match source.random.below(3) {
+        0 => format!(
+            r#"{{"aud":"api://{subject}","iss":"https://sts.windows.net/{session}/","iat":17{time},"nbf":17{time},"exp":17{time},"appid":"{subject}","oid":"{session}"}}"#
         ),
-        "digitalocean" => format!("dop_v1_{}", random.letters(HEX, 64)),
-        "shopify" => format!("shpat_{}", random.letters(HEX, 32)),
-        "huggingface" => format!("hf_{}", random.letters(ALNUM, 34)),
-        "openai" => format!("sk-proj-{}", random.letters(URL_SAFE, 90)),
-        "databricks" => format!("dapi{}", random.letters(HEX, 32)),
-        "pulumi" => format!("pul-{}", random.letters(HEX, 40)),
-        "newrelic" => format!("NRAK-{}", random.letters(&upper, 27)),
-        "docker" => format!("dckr_pat_{}", random.letters(URL_SAFE, 27)),
-        "dynatrace" => {
-            format!("dt0c01.{}.{}", random.letters(&upper, 24), random.letters(&upper, 64))
-        }
-        "terraform" => {
-            format!("{}.atlasv1.{}", random.letters(ALNUM, 14), random.letters(ALNUM, 67))
-        }
-        "google" => format!("GOCSPX-{}", random.letters(URL_SAFE, 28)),
-        "googleaccess" => format!("ya29.a0{}", random.letters(URL_SAFE, 160)),
-        "linear" => format!("lin_api_{}", random.letters(ALNUM, 40)),
-        "doppler" => format!("dp.pt.{}", random.letters(ALNUM, 43)),
-        "sentry" => format!("sntrys_{}", random.letters(URL_SAFE, 120)),
-        "postman" => format!("PMAK-{}-{}", random.letters(HEX, 24), random.letters(HEX, 34)),
-        _ => panic!("no vendor {name}"),
+        1 => format!(
+            r#"{{"exp":17{time},"iat":17{time},"jti":"{subject}","iss":"https://sso.voltaris.example/realms/grid","typ":"Bearer","azp":"portal","sid":"{session}","preferred_username":"{user}"}}"#
+        ),
+        _ => format!(r#"{{"sub":"{user}","role":"reader","iat":17{time}}}"#),
+    };
+    let n = *source.random.pick(&[32_usize, 64, 256, 256, 512]);
+    let signature = source.random.bytes(n);
+    format!("{}.{}.{}", json_part(&header), json_part(&claims), URL_SAFE_NO_PAD.encode(signature))
+}
+
+/// A ServiceAccount's token, as kubelets project it or as a Secret holds it.
+fn bound_token(source: &mut Source<'_>) -> String {
+    let kid = source.random.letters(URL_SAFE, 43);
+    let (namespace, account) = (source.word("ns"), source.word("app"));
+    let (id, time) = (ordinary::uuid(source), source.random.letters(DIGITS, 8));
+    let claims = if source.random.percent(60) {
+        format!(
+            r#"{{"aud":["https://grid-dns-1a2b.hcp.westeurope.azmk8s.io"],"exp":17{time},"iat":17{time},"iss":"https://westeurope.oic.prod-aks.azure.com/{id}/","jti":"{id}","kubernetes.io":{{"namespace":"{namespace}","node":{{"name":"aks-0"}},"pod":{{"name":"{account}","uid":"{id}"}},"serviceaccount":{{"name":"{account}","uid":"{id}"}}}},"nbf":17{time},"sub":"system:serviceaccount:{namespace}:{account}"}}"#
+        )
+    } else {
+        format!(
+            r#"{{"iss":"kubernetes/serviceaccount","kubernetes.io/serviceaccount/namespace":"{namespace}","kubernetes.io/serviceaccount/secret.name":"{account}-token","kubernetes.io/serviceaccount/service-account.name":"{account}","sub":"system:serviceaccount:{namespace}:{account}"}}"#
+        )
+    };
+    let signature = source.random.bytes(256);
+    format!(
+        "{}.{}.{}",
+        json_part(&format!(r#"{{"alg":"RS256","kid":"{kid}"}}"#)),
+        json_part(&claims),
+        URL_SAFE_NO_PAD.encode(signature)
+    )
+}
+
+/// What stands behind `Bearer`: signed tokens mostly, else opaque ones.
+fn bearer(source: &mut Source<'_>) -> String {
+    match source.random.below(6) {
+        0..3 => access_token(source),
+        3 => URL_SAFE_NO_PAD.encode(source.random.bytes(32)),
+        4 => random_mixed(source, 40),
+        _ => source.random.letters(HEX, 64),
     }
+}
+
+/// An assertion inside of a response, in Base64, as an identity provider posts it.
+fn assertion(source: &mut Source<'_>) -> String {
+    let (id, request) = (source.random.letters(HEX, 40), source.random.letters(HEX, 40));
+    let digest = STANDARD.encode(source.random.bytes(32));
+    let signature = STANDARD.encode(source.random.bytes(256));
+    let user = source.word("user");
+    STANDARD.encode(format!(
+        r#"<samlp:Response ID="_{id}" Version="2.0" InResponseTo="_{request}" xmlns:samlp="urn:oasis:names:tc:SAML:2.0:protocol"><Issuer xmlns="urn:oasis:names:tc:SAML:2.0:assertion">https://adfs.voltaris.example/adfs/services/trust</Issuer><ds:DigestValue>{digest}</ds:DigestValue><ds:SignatureValue>{signature}</ds:SignatureValue><Assertion><Subject><NameID>{user}</NameID></Subject></Assertion></samlp:Response>"#
+    ))
 }

@@ -1,8 +1,8 @@
 //! Personal data whose checksums hold.
 
-use super::{DIGITS, HEX, UPPER, evaluation, rehearsal};
-use crate::Set;
+use super::{DIGITS, HEX, UPPER, evaluation, rehearsal, second_rehearsal};
 use crate::fill::Source;
+use crate::template::Hand;
 
 /// The value of a generator of personal data, or `None` if there is none of that name.
 pub(crate) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Option<String> {
@@ -23,27 +23,28 @@ pub(crate) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Opti
 fn email(source: &mut Source<'_>) -> String {
     let (first, last) = (source.word("first"), source.word("last"));
     let (lower_first, lower_last) = (first.to_lowercase(), last.to_lowercase());
-    let own = match source.set {
-        Set::Rehearsal => Some(rehearsal::mailbox(source, &lower_first, &lower_last)),
-        Set::Evaluation => Some(evaluation::mailbox(source, &first, &last)),
+    let own = match source.part.hand {
+        Hand::Rehearsal => Some(rehearsal::mailbox(source, &lower_first, &lower_last)),
+        Hand::SecondRehearsal => Some(second_rehearsal::mailbox(source, &first, &last)),
+        Hand::Evaluation => Some(evaluation::mailbox(source, &first, &last)),
         _ => None,
     };
     if let Some(local) = own {
         return format!("{local}@{}", source.word("maildomain"));
     }
     let initial = &lower_first[..1];
-    let local = match (source.set, source.random.below(6)) {
+    let local = match (source.part.hand, source.random.below(6)) {
         (_, 0) => format!("{lower_first}.{lower_last}"),
         (_, 1) => format!("{initial}{lower_last}{}", source.random.between(1, 99)),
-        (Set::Development, 2) => format!("{first}.{last}+mendix"),
-        (Set::Development, 3) => format!("{lower_last}_{initial}"),
-        (Set::Development, 4) => format!("{initial}.van.{lower_last}"),
-        (Set::Development, _) => lower_first,
-        (Set::Validation, 2) => format!("{lower_first}-{lower_last}"),
-        (Set::Validation, 3) => {
+        (Hand::Development, 2) => format!("{first}.{last}+mendix"),
+        (Hand::Development, 3) => format!("{lower_last}_{initial}"),
+        (Hand::Development, 4) => format!("{initial}.van.{lower_last}"),
+        (Hand::Development, _) => lower_first,
+        (Hand::Validation, 2) => format!("{lower_first}-{lower_last}"),
+        (Hand::Validation, 3) => {
             format!("{initial}.{}.{lower_last}", source.random.letters("abcdehjmrst", 1))
         }
-        (Set::Validation, 4) => {
+        (Hand::Validation, 4) => {
             format!("{lower_last}.{lower_first}.ext+sso{}", source.random.below(9))
         }
         (_, _) => {
@@ -71,9 +72,10 @@ pub(super) fn ipv4(source: &mut Source<'_>) -> String {
 }
 
 fn ipv6(source: &mut Source<'_>) -> String {
-    match source.set {
-        Set::Rehearsal if source.random.percent(50) => return rehearsal::ipv6(source),
-        Set::Evaluation => return evaluation::ipv6(source),
+    match source.part.hand {
+        Hand::Rehearsal if source.random.percent(50) => return rehearsal::ipv6(source),
+        Hand::SecondRehearsal => return second_rehearsal::ipv6(source),
+        Hand::Evaluation => return evaluation::ipv6(source),
         _ => {}
     }
     let group = |source: &mut Source<'_>| {
@@ -116,8 +118,11 @@ const DUTCH_BANKS: &[&str] = &["ABNA", "RABO", "INGB", "TRIO", "KNAB", "BUNQ", "
 fn iban(argument: &str, source: &mut Source<'_>) -> String {
     let (country, letters, digits) = match source.random.below(2) {
         0 => IBANS[0],
-        _ if source.set == Set::Rehearsal => *source.random.pick(rehearsal::IBANS),
-        _ if source.set == Set::Evaluation => *source.random.pick(evaluation::IBANS),
+        _ if source.part.hand == Hand::Rehearsal => *source.random.pick(rehearsal::IBANS),
+        _ if source.part.hand == Hand::Evaluation => *source.random.pick(evaluation::IBANS),
+        _ if source.part.hand == Hand::SecondRehearsal => {
+            *source.random.pick(second_rehearsal::IBANS)
+        }
         _ => *source.random.pick(IBANS),
     };
     let bank = match country {
@@ -153,9 +158,10 @@ pub(super) fn grouped(text: &str, by: char) -> String {
 }
 
 fn card(argument: &str, source: &mut Source<'_>) -> String {
-    match source.set {
-        Set::Rehearsal => return rehearsal::card(argument, source),
-        Set::Evaluation => return evaluation::card(argument, source),
+    match source.part.hand {
+        Hand::Rehearsal => return rehearsal::card(argument, source),
+        Hand::SecondRehearsal => return second_rehearsal::card(argument, source),
+        Hand::Evaluation => return evaluation::card(argument, source),
         _ => {}
     }
     let (prefix, length) = *source.random.pick(&[
@@ -272,11 +278,12 @@ const PHONES: (&[&str], &[&str]) = (
 /// With the argument `intl` one that begins with a plus, with `tight` one that has nothing else but
 /// digits.
 fn phone(argument: &str, source: &mut Source<'_>) -> String {
-    let notations = match source.set {
-        Set::Development => PHONES.0,
-        Set::Validation => PHONES.1,
-        Set::Rehearsal => rehearsal::PHONES,
-        Set::Evaluation => evaluation::PHONES,
+    let notations = match source.part.hand {
+        Hand::Development => PHONES.0,
+        Hand::Validation => PHONES.1,
+        Hand::Rehearsal => rehearsal::PHONES,
+        Hand::SecondRehearsal => second_rehearsal::PHONES,
+        Hand::Evaluation => evaluation::PHONES,
     };
     let fits = |notation: &&&str| match argument {
         "intl" => notation.starts_with('+'),
