@@ -18,7 +18,7 @@ use std::{
 
 use serde::Deserialize;
 use thiserror::Error;
-use url::Url;
+use url::{ParseError, Url};
 
 pub use self::route::{Proxy, ProxyCredentials, Route};
 use crate::logging;
@@ -430,7 +430,12 @@ impl<'a> Sources<'a> {
 
 fn endpoint(text: &str) -> Result<Url, String> {
     let expected = "expected https://HOST:PORT without path, user or query";
-    let url = Url::parse(text).map_err(|error| format!("{expected} ({error})"))?;
+    let url = Url::parse(text).map_err(|error| match error {
+        // Names are not translated: what looks alike to a reader is told apart here, and the tables for
+        // it are not in the agent.
+        ParseError::IdnaError => format!("{expected}; HOST in ASCII, as DNS has it (xn--…)"),
+        error => format!("{expected} ({error})"),
+    })?;
     let bare = url.path() == "/"
         && url.query().is_none()
         && url.fragment().is_none()
@@ -526,6 +531,7 @@ mod tests {
         for (key, value, hint) in [
             ("MENDIX_AGENT_ENDPOINT", "http://10.0.0.1:1", "https://HOST:PORT"),
             ("MENDIX_AGENT_ENDPOINT", "https://user@10.0.0.1:1", "without path, user"),
+            ("MENDIX_AGENT_ENDPOINT", "https://mendıx.bank:1", "xn--"),
             ("MENDIX_AGENT_TRUST_DIR", "relative/dir", "absolute"),
             ("MENDIX_AGENT_NAMESPACE", "Not_A_Label", "DNS label"),
             ("MENDIX_AGENT_LISTEN", "9090", "ADDRESS:PORT"),
@@ -547,6 +553,14 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn a_name_that_dns_writes_in_ascii_is_taken_as_it_is() {
+        let flags =
+            Layer { endpoint: Some("https://Xn--MNCHEN-3ya.bank:1".into()), ..Layer::default() };
+        let config = resolve(&flags, &none, "").unwrap();
+        assert_eq!(config.endpoint.as_str(), "https://xn--mnchen-3ya.bank:1/");
     }
 
     #[test]
