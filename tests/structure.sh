@@ -19,6 +19,10 @@ tree --package mendix-agent | grep -qx mendix-agent-core || { echo "structure: c
 for crate in ring openssl-sys native-tls; do
   none "$crate is in the dependency graph; the only crypto stack is aws-lc-rs" < <(tree --workspace --invert "$crate")
 done
+# What ADR 0017 keeps out: a patch and a version in Cargo.lock hold it, both of which an update could lose.
+for crate in pest icu_properties; do
+  none "$crate is in the dependency graph; ADR 0017 says why it should not be" < <(tree --package mendix-agent --invert "$crate")
+done
 # Decisions stay without I/O, and dependencies run one way: proto <- core <- agent <- tests.
 none "mendix-agent-core must not depend on these" < <(tree --package mendix-agent-core --edges normal | grep -xE 'tokio|tonic|kube|hyper|mendix-agent')
 none "the product must not depend on its tests" < <(tree --package mendix-agent --edges normal | grep -xE 'mendix-(control-plane|test-kit|e2e|it)')

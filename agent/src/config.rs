@@ -294,6 +294,7 @@ mod tests {
         for (key, value, hint) in [
             ("MENDIX_AGENT_ENDPOINT", "http://10.0.0.1:1", "https://HOST:PORT"),
             ("MENDIX_AGENT_ENDPOINT", "https://user@10.0.0.1:1", "without path, user"),
+            ("MENDIX_AGENT_ENDPOINT", "https://mendıx.bank:1", "xn--"),
             ("MENDIX_AGENT_TRUST_DIR", "relative/dir", "absolute"),
             ("MENDIX_AGENT_NAMESPACE", "Not_A_Label", "DNS label"),
             ("MENDIX_AGENT_LISTEN", "9090", "ADDRESS:PORT"),
@@ -315,6 +316,14 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn a_name_that_dns_writes_in_ascii_is_taken_as_it_is() {
+        let flags =
+            Layer { endpoint: Some("https://Xn--MNCHEN-3ya.bank:1".into()), ..Layer::default() };
+        let config = resolve(&flags, &none, "").unwrap();
+        assert_eq!(config.endpoint.as_str(), "https://xn--mnchen-3ya.bank:1/");
     }
 
     #[test]

@@ -16,5 +16,7 @@ if [ "$("$tool" --version 2>/dev/null)" != "$CARGO_DEB_VERSION" ]; then
   CARGO_TARGET_DIR="$cache/tools/build-deb" cargo install --quiet --debug --locked "cargo-deb@$CARGO_DEB_VERSION" --root "$cache/tools" >&2
   rm -rf "$cache/tools/build-deb"
 fi
+# The crypto library of the image (ADR 0017). Other profiles use what is compiled for the tests.
+[ "$profile" = release ] && export AWS_LC_SYS_SMALL=1
 cargo build --quiet --locked --package mendix-agent --bin mendix-agent --profile "$profile" >&2
 "$tool" --quiet --no-build --package mendix-agent --profile "$profile" --locked

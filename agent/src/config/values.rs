@@ -8,7 +8,12 @@ use url::Url;
 
 pub(super) fn endpoint(text: &str) -> Result<Url, String> {
     let expected = "expected https://HOST:PORT without path, user or query";
-    let url = Url::parse(text).map_err(|error| format!("{expected} ({error})"))?;
+    let url = Url::parse(text).map_err(|error| match error {
+        // Names are not translated: what looks alike to a reader is told apart here, and the tables for
+        // it are not in the agent.
+        url::ParseError::IdnaError => format!("{expected}; HOST in ASCII, as DNS has it (xn--…)"),
+        error => format!("{expected} ({error})"),
+    })?;
     let bare = url.path() == "/"
         && url.query().is_none()
         && url.fragment().is_none()

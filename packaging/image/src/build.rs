@@ -67,8 +67,8 @@ pub enum Profile {
     /// Tests and the demo. Only the last link differs from an ordinary build of the dev profile: what
     /// is compiled already is used.
     Dev,
-    /// Customers: optimised, stripped, and without the paths of this machine, so that a build in
-    /// another folder gives the same bytes.
+    /// Customers: optimised, stripped, with the small crypto library (ADR 0017), and without the paths of
+    /// this machine, so that a build in another folder gives the same bytes.
     Release,
 }
 
@@ -84,7 +84,7 @@ pub fn build(program: Program<'_>, profile: Profile) -> Result<PathBuf, BuildErr
         .args(["rustc", "--locked", "--message-format", "json-render-diagnostics", "--package"])
         .args([program.package, program.kind, program.name]);
     if profile == Profile::Release {
-        command.arg("--release").envs(without_paths());
+        command.arg("--release").env(SMALL_CRYPTO.0, SMALL_CRYPTO.1).envs(c_and_paths());
     }
     command.args(["--", "-C", "target-feature=+crt-static"]);
     if profile == Profile::Dev {
@@ -113,9 +113,14 @@ pub(crate) fn cargo() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
+/// How aws-lc is told to leave out what is fastest on few processors only. packaging/deb/build.sh says the same.
+const SMALL_CRYPTO: (&str, &str) = ("AWS_LC_SYS_SMALL", "1");
+/// No tables for unwinding through C: a panic begins and ends in Rust, with no C between.
+const NO_C_UNWINDING: &str = "-fno-asynchronous-unwind-tables";
+
 /// The variables that take the folders of this machine out of what rustc and the C compiler write
-/// down: those of panics' places and of aws-lc's errors.
-fn without_paths() -> [(&'static str, OsString); 2] {
+/// down: those of panics' places and of aws-lc's errors. And the C compiler's other flag.
+fn c_and_paths() -> [(&'static str, OsString); 2] {
     let workspace = Path::new(WORKSPACE).canonicalize().unwrap_or_else(|_| WORKSPACE.into());
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| workspace.join("target"), |folder| workspace.join(folder));
@@ -131,8 +136,9 @@ fn without_paths() -> [(&'static str, OsString); 2] {
         };
         names.iter().map(flag).collect::<Vec<_>>()
     };
+    let c = flags("-ffile-prefix-map=").join(OsStr::new(" "));
     [
         ("CARGO_ENCODED_RUSTFLAGS", flags("--remap-path-prefix=").join(OsStr::new("\u{1f}"))),
-        ("CFLAGS", flags("-ffile-prefix-map=").join(OsStr::new(" "))),
+        ("CFLAGS", [c.as_os_str(), OsStr::new(NO_C_UNWINDING)].join(OsStr::new(" "))),
     ]
 }
