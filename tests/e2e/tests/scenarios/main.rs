@@ -5,6 +5,7 @@
 mod agent;
 mod collect;
 mod consent;
+mod floor;
 mod plane;
 mod preflight;
 mod release;

@@ -1,12 +1,16 @@
 //! Releases that bring the agent's own definitions and rights (ADR 0015), with exactly the rights of
 //! `packaging/manifests/20-rbac.yaml` and an API server of their own: these objects are one to a cluster.
 
+mod changed;
+
 use std::collections::BTreeMap;
 
 use kube::{ResourceExt, api::DynamicObject};
 use mendix_agent::{crd::patch_bundle::PatchBundle, patch::drift::Drift};
 use mendix_agent_core::bundle::{
-    foundation::FOUNDATION_COMPONENT, index::ReleaseIndex, object::Object,
+    foundation::FOUNDATION_COMPONENT,
+    index::ReleaseIndex,
+    object::{Object, ObjectId},
 };
 use mendix_test_kit::apiserver::{ApiServer, ApiServerOptions};
 use serde_json::{Value, json};
@@ -53,16 +57,11 @@ impl Site {
     }
 
     async fn live(&self, body: &Value) -> Option<Value> {
-        let id = Object::from_body(body.clone()).unwrap().id;
-        let plural = format!("{}s", id.kind.to_lowercase());
-        let root = if id.group.is_empty() { "api" } else { "apis" };
-        let namespace =
-            id.namespace.as_ref().map(|it| format!("/namespaces/{it}")).unwrap_or_default();
-        let path = format!("/{root}/{}{namespace}/{plural}/{}", id.api_version(), id.name);
-        match self.world.client.request(http::Request::get(path).body(vec![]).unwrap()).await {
+        let path = path(&id(body));
+        match self.world.client.request(http::Request::get(&path).body(vec![]).unwrap()).await {
             Ok(object) => Some(object),
             Err(kube::Error::Api(status)) if status.code == 404 => None,
-            Err(error) => panic!("{id}: {error}"),
+            Err(error) => panic!("{path}: {error}"),
         }
     }
 
@@ -85,6 +84,18 @@ impl Site {
         until(&format!("{what:?} of {of:?} is {may}"), async || self.may(what, of).await == may)
             .await;
     }
+}
+
+fn id(body: &Value) -> ObjectId {
+    Object::from_body(body.clone()).unwrap().id
+}
+
+/// Where the API server has it.
+fn path(id: &ObjectId) -> String {
+    let plural = format!("{}s", id.kind.to_lowercase());
+    let root = if id.group.is_empty() { "api" } else { "apis" };
+    let namespace = id.namespace.as_ref().map(|it| format!("/namespaces/{it}")).unwrap_or_default();
+    format!("/{root}/{}{namespace}/{plural}/{}", id.api_version(), id.name)
 }
 
 /// What the agent is installed with, as far as a release may bring it.
@@ -370,7 +381,7 @@ async fn what_takes_away_or_reaches_too_far_is_refused_before_anything_is_touche
     let mut narrower = installed.clone();
     let gone = narrower.get_mut(ROLE).unwrap()["rules"].as_array_mut().unwrap().pop().unwrap();
     assert_eq!(gone["apiGroups"][0], "admissionregistration.k8s.io");
-    let role = Object::from_body(installed[ROLE].clone()).unwrap().id;
+    let role = id(&installed[ROLE]);
     let bundle = site.release(22, &narrower, |index| index.narrows = vec![role]).await;
     assert_eq!(state(&bundle), "Committed", "{}", message(&bundle));
     let webhooks = ("get", "admissionregistration.k8s.io", "validatingwebhookconfigurations");

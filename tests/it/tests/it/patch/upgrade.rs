@@ -3,6 +3,7 @@
 //! would be is what the test starts. Pods run in `tests/e2e/tests/scenarios/upgrade.rs`.
 
 mod faults;
+mod flapping;
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -23,7 +24,7 @@ use mendix_agent::{
     },
     occasion,
     patch::{drift::Drift, driver::Driver, resume, take},
-    upgrade::{self, Own},
+    upgrade::{self, Own, guard::Shown},
 };
 use mendix_agent_core::bundle::{Authentic, index::Gates};
 use mendix_agent_proto::v1::report::Body;
@@ -119,11 +120,13 @@ impl Site {
         self.deployments().create(&params, &deployment).await.unwrap();
     }
 
-    fn start_guard(&mut self) {
+    /// Starts a guard; gives what it shows of itself.
+    fn start_guard(&mut self) -> watch::Receiver<Shown> {
         let (client, namespace) = (self.world.client.clone(), self.world.cluster.namespace.clone());
-        let shown = watch::channel(upgrade::guard::Shown::default()).0;
+        let (shown, seen) = watch::channel(Shown::default());
         let guard = upgrade::guard::run(client, namespace, shown, CancellationToken::new());
         self.guard = Some(tokio::spawn(guard).abort_handle());
+        seen
     }
 
     fn stop_guard(&mut self) {

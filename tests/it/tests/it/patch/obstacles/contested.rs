@@ -1,5 +1,5 @@
-//! What others do to the same objects and records while a run goes on: write them all the time, or take
-//! the whole namespace away.
+//! What others do while a run goes on: write the same objects and records all the time, take the whole
+//! namespace away, or let the webhook that has to be asked about each object go down.
 
 use std::sync::{
     Arc,
@@ -13,7 +13,10 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::world::{Parts, World, message, state, until},
+    super::{
+        webhook::Webhook,
+        world::{Parts, World, message, state, until},
+    },
     ended,
 };
 
@@ -226,4 +229,36 @@ async fn a_release_that_can_wait_is_held_back_while_a_disruption_budget_is_short
     healthy(0).await;
     let third = [budget, parts.config("settings", json!({"a": "3"}))];
     assert_eq!(state(&world.take(world.publish(3, &third)).await), "Committed");
+}
+
+#[tokio::test]
+async fn a_webhook_that_goes_down_midway_is_named_and_the_run_goes_on_when_it_is_gone() {
+    let world = World::new().await;
+    world.label_namespace().await;
+    let webhook = Webhook::start(&world.target).await;
+    world.administer(Webhook::PATH, webhook.registration()).await;
+    world.until_refused("forbidden", "the customer's policy says no").await;
+    // The first component waits at its Job; the second one needs the webhook.
+    let parts = Parts(&world);
+    let first = [parts.config("first", json!({})), parts.job("migrate")];
+    let second = [parts.config("second", json!({}))];
+    let run = world.start(world.publish_with(1, &first, |index| {
+        index.components.push(world.entry("monitoring", 2, &world.target, 1, &second));
+    }));
+    until("the Job was made", async || world.get("Job", "migrate").await.is_some()).await;
+    assert!(world.get("ConfigMap", "first").await.is_some(), "the webhook was asked and said yes");
+
+    drop(webhook);
+    let failed = format!("failed calling webhook \"{}\"", Webhook::name(&world.target));
+    world.until_refused("any", &failed).await;
+    world.finish_job("migrate").await;
+    world.until_said(&failed).await;
+    assert!(!run.is_finished());
+    world.delete(&format!("{}/{}", Webhook::PATH, world.target)).await;
+
+    let bundle = ended(run).await;
+    assert_eq!(state(&bundle), "Committed", "{}", message(&bundle));
+    let history = bundle.status.unwrap().history;
+    assert!(history.iter().all(|step| step.state != "RollingBack"), "{history:?}");
+    assert!(world.get("ConfigMap", "second").await.is_some());
 }
