@@ -8,9 +8,10 @@
 
 use std::{
     collections::BTreeSet,
-    io::{Read, Write},
+    io::{self, Read, Write},
 };
 
+use aws_lc_rs::digest;
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
@@ -25,6 +26,8 @@ use crate::cluster::{CALL_DEADLINE, Cluster, FIELD_MANAGER};
 
 /// Bytes in one Secret: an API server takes 1 MiB, and base64 and metadata come on top in transit.
 pub const MAX_PART: usize = 768 * 1024;
+/// Bytes expanded at a time.
+const EXPAND_STEP: usize = 64 * 1024;
 /// Label of every Secret here; its value is the first [`SHORT`] hex digits of the digest.
 const LABEL: &str = "agent.mendix.com/content";
 /// Type of these Secrets.
@@ -45,6 +48,85 @@ const MANIFEST: &str = "manifest.json";
 pub struct Contents {
     secrets: Api<Secret>,
     namespace: String,
+}
+
+/// A content on its way into the store, gzipped as it is written: whole it may be many times larger.
+pub struct Packer {
+    digest: digest::Context,
+    gzip: GzEncoder<Vec<u8>>,
+}
+
+impl Default for Packer {
+    fn default() -> Self {
+        Self {
+            digest: digest::Context::new(&digest::SHA256),
+            gzip: GzEncoder::new(Vec::new(), Compression::default()),
+        }
+    }
+}
+
+impl Write for Packer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.gzip.write(bytes)?;
+        self.digest.update(bytes.get(..written).unwrap_or(bytes));
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // Nothing is read before the end, and a flush would cost bytes.
+        Ok(())
+    }
+}
+
+impl Packer {
+    /// The content, whole.
+    ///
+    /// # Errors
+    /// None that a buffer in memory has.
+    pub fn finish(self) -> io::Result<Packed> {
+        let sha256 = hex::encode(self.digest.finish());
+        Ok(Packed { sha256, bytes: self.gzip.finish()?, gzipped: true })
+    }
+}
+
+/// A content as it is stored.
+pub struct Packed {
+    sha256: String,
+    bytes: Vec<u8>,
+    gzipped: bool,
+}
+
+impl Packed {
+    fn of(bytes: &[u8]) -> io::Result<Self> {
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            return Ok(Self { sha256: sha256_hex(bytes), bytes: bytes.to_vec(), gzipped: false });
+        }
+        let mut packer = Packer::default();
+        packer.write_all(bytes)?;
+        packer.finish()
+    }
+
+    /// The content, expanded as it is read.
+    pub fn reader(&self) -> Box<dyn Read + Send + '_> {
+        match self.gzipped {
+            // The store is the agent's own, and still a bound costs nothing.
+            true => Box::new(GzDecoder::new(&*self.bytes).take(Limits::BUILT_IN.blob_expanded)),
+            false => Box::new(&*self.bytes),
+        }
+    }
+
+    /// Digest of what [`Packed::reader`] gives, hex.
+    fn digest(&self) -> io::Result<String> {
+        let mut digest = digest::Context::new(&digest::SHA256);
+        let mut reader = self.reader();
+        let mut step = vec![0; EXPAND_STEP];
+        loop {
+            match reader.read(&mut step)? {
+                0 => return Ok(hex::encode(digest.finish())),
+                read => digest.update(step.get(..read).unwrap_or_default()),
+            }
+        }
+    }
 }
 
 /// What is known of a stored content.
@@ -72,26 +154,33 @@ impl Contents {
     /// # Errors
     /// When the API server refuses or can't be reached.
     pub async fn put(&self, bytes: &[u8]) -> Result<String, CallError> {
-        let sha256 = sha256_hex(bytes);
-        if self.contains(&sha256).await? {
-            return Ok(sha256);
+        let packed = Packed::of(bytes).map_err(|e| self.broken(&sha256_hex(bytes), e))?;
+        self.put_packed(&packed).await
+    }
+
+    /// As [`Contents::put`], of what is packed already.
+    ///
+    /// # Errors
+    /// When the API server refuses or can't be reached.
+    pub async fn put_packed(&self, packed: &Packed) -> Result<String, CallError> {
+        let Packed { sha256, bytes, gzipped } = packed;
+        if self.contains(sha256).await? {
+            return Ok(sha256.clone());
         }
-        let gzipped = !bytes.starts_with(&[0x1f, 0x8b]);
-        let packed = if gzipped {
-            gzip(bytes).map_err(|e| self.broken(&sha256, e))?
-        } else {
-            bytes.to_vec()
-        };
         let mut parts = 0;
-        for part in packed.chunks(MAX_PART) {
-            self.create(&sha256, &parts.to_string(), PART, part.to_vec()).await?;
+        for part in bytes.chunks(MAX_PART) {
+            self.create(sha256, &parts.to_string(), PART, part.to_vec()).await?;
             parts += 1;
         }
-        let manifest =
-            Manifest { sha256: sha256.clone(), stored_bytes: packed.len() as u64, parts, gzipped };
-        let manifest = serde_json::to_vec(&manifest).map_err(|e| self.broken(&sha256, e))?;
-        self.create(&sha256, MANIFEST_TAIL, MANIFEST, manifest).await?;
-        Ok(sha256)
+        let manifest = Manifest {
+            sha256: sha256.clone(),
+            stored_bytes: bytes.len() as u64,
+            parts,
+            gzipped: *gzipped,
+        };
+        let manifest = serde_json::to_vec(&manifest).map_err(|e| self.broken(sha256, e))?;
+        self.create(sha256, MANIFEST_TAIL, MANIFEST, manifest).await?;
+        Ok(sha256.clone())
     }
 
     /// Whether a content is stored completely.
@@ -107,23 +196,33 @@ impl Contents {
     /// # Errors
     /// When the API server can't be reached, or what is stored is not what its digest says.
     pub async fn get(&self, sha256: &str) -> Result<Option<Vec<u8>>, CallError> {
+        let Some(packed) = self.get_packed(sha256).await? else { return Ok(None) };
+        if !packed.gzipped {
+            return Ok(Some(packed.bytes));
+        }
+        let mut bytes = Vec::new();
+        packed.reader().read_to_end(&mut bytes).map_err(|e| self.broken(sha256, e))?;
+        Ok(Some(bytes))
+    }
+
+    /// As [`Contents::get`], for what is read piece by piece.
+    ///
+    /// # Errors
+    /// As [`Contents::get`].
+    pub async fn get_packed(&self, sha256: &str) -> Result<Option<Packed>, CallError> {
         let Some(manifest) = self.manifest(sha256).await? else { return Ok(None) };
-        let mut packed = Vec::new();
+        let mut bytes = Vec::new();
         for part in 0..manifest.parts {
-            let Some(bytes) = self.read(sha256, &part.to_string(), PART).await? else {
+            let Some(part) = self.read(sha256, &part.to_string(), PART).await? else {
                 return Ok(None);
             };
-            packed.extend_from_slice(&bytes);
+            bytes.extend_from_slice(&part);
         }
-        let bytes = if manifest.gzipped {
-            gunzip(&packed).map_err(|e| self.broken(sha256, e))?
-        } else {
-            packed
-        };
-        if sha256_hex(&bytes) != sha256 {
+        let packed = Packed { sha256: sha256.to_owned(), bytes, gzipped: manifest.gzipped };
+        if packed.digest().map_err(|e| self.broken(sha256, e))? != sha256 {
             return Err(self.broken(sha256, "its digest is another; delete these Secrets"));
         }
-        Ok(Some(bytes))
+        Ok(Some(packed))
     }
 
     /// Bytes that all contents take, but for those with the digests in `except` (hex).
@@ -262,19 +361,5 @@ fn is_status(error: &CallError, code: u16) -> bool {
 
 /// SHA-256 as lower-case hex.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes))
-}
-
-fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(bytes)?;
-    encoder.finish()
-}
-
-fn gunzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-    // The store is the agent's own, and still a bound costs nothing.
-    let limit = Limits::BUILT_IN.blob_expanded;
-    let mut expanded = Vec::new();
-    GzDecoder::new(bytes).take(limit).read_to_end(&mut expanded)?;
-    Ok(expanded)
+    hex::encode(digest::digest(&digest::SHA256, bytes))
 }

@@ -11,7 +11,6 @@ mod inventory;
 mod watches;
 
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
@@ -105,9 +104,8 @@ impl Drift {
     /// When the records can't be read for a reason that stays.
     pub async fn run(&self, cancel: &CancellationToken) -> Result<(), StepError> {
         loop {
-            let inventory = patiently(cancel, &|_| {}, || async {
-                inventory::load(&self.driver.records, &self.driver.contents).await
-            });
+            let inventory =
+                patiently(cancel, &|_| {}, || async { inventory::load(&self.driver).await });
             let inventory = match inventory.await {
                 Err(StepError::Stopped) => return Ok(()),
                 result => Arc::new(result?),
@@ -125,10 +123,8 @@ impl Drift {
     /// # Errors
     /// When the agent stops, or the records can't be read.
     pub async fn recover(&self, cancel: &CancellationToken) -> Result<Recovery, StepError> {
-        let inventory = patiently(cancel, &|_| {}, || async {
-            inventory::load(&self.driver.records, &self.driver.contents).await
-        });
-        let inventory = inventory.await?;
+        let inventory =
+            patiently(cancel, &|_| {}, || async { inventory::load(&self.driver).await }).await?;
         let corrections = inventory
             .objects
             .keys()
@@ -253,19 +249,20 @@ impl Drift {
             return Ok(Checked::Sound);
         }
         let found_at = Timestamp::now();
-        // No run begins while an object is being put back.
-        let _no_run_begins = self.driver.corrections.read().await;
-        if self.driver.records.is_in_run(&managed.component).await? {
+        // No run begins while an object is being put back. The record is not asked for each object: it
+        // names all objects of the component, and thousands of objects would be thousands of such reads.
+        let announced = self.driver.corrections.read().await;
+        if inventory.is_in_run(&managed.component, &announced) {
             return Ok(Checked::InRun(managed.component.clone()));
         }
         let mut exceptions: Vec<&str> = managed.exceptions.iter().map(String::as_str).collect();
-        let mut body = Cow::Borrowed(&managed.body);
+        let mut body = managed.body(id)?;
         if *id == own_deployment(&self.driver.cluster.namespace) {
             // Its pods are those of the trial that it committed. What the customer's installation says
             // of them beside the release is not drift.
             exceptions.push("spec.template");
             let Some(live) = self.driver.live.get(id).await? else { return Ok(Checked::Sound) };
-            body = Cow::Owned(dressed_like(&managed.body, &live));
+            body = dressed_like(&body, &live);
         }
         let run = format!("drift-of-{}", managed.release_id);
         let wanted = Wanted {

@@ -12,7 +12,7 @@ mod step;
 mod transition;
 mod upgrade;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use mendix_agent_core::bundle::run::{Event, IllegalEvent, State};
@@ -78,6 +78,10 @@ pub enum DriveError {
     },
 }
 
+/// How often this process has announced a run on each component. Under its term nobody else announces
+/// one, so whoever knows the count of the moment before it read the records knows of every run since.
+pub(super) type Announced = BTreeMap<String, u64>;
+
 /// Carries out runs, one at a time.
 #[derive(Clone)]
 pub struct Driver {
@@ -88,7 +92,7 @@ pub struct Driver {
     pub(super) reporter: Reporter,
     /// Held for reading while an object is put back, for writing while a run announces itself: after
     /// that, drift correction leaves the run's components alone.
-    pub(super) corrections: Arc<RwLock<()>>,
+    pub(super) corrections: Arc<RwLock<Announced>>,
     pub(super) identity: Identity,
 }
 

@@ -326,11 +326,14 @@ fn is_not_found(error: &CallError) -> bool {
     matches!(&error.cause, CallCause::Api(kube::Error::Api(status)) if status.code == 404)
 }
 
-/// Carries out calls, at most [`PARALLEL_CALLS`] at once; the answers come in the order of the calls.
+/// Carries out calls, at most [`PARALLEL_CALLS`] at once; the answers come in the order of the calls. Each
+/// is made when its turn comes: thousands that wait would be thousands of buffers.
 pub fn in_parallel<'a, T: 'a>(
-    calls: impl Iterator<Item = BoxFuture<'a, T>>,
+    calls: impl Iterator<Item = BoxFuture<'a, T>> + Send + 'a,
 ) -> impl Stream<Item = T> + 'a {
-    stream::iter(calls.collect::<Vec<_>>()).buffered(PARALLEL_CALLS)
+    // Boxed for its type's sake: the compiler can't tell that the future that holds it is `Send` otherwise.
+    let calls: Box<dyn Iterator<Item = BoxFuture<'a, T>> + Send + 'a> = Box::new(calls);
+    stream::iter(calls).buffered(PARALLEL_CALLS)
 }
 
 /// A string in an object.

@@ -3,7 +3,10 @@
 //! They are read and stored before anything is changed. Restoring needs nothing but them and the
 //! live objects: it works for a run whose plan can't be made any more.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    io::{self, BufRead, BufReader, Read, Write},
+};
 
 use mendix_agent_core::bundle::{
     drift::is_recreated,
@@ -57,29 +60,24 @@ pub fn touched(plan: &Plan) -> Vec<(u32, ObjectId)> {
         .collect()
 }
 
-/// Writes pre-images as lines of JSON.
+/// Writes a pre-image as a line of JSON.
 ///
 /// # Errors
-/// When one can't be written as JSON.
-pub fn encode(images: &[PreImage]) -> Result<Vec<u8>, serde_json::Error> {
-    let mut lines = Vec::new();
-    for image in images {
-        serde_json::to_writer(&mut lines, image)?;
-        lines.push(b'\n');
-    }
-    Ok(lines)
+/// When it can't be written as JSON, or `lines` takes no more.
+pub fn write(lines: &mut impl Write, image: &PreImage) -> io::Result<()> {
+    // In one piece: JSON comes in very small ones.
+    let mut line = serde_json::to_vec(image)?;
+    line.push(b'\n');
+    lines.write_all(&line)
 }
 
-/// Reads what [`encode`] wrote.
+/// Reads what [`write()`] wrote, one after the other: all of them at once may be more than memory is for.
 ///
 /// # Errors
 /// When a line is something else.
-pub fn decode(bytes: &[u8]) -> Result<Vec<PreImage>, serde_json::Error> {
-    bytes
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(serde_json::from_slice)
-        .collect()
+pub fn read(lines: impl Read) -> impl Iterator<Item = io::Result<PreImage>> {
+    let lines = BufReader::new(lines).split(b'\n');
+    lines.map(|line| Ok(serde_json::from_slice(&line?)?))
 }
 
 /// Puts one object back. `run` is the run that is undone.

@@ -131,15 +131,6 @@ impl Records {
         deadline("read", about("ManagedComponent", name), self.components.get_opt(name)).await
     }
 
-    /// Whether a run has announced itself on a component and not withdrawn yet.
-    ///
-    /// # Errors
-    /// When the API server can't be reached.
-    pub async fn is_in_run(&self, name: &str) -> Result<bool, CallError> {
-        let component = self.component(name).await?;
-        Ok(component.and_then(|component| component.status).is_some_and(|s| s.run.is_some()))
-    }
-
     /// Deletes the record of a component.
     ///
     /// # Errors

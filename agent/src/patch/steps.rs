@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     time::Duration,
 };
 
@@ -21,18 +22,18 @@ use mendix_agent_core::bundle::{
     kind,
     object::{Object, ObjectId},
     plan::{Plan, PlannedComponent},
-    readiness::{Readiness, judge},
     way_back,
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    contents::{Packed, Packer},
     converge::{Adoption, Wanted, converge, may_take, noted},
     failure::{CallCause, CallError, Meaning, StepError, patiently, promptly, rights_missing},
     gate::{self, Baseline, Passage, Terms},
     live::{Live, Mode, in_parallel, text},
-    preimage::{PreImage, Restored, restore, touched},
+    preimage::{self, PreImage, Restored, restore, touched},
 };
 use crate::cluster::FIELD_MANAGER;
 
@@ -192,11 +193,11 @@ impl Steps<'_> {
         }
     }
 
-    /// Reads every object that the plan touches.
+    /// Reads every object that the plan touches, and packs it as it comes.
     ///
     /// # Errors
     /// When the agent stops or an object can't be read.
-    pub async fn pre_images(&self, plan: &Plan) -> Result<Vec<PreImage>, StepError> {
+    pub async fn pre_images(&self, plan: &Plan) -> Result<Packed, StepError> {
         let absent = self.absent_namespaces(plan).await?;
         let reads = touched(plan).into_iter().map(|(place, id)| {
             let is_absent = is_in(&absent, &id);
@@ -213,7 +214,16 @@ impl Steps<'_> {
             }
             .boxed()
         });
-        in_parallel(reads).try_collect().await
+        let unwritten = |error: io::Error| {
+            let cause = CallCause::Answer(error.to_string());
+            CallError::about("write", "pre-images".into(), cause)
+        };
+        let mut images = in_parallel(reads);
+        let mut packer = Packer::default();
+        while let Some(image) = images.try_next().await? {
+            preimage::write(&mut packer, &image).map_err(unwritten)?;
+        }
+        Ok(packer.finish().map_err(unwritten)?)
     }
 
     /// Applies a component, stage by stage. CRDs are served and Jobs are done before what comes after
@@ -419,14 +429,6 @@ fn brings(new: &Object, live: Option<&Value>, id: &ObjectId) -> bool {
     text(&new.body, "/spec/group").as_deref() == Some(&id.group)
         && text(&new.body, "/spec/names/kind").as_deref() == Some(&id.kind)
         && !live.is_some_and(serves)
-}
-
-/// Health of the objects before the run.
-pub fn baseline(images: &[PreImage]) -> Baseline {
-    images
-        .iter()
-        .filter_map(|image| Some((image.id.clone(), judge(image.live.as_ref()?))))
-        .collect::<BTreeMap<ObjectId, Readiness>>()
 }
 
 /// Fields of an object that others may own.

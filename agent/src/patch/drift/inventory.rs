@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
-use mendix_agent_core::bundle::object::ObjectId;
+use mendix_agent_core::bundle::{canonical, object::ObjectId};
 use serde_json::Value;
 
 use super::super::{
-    contents::Contents,
-    failure::CallError,
-    records::Records,
+    driver::{Announced, Driver},
+    failure::{CallCause, CallError},
     steps::exceptions,
     stored::{self, StoredError},
 };
@@ -21,6 +20,18 @@ pub(super) struct Inventory {
     pub(super) objects: BTreeMap<ObjectId, Managed>,
     /// The components.
     pub(super) components: BTreeSet<String>,
+    /// Those of them that a run had its hands on.
+    in_run: BTreeSet<String>,
+    /// What had been announced before this was read.
+    announced: Announced,
+}
+
+impl Inventory {
+    /// Whether a run has its hands on a component: one that the records told of, or one that was announced
+    /// since. Until the inventory is read again that stays so: what it holds is what the run replaces.
+    pub(super) fn is_in_run(&self, component: &str, announced: &Announced) -> bool {
+        self.in_run.contains(component) || self.announced.get(component) != announced.get(component)
+    }
 }
 
 /// One managed object.
@@ -30,12 +41,23 @@ pub(super) struct Managed {
     pub(super) component: String,
     /// The release that wants it so.
     pub(super) release_id: String,
-    /// As that release wants it.
-    pub(super) body: Value,
+    /// As that release wants it, as JSON: parsed it takes several times as much.
+    body: Vec<u8>,
     /// The UID that the record knows it by.
     pub(super) uid: Option<String>,
     /// Dotted paths that others may own.
     pub(super) exceptions: Vec<String>,
+}
+
+impl Managed {
+    /// The object as its release wants it.
+    ///
+    /// # Errors
+    /// A defect: it was written from JSON.
+    pub(super) fn body(&self, id: &ObjectId) -> Result<Value, CallError> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| CallError::new("read", id, CallCause::Answer(error.to_string())))
+    }
 }
 
 /// Reads what is committed. A component whose release can't be read is left out and said in the
@@ -43,9 +65,12 @@ pub(super) struct Managed {
 ///
 /// # Errors
 /// When the API server can't be reached.
-pub(super) async fn load(records: &Records, contents: &Contents) -> Result<Inventory, CallError> {
-    let mut inventory = Inventory::default();
-    for component in records.components().await? {
+pub(super) async fn load(driver: &Driver) -> Result<Inventory, CallError> {
+    let contents = &driver.contents;
+    // Before the records are read: what is announced after that shows in one or the other.
+    let announced = driver.corrections.read().await.clone();
+    let mut inventory = Inventory { announced, ..Inventory::default() };
+    for component in driver.records.components().await? {
         let name = component.name_any();
         let Some(status) = component.status.filter(|status| status.sequence > 0) else { continue };
         let uids: BTreeMap<ObjectId, Option<String>> =
@@ -81,11 +106,14 @@ pub(super) async fn load(records: &Records, contents: &Contents) -> Result<Inven
             }
         };
         inventory.components.insert(name.clone());
+        if status.run.is_some() {
+            inventory.in_run.insert(name.clone());
+        }
         for object in objects.iter() {
             let managed = Managed {
                 component: name.clone(),
                 release_id: release_id.clone(),
-                body: object.body.clone(),
+                body: canonical::bytes(&object.body),
                 uid: uids.get(&object.id).cloned().flatten(),
                 exceptions: exceptions(&entry, &object.id).into_iter().map(str::to_owned).collect(),
             };

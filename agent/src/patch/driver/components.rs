@@ -1,6 +1,7 @@
 //! What a run records on the components it changes: the announcement before, its withdrawal on the
 //! way back, and the new inventory once it is committed.
 
+use futures::{FutureExt, TryStreamExt};
 use kube::ResourceExt;
 use mendix_agent_core::bundle::{canonical, plan::Plan};
 use tokio_util::sync::CancellationToken;
@@ -9,7 +10,7 @@ use super::{
     super::{
         contents::sha256_hex,
         failure::{CallCause, CallError, StepError, patiently},
-        live::text,
+        live::{in_parallel, text},
         report::summary,
         supply::Supply,
     },
@@ -30,9 +31,11 @@ impl Driver {
         paused: &(dyn Fn(Option<&CallError>) + Send + Sync),
         cancel: &CancellationToken,
     ) -> Result<(), StepError> {
-        let _no_correction = self.corrections.write().await;
+        let mut announced = self.corrections.write().await;
         for component in plan.components() {
             let entry = component.entry();
+            // Before it is recorded: an announcement that fails halfway is one, too.
+            *announced.entry(entry.name.clone()).or_default() += 1;
             let intent = ComponentRun {
                 bundle: run.to_owned(),
                 version: entry.version.clone(),
@@ -105,15 +108,17 @@ impl Driver {
         };
         for component in plan.components() {
             let entry = component.entry();
-            let mut objects = vec![];
-            for object in component.objects() {
-                let live = patiently(cancel, &paused, || async { self.live.get(&object.id).await })
-                    .await?;
-                let uid = live.as_ref().and_then(|live| text(live, "/metadata/uid"));
-                let hash = sha256_hex(&canonical::bytes(&object.body));
-                let hash = hash.get(..16).unwrap_or(&hash).to_owned();
-                objects.push(OwnedObject::new(&object.id, uid, Some(hash)));
-            }
+            let entries = component.objects().map(|object| {
+                async {
+                    let live = patiently(cancel, &paused, || self.live.get(&object.id)).await?;
+                    let uid = live.as_ref().and_then(|live| text(live, "/metadata/uid"));
+                    let hash = sha256_hex(&canonical::bytes(&object.body));
+                    let hash = hash.get(..16).unwrap_or(&hash).to_owned();
+                    Ok::<_, StepError>(OwnedObject::new(&object.id, uid, Some(hash)))
+                }
+                .boxed()
+            });
+            let mut objects: Vec<OwnedObject> = in_parallel(entries).try_collect().await?;
             // What had to go and is still there is tried again by the next release.
             for id in component.kept().iter().chain(component.prune()) {
                 let live = patiently(cancel, &paused, || async { self.live.get(id).await }).await?;

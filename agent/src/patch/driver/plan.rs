@@ -1,7 +1,10 @@
 //! What the steps of a run work from: the stored index and pre-images, what the components own, and
 //! the plan that admission allows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 use kube::ResourceExt;
 use mendix_agent_core::bundle::{
@@ -13,6 +16,7 @@ use mendix_agent_core::bundle::{
     kind,
     object::{Object, ObjectId},
     plan::{Inventory, Plan},
+    readiness::judge,
     run::State,
 };
 use serde_json::Value;
@@ -20,7 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{
+        contents::Packed,
         failure::{CallCause, CallError, StepError, patiently, promptly, rights_missing},
+        gate::Baseline,
         preimage::{self, PreImage},
         records::state_of,
         steps::Owned,
@@ -53,22 +59,51 @@ impl Driver {
         Ok(ReleaseIndex::clone(&*index.await?))
     }
 
+    /// The pre-images of the component at a place of the plan.
     pub(super) async fn images(
+        &self,
+        bundle: &PatchBundle,
+        place: u32,
+        paused: &(dyn Fn(Option<&CallError>) + Send + Sync),
+        cancel: &CancellationToken,
+    ) -> Result<Vec<PreImage>, StepError> {
+        let stored = self.stored_images(bundle, paused, cancel).await?;
+        let images = preimage::read(stored.reader());
+        let of_place = images.filter(|image| image.as_ref().map_or(true, |it| it.place == place));
+        Ok(of_place.collect::<io::Result<_>>().map_err(|error| lost(error.to_string()))?)
+    }
+
+    /// Health of the objects before the run.
+    pub(super) async fn baseline(
         &self,
         bundle: &PatchBundle,
         paused: &(dyn Fn(Option<&CallError>) + Send + Sync),
         cancel: &CancellationToken,
-    ) -> Result<Vec<PreImage>, StepError> {
-        let lost =
-            |why: String| CallError::about("read", "pre-images".into(), CallCause::Answer(why));
+    ) -> Result<Baseline, StepError> {
+        let stored = self.stored_images(bundle, paused, cancel).await?;
+        let mut baseline = Baseline::new();
+        for image in preimage::read(stored.reader()) {
+            let PreImage { id, live, .. } = image.map_err(|error| lost(error.to_string()))?;
+            if let Some(live) = live {
+                baseline.insert(id, judge(&live));
+            }
+        }
+        Ok(baseline)
+    }
+
+    async fn stored_images(
+        &self,
+        bundle: &PatchBundle,
+        paused: &(dyn Fn(Option<&CallError>) + Send + Sync),
+        cancel: &CancellationToken,
+    ) -> Result<Packed, StepError> {
         let sha256 = bundle.status.as_ref().and_then(|status| status.pre_images.clone());
         let Some(sha256) = sha256 else {
             return Err(lost("the record names none".into()).into());
         };
-        let bytes =
-            patiently(cancel, paused, || async { self.contents.get(&sha256).await }).await?;
-        let bytes = bytes.ok_or_else(|| lost(format!("{sha256} is not stored")))?;
-        Ok(preimage::decode(&bytes).map_err(|error| lost(error.to_string()))?)
+        let stored =
+            patiently(cancel, paused, || async { self.contents.get_packed(&sha256).await }).await?;
+        Ok(stored.ok_or_else(|| lost(format!("{sha256} is not stored")))?)
     }
 
     /// What the components own: with UIDs for the steps, and as admission and the plan want it.
@@ -234,6 +269,10 @@ impl Driver {
         let mine = bundle.status.as_ref().map(|status| status.blobs.clone()).unwrap_or_default();
         self.contents.stored_bytes(&mine).await
     }
+}
+
+fn lost(why: String) -> CallError {
+    CallError::about("read", "pre-images".into(), CallCause::Answer(why))
 }
 
 /// Version of each component that a release committed.

@@ -12,11 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{
-        failure::{CallCause, CallError, StepError, patiently},
+        failure::{CallError, StepError, patiently},
         gate::Passage,
-        preimage::{self, PreImage},
         report::summary,
-        steps::{Steps, baseline},
+        steps::Steps,
         supply::Supply,
     },
     Done, Driver,
@@ -101,12 +100,8 @@ impl Driver {
                     Err(NoPlan::Refused(why)) => return Ok(Done::refused(why)),
                 };
                 let images = steps.pre_images(&plan).await?;
-                let bytes = preimage::encode(&images).map_err(|error| {
-                    let cause = CallCause::Answer(error.to_string());
-                    CallError::about("write", "pre-images".into(), cause)
-                })?;
                 let stored =
-                    patiently(cancel, paused, || async { self.contents.put(&bytes).await });
+                    patiently(cancel, paused, || async { self.contents.put_packed(&images).await });
                 let mut done = Done::on(Event::PreImagesStored);
                 done.note.pre_images = Some(stored.await?);
                 Ok(done)
@@ -133,9 +128,7 @@ impl Driver {
                 self.advance(bundle, &plan, step, &steps).await
             }
             Step::Restore(place) => {
-                let images = self.images(bundle, paused, cancel).await?;
-                let of_component: Vec<PreImage> =
-                    images.into_iter().filter(|image| image.place == place).collect();
+                let of_component = self.images(bundle, place, paused, cancel).await?;
                 let left = match self.name_of(bundle, place).as_deref() {
                     Some(AGENT_COMPONENT) => {
                         Box::pin(self.come_back(bundle, &of_component, &steps)).await?
@@ -187,8 +180,7 @@ impl Driver {
             }
             _ => {}
         }
-        let images = self.images(bundle, steps.paused, steps.cancel).await?;
-        let baseline = baseline(&images);
+        let baseline = self.baseline(bundle, steps.paused, steps.cancel).await?;
         let (passage, event) = match step {
             // A trial is gate and soak in one, and what it committed stays.
             _ if is_agent => (Passage::Passed(vec![]), Event::Soaked),

@@ -33,7 +33,7 @@ use super::{
         live::{Mode, text},
         preimage::{PreImage, own_as_before},
         report::{cut, summary},
-        steps::{Steps, baseline},
+        steps::Steps,
     },
     Done, Driver,
 };
@@ -355,8 +355,8 @@ impl Driver {
                 ),
             });
         }
-        let images = self.images(bundle, steps.paused, steps.cancel).await?;
-        match steps.gate(component, &baseline(&images)).await? {
+        let baseline = self.baseline(bundle, steps.paused, steps.cancel).await?;
+        match steps.gate(component, &baseline).await? {
             Passage::Passed(notes) => {
                 let mut done = Done::on(Event::Ready);
                 done.note.message = (!notes.is_empty()).then(|| summary(&notes));
