@@ -75,8 +75,10 @@ impl Placeholders {
 
 impl Drop for Placeholders {
     fn drop(&mut self) {
-        for entry in self.remembered.iter_mut().filter(|entry| entry.len > 0) {
-            entry.value.zeroize();
+        for entry in &mut self.remembered {
+            // What is behind it was never written, or emptied when the value took the place of another.
+            let len = usize::from(entry.len);
+            entry.value.get_mut(..len).unwrap_or_default().zeroize();
         }
     }
 }
@@ -110,6 +112,7 @@ impl Pieces {
 }
 
 fn write_hex(class: Class, hex: [u8; 8], out: &mut Vec<u8>) {
+    out.reserve(LONGEST);
     out.extend_from_slice(b"[R:");
     out.extend_from_slice(class.name().as_bytes());
     out.push(b':');

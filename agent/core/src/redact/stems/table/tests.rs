@@ -146,6 +146,14 @@ proptest! {
     }
 
     #[test]
+    fn eight_places_at_once_leave_no_number_out(
+        text in proptest::array::uniform21(prop_oneof![any::<u8>(), b'.'..=b':', b'9'..=b'h']),
+    ) {
+        let places: Vec<u8> = (0..STEP).map(|i| mark_at(&text, i)).collect();
+        prop_assert_eq!(numbers(&text).to_le_bytes().to_vec(), places);
+    }
+
+    #[test]
     fn table_and_automaton_find_the_same(
         pieces in proptest::collection::vec(
             prop_oneof![
