@@ -25,9 +25,9 @@ struct Gate {
 }
 
 const MB: u64 = 1_000_000;
-/// The goal is not reached yet (docs/measurements.md, "What an idle agent costs"); the ceiling keeps
-/// what has been.
-const BINARY: Gate = Gate { what: "binary, stripped", goal: 14 * MB, ceiling: 18 * MB };
+/// The goal is not reached yet (docs/measurements.md, "The size of the image"); the ceiling keeps what
+/// has been.
+const BINARY: Gate = Gate { what: "binary, stripped", goal: 14 * MB, ceiling: 15 * MB };
 const IMAGE: Gate = Gate { what: "image, uncompressed", goal: 18 * MB, ceiling: 18 * MB };
 
 /// Builds the agent's image, without Docker: an OCI archive, the bill of materials, the licences.
