@@ -22,6 +22,7 @@ use mendix_agent_core::bundle::{
     kind,
     object::{Object, ObjectId},
     plan::{Plan, PlannedComponent},
+    readiness::is_judged,
     way_back,
 };
 use serde_json::Value;
@@ -331,7 +332,9 @@ impl Steps<'_> {
         let hold = Duration::from_secs(component.entry().gates.soak_seconds.into());
         let limit = hold + timeout(component.entry());
         let terms = Terms { hold, limit, wait_for_sick: false };
-        gate::pass(self.live, &ids(component), baseline, terms, self.cancel, self.paused).await
+        // The gate has just seen that the others are there, and they have no health that could change.
+        let lasting: Vec<ObjectId> = ids(component).into_iter().filter(is_judged).collect();
+        gate::pass(self.live, &lasting, baseline, terms, self.cancel, self.paused).await
     }
 
     /// Deletes what no component names any more. What the server refuses to delete stays, and is

@@ -122,3 +122,27 @@ pub(super) async fn load(driver: &Driver) -> Result<Inventory, CallError> {
     }
     Ok(inventory)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_component_is_in_a_run_that_was_on_record_or_was_announced_since() {
+        let announced = |counts: &[(&str, u64)]| -> Announced {
+            counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+        };
+        let inventory = Inventory {
+            in_run: ["resumed".to_owned()].into(),
+            announced: announced(&[("operator", 1)]),
+            ..Inventory::default()
+        };
+        let now = announced(&[("operator", 1)]);
+        assert!(inventory.is_in_run("resumed", &now));
+        assert!(!inventory.is_in_run("operator", &now), "that run is over");
+        assert!(!inventory.is_in_run("ingress", &now));
+        let later = announced(&[("ingress", 1), ("operator", 2)]);
+        assert!(inventory.is_in_run("operator", &later));
+        assert!(inventory.is_in_run("ingress", &later));
+    }
+}
