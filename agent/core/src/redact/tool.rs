@@ -249,6 +249,14 @@ fn list_element(scan: &Scan<'_>, at: usize) -> value::Value {
 fn argument_at(scan: &Scan<'_>, at: usize) -> value::Value {
     /// Most commas.
     const MOST: usize = 16;
+    // `-p='x y'`
+    if scan.at(at) == Some(b'-')
+        && scan.at(at + 2) == Some(b'=')
+        && let Some((slashes, quote)) = value::quote_at(scan, at + 3)
+    {
+        let next = value::quoted(scan, at + 3, slashes, quote).next;
+        return value::Value { start: at, end: next, next, quoted: false };
+    }
     let mut argument = value::read(scan, at, Reach::Word);
     for _ in 0..MOST {
         let more = scan.at(argument.next + 1).is_some_and(|b| b.is_ascii_alphanumeric());

@@ -509,7 +509,6 @@ pub(super) const KEY_STEMS: &[(&str, Rule)] = &[
     ("--user ", Rule::UserFlag),
     ("--username ", Rule::UserFlag),
     (" -u=", Rule::UserFlag),
-    (" -u='", Rule::UserFlag),
     ("--user=", Rule::UserFlag),
     ("--username=", Rule::UserFlag),
     (" /p:", Rule::SlashFlag),
