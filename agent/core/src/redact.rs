@@ -14,7 +14,8 @@
 //! | `shadow` | copies without colours, zero-width characters, percent and `\u` escapes, with a way back |
 //! | `stems` | finds key stems and token prefixes, and digit groups, in one pass of two bytes a step |
 //! | `key`, `assign`, `value` | is it a sensitive key, what separates it from its value, where does the value end |
-//! | `prose`, `members`, `pairs`, `mendix`, `judge` | values without a sign, in lists and objects, beside their names, of constants; is a value worth hiding |
+//! | `prose`, `members`, `pairs`, `mendix` | values without a sign, in lists and objects, beside their names, of constants |
+//! | `judge`, `phrase` | is a value worth hiding |
 //! | `several`, `columns` | values after the first one, and those in the lines below a line of names |
 //! | `announced` | base64 that a word before it announces, text of XML elements, output of commands |
 //! | `header`, `prefixed`, `query`, `address`, `numbers`, `sql`, `body`, `tool` | rules with shapes of their own |
@@ -54,6 +55,7 @@ mod mendix;
 mod numbers;
 mod own;
 mod pairs;
+mod phrase;
 mod placeholder;
 mod prefixed;
 mod prose;
@@ -82,7 +84,7 @@ pub use stream::Redactor;
 
 /// Version of the rules. A grant names the oldest one that is good enough; any change that makes a
 /// rule weaker must not raise it, any new class must.
-pub const POLICY_VERSION: u32 = 5;
+pub const POLICY_VERSION: u32 = 6;
 
 /// Longest line, in bytes without its line end, that is read; a longer one is replaced whole.
 pub const MAX_LINE: usize = 256 * 1024;

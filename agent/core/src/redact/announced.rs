@@ -103,7 +103,8 @@ pub(super) fn at_jwk(scan: &mut Scan<'_>, start: usize) {
     if scan.spent() {
         return;
     }
-    let mut at = open;
+    // `kty=OKP crv=Ed25519 d=x`: no object; what follows the word.
+    let mut at = if scan.before(start) == Some(b' ') { start } else { open };
     while let Some(colon) = scan.find2(b':', b'=', at, close) {
         let name_end = colon - scan.run_before(colon, at, |b| !b.is_ascii_alphanumeric());
         let len = scan.run_before(name_end, at, u8::is_ascii_alphanumeric);
@@ -134,6 +135,12 @@ pub(super) fn at_print(scan: &mut Scan<'_>, start: usize, end: usize) {
     const ABOUT: &[&[u8]] =
         &[b"secret", b"token", b"passw", b"pwd", b"key", b"credential", b"rand", b"pwgen"];
     let near = scan.slice(start.saturating_sub(128).max(scan.body.min(start)), end + 64);
+    // `X=$(cat /run/secrets/x)`: prints nothing.
+    let before = scan.slice(start.saturating_sub(64).max(scan.body.min(start)), start);
+    let open = memchr::memmem::rfind(before, b"$(").or_else(|| memchr::memrchr(b'`', before));
+    if open.is_some_and(|open| !before.get(open..).unwrap_or_default().contains(&b')')) {
+        return;
+    }
     let near = near.to_ascii_lowercase();
     let about = ABOUT.iter().any(|word| memchr::memmem::find(&near, word).is_some());
     if about && scan.cues.next.is_none() {

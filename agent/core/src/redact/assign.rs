@@ -4,11 +4,12 @@ mod enclosed;
 mod read;
 
 use self::enclosed::{
-    argument, bracketed, element, element_pair, escaped_head, set_variable, tuple, xml_content,
+    argument, bracketed, element, element_pair, escaped_head, positional, set_variable, tuple,
+    xml_content,
 };
 use self::read::{
     after_slash, at_line_end, begins_field, in_list, introduced_later, is_command,
-    is_listed_secret, phrase, quotable, skip_tab, typed,
+    is_listed_secret, is_progress, phrase, quotable, skip_tab, typed,
 };
 use super::Class;
 use super::bytes;
@@ -17,10 +18,11 @@ use super::follow;
 use super::judge::is_value;
 use super::key::{self, Key, Strength};
 use super::members::{go_bytes, list, object, plural_object};
-use super::pairs::{is_name_of_pair, listed_pair, name_value_pair, reversed_pair};
+use super::pairs::{is_name_of_pair, listed_pair, name_value_pair, reversed_pair, siblings};
 use super::placeholder;
 use super::prose::{
-    flag_or_prose, is_flag, random_before, random_word, said_before, stated_before,
+    flag_or_prose, is_flag, random_before, random_word, said_before, session_before, stated_before,
+    valued_after, valued_before,
 };
 use super::scan::{Cue, Scan};
 use super::several;
@@ -64,6 +66,10 @@ fn is_checksum(scan: &Scan<'_>, key: &Key) -> bool {
 fn may_have_value(scan: &Scan<'_>, rule: Rule, end: usize) -> bool {
     let is_key = |b: &u8| bytes::KEY.has(*b);
     let len = scan.run(end, 128, is_key);
+    // `password........x`
+    if scan.starts(end, b"..") {
+        return true;
+    }
     match scan.at(end + len) {
         None
         | Some(
@@ -106,14 +112,36 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
 
 /// The key has no value beside it: one in the lines below, or before it.
 fn unsaid(scan: &mut Scan<'_>, key: &Key) {
-    if key.class == Class::Password && stated_before(scan, key) || columns::at_name(scan, key) {
+    let stated = key.class == Class::Password && stated_before(scan, key);
+    if stated || columns::at_name(scan, key) || valued_after(scan, key) {
+        return;
+    }
+    if key.class == Class::Password && valued_before(scan, key)
+        || key.class == Class::Cookie && session_before(scan, key)
+    {
         return;
     }
     // `Use the following password:`
     let own = matches!(key.class, Class::Password | Class::Secret | Class::Token | Class::Key);
-    if own && scan.before(scan.text_end) == Some(b':') && key.end < scan.text_end {
+    let asks = scan.before(scan.text_end) == Some(b':') && key.end < scan.text_end;
+    let alone = scan.text_end == key.end && begins_body(scan, key.start);
+    if own && (asks || alone || is_typed(scan)) {
         scan.cues.next = Some(Cue::Output(key.class));
     }
+}
+
+/// Whether the line is a command after the prompt of a shell: it may print what it is about.
+fn is_typed(scan: &Scan<'_>) -> bool {
+    const PROMPT: usize = 48;
+    let line = scan.slice(scan.body, (scan.body + PROMPT).min(scan.text.len()));
+    if [&b"$ "[..], b"# ", b"+ ", b"++ ", b"> "].iter().any(|prompt| line.starts_with(prompt)) {
+        return true;
+    }
+    // `bob@host:~$ `, `C:\ops> `: one word, or one and the folder.
+    let mark = line.windows(2).position(|w| matches!(w, [b'$' | b'#' | b'>', b' ']));
+    let before = mark.and_then(|mark| line.get(..mark)).unwrap_or_default();
+    let words = before.iter().filter(|&&b| b == b' ').count();
+    words <= 1 && before.iter().any(|b| b"@~\\".contains(b))
 }
 
 /// Takes the value that a sign, or none, separates from `key`.
@@ -158,7 +186,7 @@ fn separated(scan: &mut Scan<'_>, key: Key) {
         (Some(b':'), Some(b':'))
             if key.class == Class::Password
                 && scan.at(sign + 2) == Some(b' ')
-                && (begins_body(scan, key.start) || begins_string(scan, key.start)) =>
+                && (begins_body(scan, key.start) || begins_string(scan, key.start, sign)) =>
         {
             take(scan, key, sign + 2, Form::Yaml);
         }
@@ -195,6 +223,8 @@ fn separated(scan: &mut Scan<'_>, key: Key) {
         _ => {
             if name_value_pair(scan, &key, sign)
                 || reversed_pair(scan, &key)
+                || siblings(scan, &key, sign)
+                || positional(scan, &key, sign)
                 || quoted_key && listed_pair(scan, &key, sign)
                 || tuple(scan, &key, sign)
                 || argument(scan, &key, sign)
@@ -276,7 +306,7 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
         return;
     }
     let starts_line = begins_body(scan, key.start)
-        || matches!(form, Form::Equals | Form::Yaml) && begins_string(scan, key.start);
+        || matches!(form, Form::Equals | Form::Yaml) && begins_string(scan, key.start, at);
     if form == Form::Yaml && is_block_mark(scan.slice(at, scan.text_end.min(at + 16))) {
         let lead = key.start - scan.body.min(key.start);
         let indent = if begins_body(scan, key.start) { lead } else { 0 };
@@ -331,6 +361,10 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
         }
     }
     let text = scan.slice(value.start, value.end);
+    if form == Form::Yaml && !value.quoted && is_progress(scan.slice(value.start, value.start + 32))
+    {
+        return;
+    }
     // `user/pass = bob / x`, `credentials: bob / x`
     let pair = key.class == Class::Secret || scan.before(key.start) == Some(b'/');
     if pair
@@ -388,8 +422,8 @@ fn begins_body(scan: &Scan<'_>, at: usize) -> bool {
     before.trim_ascii().is_empty()
 }
 
-/// Whether `at` is the first word of a quoted string; notes where that string ends.
-fn begins_string(scan: &mut Scan<'_>, at: usize) -> bool {
+/// Whether `at` is the first word of a quoted string that goes on to `value_at`; notes where it ends.
+fn begins_string(scan: &mut Scan<'_>, at: usize, value_at: usize) -> bool {
     let before = scan.slice(at.saturating_sub(32).max(scan.body.min(at)), at);
     let spaces = before.iter().rev().take_while(|&&b| b == b' ').count();
     let Some((quote, before)) = before.get(..before.len() - spaces).and_then(|b| b.split_last())
@@ -403,6 +437,10 @@ fn begins_string(scan: &mut Scan<'_>, at: usize) -> bool {
         return false;
     }
     let string = value::quoted(scan, at - spaces - 1 - slashes, slashes, *quote);
+    // `'password' = x (from a file)`: the name alone is quoted.
+    if string.end <= value_at {
+        return false;
+    }
     scan.string_end = Some(string.end);
     true
 }

@@ -17,6 +17,7 @@ use super::bytes;
 use super::judge::{is_made_up, is_password_like, is_random_word};
 use super::members;
 use super::mendix;
+use super::phrase::is_phrase;
 use super::scan::{Cue, Cues, Scan};
 use super::sql;
 use super::value::{self, Reach};
@@ -164,6 +165,12 @@ impl Follow {
                     return;
                 }
                 self.cue = None;
+                // `[type=string_too_short, input_value='x', input_type=str]`, below the name of the field.
+                let line = scan.slice(scan.body, scan.text.len().min(scan.body + 256));
+                if let Some(found) = memchr::memmem::find(line, b"input_value='") {
+                    let value = value::read(scan, scan.body + found + 12, Reach::Word);
+                    return scan.add(value.start, value.end, class);
+                }
                 let mut from = scan.body + here;
                 // `C: …`, `> …`: who says it.
                 let speaker = scan.run(from, 3, |b| !b.is_ascii_whitespace());
@@ -173,8 +180,10 @@ impl Follow {
                 let value = value::read(scan, from, Reach::Word);
                 let alone = value.next >= value::trimmed_end(scan, scan.body, scan.text.len());
                 let text = scan.slice(value.start, value.end);
-                let telling =
-                    is_made_up(text) || announced::is_blob(text) || members::is_text64(text);
+                let telling = is_made_up(text)
+                    || is_phrase(text)
+                    || announced::is_blob(text)
+                    || members::is_text64(text);
                 if alone && telling && !value::is_nothing(text) {
                     scan.add(value.start, value.end, class);
                 }
@@ -447,7 +456,14 @@ fn value_of(scan: &mut Scan<'_>, class: Class) {
     let between = [&b"description"[..], b"type", b"required", b"sensitive", b"displayname"];
     let name = scan.run(start, 16, u8::is_ascii_alphabetic);
     let name = scan.slice(start, start + name).to_ascii_lowercase();
-    if between.contains(&&*name) {
+    // Of JSON another member, up to the brace that closes the object.
+    let member_of_object = found.as_ref().is_some_and(|member| {
+        scan.at(start) == Some(b'"')
+            && scan.before(scan.text_end) == Some(b',')
+            && !member.name.eq_ignore_ascii_case(b"value")
+            && !matches!(scan.at(member.value), Some(b'{' | b'['))
+    });
+    if between.contains(&&*name) || member_of_object {
         scan.cues.next = Some(Cue::ValueOf(class));
         return;
     }

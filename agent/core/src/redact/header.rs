@@ -5,9 +5,11 @@ use base64::Engine as _;
 use super::Class;
 use super::assign;
 use super::judge::is_made_up;
-use super::key;
+use super::key::{self, Key, Strength};
 use super::members;
-use super::scan::Scan;
+use super::pairs::{is_name_of_pair, name_value_pair};
+use super::phrase::is_chosen;
+use super::scan::{Cue, Scan};
 use super::stems::Rule;
 use super::value::{self, Reach, Value};
 
@@ -56,7 +58,8 @@ pub(super) fn at_auth(scan: &mut Scan<'_>, start: usize, end: usize) {
     } else if name.ends_with(b"m2ee-authentication") {
         m2ee(scan, key_end);
     } else if name.ends_with(b"auth")
-        && !(name == b"auth" && smtp(scan, key_end))
+        && !(name == b"auth" && (smtp(scan, key_end) || redis(scan, key_start, key_end)))
+        && !environment(scan, key_start, key_end)
         && !registry(scan, key_end)
     {
         assign::at_stem(scan, Rule::Weak, start, end);
@@ -149,6 +152,69 @@ fn smtp(scan: &mut Scan<'_>, key_end: usize) -> bool {
     telling
 }
 
+/// `AUTH x`, `AUTH bob x`: a command of Redis.
+fn redis(scan: &mut Scan<'_>, key_start: usize, key_end: usize) -> bool {
+    if scan.slice(key_start, key_end) != b"AUTH" || scan.at(key_end) != Some(b' ') {
+        return false;
+    }
+    let mut from = scan.skip_space(key_end);
+    for user in [true, false] {
+        let value = value::read(scan, from, Reach::Word);
+        let text = scan.slice(value.start, value.end);
+        if is_made_up(text) || is_chosen(text) {
+            scan.add(value.start, value.end, Class::Password);
+            scan.done = scan.done.max(value.end);
+            return true;
+        }
+        let name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+        if !user || value.quoted || text.is_empty() || !text.iter().all(name) {
+            break;
+        }
+        from = scan.skip_space(value.next);
+    }
+    false
+}
+
+/// `REDISCLI_AUTH: x`, `"name":"REDISCLI_AUTH","value":"x"`: a variable that holds a password.
+fn environment(scan: &mut Scan<'_>, key_start: usize, key_end: usize) -> bool {
+    let name = scan.slice(key_start, key_end);
+    let shouted = (name.ends_with(b"_AUTH") || name == b"AUTH")
+        && name.iter().all(|b| !b.is_ascii_lowercase());
+    if !shouted {
+        return false;
+    }
+    let key = Key {
+        start: key_start,
+        end: key_end,
+        class: Class::Password,
+        strength: Strength::Sure,
+        plural: false,
+    };
+    let mut at = key_end;
+    if let Some((slashes, _)) = value::quote_at(scan, at) {
+        at += slashes + 1;
+    }
+    let at = scan.skip_space(at);
+    let found = match value_start(scan, key_end) {
+        // `SMTP_AUTH: login`
+        Some(from) if matches!(scan.at(at), Some(b':' | b'=')) => {
+            let value = value::read(scan, from, Reach::Word);
+            let text = scan.slice(value.start, value.end);
+            let fits = is_made_up(text) || is_chosen(text);
+            if fits && !value::is_nothing(text) {
+                scan.accept(&key, value);
+            }
+            fits
+        }
+        _ => name_value_pair(scan, &key, at),
+    };
+    if !found && at >= scan.text_end && is_name_of_pair(scan, key_start) {
+        scan.cues.next = Some(Cue::ValueOf(Class::Password));
+        return true;
+    }
+    found
+}
+
 /// R20: base64 of `user:password`, or something as random.
 fn registry(scan: &mut Scan<'_>, key_end: usize) -> bool {
     let Some(at) = value_start(scan, key_end) else {
@@ -165,12 +231,16 @@ fn registry(scan: &mut Scan<'_>, key_end: usize) -> bool {
     };
     let value = value::read(scan, at, Reach::Word);
     let text = scan.slice(value.start, value.end);
-    // `REDISCLI_AUTH=…` of an environment.
-    let name = scan.slice(key_end.saturating_sub(5), key_end);
-    if name == b"_AUTH" && scan.at(key_end) == Some(b'=') && is_made_up(text) {
-        scan.add(value.start, value.end, Class::Password);
-        scan.done = scan.done.max(value.end);
-        return true;
+    // `"auth":"bob:x"`
+    if let Some(colon) = memchr::memchr(b':', text) {
+        let (user, password) = text.split_at_checked(colon).unwrap_or_default();
+        let password = password.get(1..).unwrap_or_default();
+        let name = |b: &u8| b.is_ascii_alphanumeric() || b"_-.@".contains(b);
+        if colon > 0 && user.iter().all(name) && (is_made_up(password) || is_chosen(password)) {
+            scan.add(value.start + colon + 1, value.end, Class::Password);
+            scan.done = scan.done.max(value.end);
+            return true;
+        }
     }
     let found = holds_pair(text) || value::looks_random(text);
     if found {
@@ -366,6 +436,17 @@ pub(super) fn at_go_cookie(scan: &mut Scan<'_>, open: usize) {
     }
 }
 
+/// `_ga=…`, `_pk_id…=…`, `consent=1`, `…_expiry=…`: cookies that count visits, settings and times.
+fn says_nothing(name: &[u8], value: &[u8]) -> bool {
+    const COUNTERS: &[&str] =
+        &["_ga", "_gid", "_gat", "_gcl", "_pk_", "_hj", "_fbp", "_utm", "__utm"];
+    let counter = COUNTERS.iter().any(|head| name.starts_with(head.as_bytes()));
+    let number = value.iter().all(u8::is_ascii_digit);
+    let time =
+        [&b"_expiry"[..], b"_expires", b"_at", b"_time"].iter().any(|end| name.ends_with(end));
+    counter || number && (value.len() <= 3 || time && value.len() <= 13)
+}
+
 /// Takes the values of `name=value; …`; false if there is no such pair.
 pub(super) fn cookies(scan: &mut Scan<'_>, start: usize, end: usize) -> bool {
     let mut from = start;
@@ -378,6 +459,7 @@ pub(super) fn cookies(scan: &mut Scan<'_>, start: usize, end: usize) -> bool {
             let name = piece.get(..equals).unwrap_or_default();
             let attribute = ATTRIBUTES.iter().any(|a| name.eq_ignore_ascii_case(a.as_bytes()));
             let value_start = piece_start + equals + 1;
+            let attribute = attribute || says_nothing(name, scan.slice(value_start, piece_end));
             if !attribute && !value::is_nothing(scan.slice(value_start, piece_end)) {
                 scan.add(
                     value_start,

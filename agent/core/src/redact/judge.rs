@@ -2,9 +2,10 @@
 
 use super::Class;
 use super::key::{self, Key, Strength};
+use super::phrase::is_phrase;
 use super::scan::Scan;
 use super::value;
-use super::words::JOINED;
+use super::words::{JOINED, PARTS};
 
 /// Whether `text` is something to hide under `key`.
 pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
@@ -35,13 +36,26 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
             return true;
         }
         return value::looks_random(text) && !is_uuid(text)
+            || is_product_key(text)
             || is_hex_secret(bare, text)
-            || key::is_named(scan, key) && is_long_hex(text);
+            || is_parameter(scan, key) && is_long_hex(text)
+            || (key::is_named(scan, key) || key::is_for_ciphers(scan, key)) && is_long_hex(text);
     }
     if key.class != Class::Password && (is_path(text) || is_pointer(text)) {
         return false;
     }
+    // `principal=bob, credentials=correct-horse-battery`: of one who logs in, and no object.
+    let credentials = scan.at(key.end) == Some(b'=') && bare.eq_ignore_ascii_case(b"credentials");
+    if credentials && is_phrase(text) {
+        return true;
+    }
     if is_setting(scan, key, text) || is_word(key, text) || is_locator(text) {
+        return false;
+    }
+    // `secretKey: db-password`: the name of an entry of a Secret.
+    let entry = bare.eq_ignore_ascii_case(b"secretkey") || bare.eq_ignore_ascii_case(b"secret_key");
+    let parts = || text.split(|b| b"-_.".contains(b));
+    if entry && text.len() <= 40 && names_secret(text) && parts().all(|part| PARTS.has(part)) {
         return false;
     }
     if matches!(key.class, Class::Password | Class::Key) && is_no_password(bare, text) {
@@ -63,7 +77,11 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
 fn is_sent(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     let last = scan.slice(scan.text_end.saturating_sub(text.len()), scan.text_end) == text;
     let test = text.get(..4).is_some_and(|head| head.eq_ignore_ascii_case(b"test"));
-    last && !test && !text.contains(&b'/') && scan.at(key.end) == Some(b' ') && is_made_up(text)
+    let digits = text.len() >= 6 && text.iter().all(u8::is_ascii_digit);
+    last && !test
+        && !text.contains(&b'/')
+        && scan.at(key.end) == Some(b' ')
+        && (digits || is_made_up(text))
 }
 
 /// `seed=…`, `_app_session=…` in hexadecimal digits, which are no digest there.
@@ -81,6 +99,14 @@ pub(super) fn is_hex_secret(key: &[u8], text: &[u8]) -> bool {
     ];
     let key = key.to_ascii_lowercase();
     is_long_hex(text) && STEMS.iter().any(|stem| key.ends_with(stem))
+}
+
+/// `?user_key=…`, `&key=…`: a parameter of a URL that lets its caller in.
+fn is_parameter(scan: &Scan<'_>, key: &Key) -> bool {
+    let name = scan.slice(key.start, key.end).to_ascii_lowercase();
+    matches!(scan.before(key.start), Some(b'?' | b'&'))
+        && scan.at(key.end) == Some(b'=')
+        && (name == b"key" || name.ends_with(b"user_key") || name == b"appid")
 }
 
 fn is_long_hex(text: &[u8]) -> bool {
@@ -129,7 +155,7 @@ fn is_setting(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
 
 /// Says where the secret is kept: a file below one of the usual roots, an entry of a vault, a variable. No
 /// beginning alone is enough, since a password may begin with anything.
-fn is_locator(text: &[u8]) -> bool {
+pub(super) fn is_locator(text: &[u8]) -> bool {
     const ROOTS: &[&str] = &[
         "/run/",
         "/var/",
@@ -163,7 +189,11 @@ fn is_locator(text: &[u8]) -> bool {
     let after = |beginnings: &[&str]| {
         beginnings.iter().find_map(|beginning| text.strip_prefix(beginning.as_bytes()))
     };
-    let deep = after(ROOTS).is_some_and(|rest| rest.contains(&b'/')) && text.iter().all(path);
+    const FILES: &[&str] =
+        &[".txt", ".pem", ".key", ".crt", ".jks", ".p12", ".pfx", ".json", ".yaml", ".yml", ".env"];
+    let file = FILES.iter().any(|end| text.ends_with(end.as_bytes()));
+    let deep =
+        after(ROOTS).is_some_and(|rest| file || rest.contains(&b'/')) && text.iter().all(path);
     if deep || after(SCHEMES).is_some() || after(VAULTS).is_some_and(|rest| rest.contains(&b'/')) {
         return true;
     }
@@ -387,13 +417,20 @@ pub(super) fn is_made_up(text: &[u8]) -> bool {
         "rfc", "pkcs", "x509", "base64", "utf", "http", "krb", "kerberos", "tls", "ipv", "argon",
         "hmac", "v1", "v2", "v3", "iso", "win32",
     ];
-    let head = text.get(..text.len().min(8)).unwrap_or_default().to_ascii_lowercase();
-    if is_password_like(text) && !NAMES.iter().any(|name| head.starts_with(name.as_bytes())) {
+    let head = text.get(..text.len().min(12)).unwrap_or_default().to_ascii_lowercase();
+    // `sha256`, `aes-gcm`; `Shadow` and `Island` are words.
+    let named = NAMES.iter().any(|name| {
+        head.strip_prefix(name.as_bytes()).is_some_and(|rest| {
+            let next = rest.first().copied().unwrap_or(b'-');
+            !(next.is_ascii_lowercase() && matches!(*name, "sha" | "iso"))
+        })
+    });
+    if is_password_like(text) && !named {
         return true;
     }
     if text.len() < 6
         || text.len() > 128
-        || NAMES.iter().any(|name| head.starts_with(name.as_bytes()))
+        || named
         || text.iter().any(|b| b"/\\(){}[]<>=\"'".contains(b))
         || is_uuid(text)
     {

@@ -222,6 +222,18 @@ pub(super) fn is_named(scan: &Scan<'_>, key: &Key) -> bool {
     WORDS.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
+/// `Decryption failed with key=`: the sentence before a bare `key` says what it is for.
+pub(super) fn is_for_ciphers(scan: &Scan<'_>, key: &Key) -> bool {
+    const NEAR: usize = 40;
+    const WORDS: &[&[u8]] = &[b"crypt", b"cipher", b"hmac", b"unseal", b"aes-", b"aes "];
+    if key.class != Class::Entropy || !scan.slice(key.start, key.end).eq_ignore_ascii_case(b"key") {
+        return false;
+    }
+    let floor = key.start.saturating_sub(NEAR).max(scan.body.min(key.start));
+    let before = scan.slice(floor, key.start).to_ascii_lowercase();
+    WORDS.iter().any(|word| memchr::memmem::find(&before, word).is_some())
+}
+
 /// First and last byte of the key that holds `start..end`.
 pub(super) fn extent(scan: &Scan<'_>, start: usize, end: usize) -> (usize, usize) {
     let is_key = |b: &u8| bytes::KEY.has(*b);

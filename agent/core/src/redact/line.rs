@@ -102,6 +102,9 @@ impl Scan<'_> {
             Rule::Put => tool::at_put(self, end),
             Rule::OracleTool => tool::at_oracle(self, end),
             Rule::UserFlag => tool::at_user_flag(self, end),
+            Rule::ShortFlag => tool::at_short_flag(self, end),
+            Rule::SlashFlag => tool::at_slash_flag(self, end),
+            Rule::UserRules => tool::at_rule_of_user(self, end),
             Rule::SecureString => tool::at_secure_string(self, end),
             Rule::Pgpass => tool::at_pgpass(self, end),
             Rule::Prompt => announced::at_prompt(self),
@@ -330,6 +333,7 @@ fn decoded_lines(text: &[u8], body: usize, finders: &[Box<dyn Finder>], spans: &
         scan.run_all(Signs::ANY);
         scan.ask(finders);
         prefixed::entra(&mut scan);
+        prefixed::azure(&mut scan);
         let cues = scan.finish();
         follow.update(line, start, cues);
         if end >= text.len() {

@@ -1,7 +1,7 @@
 //! Lists and objects after a key, in JSON, YAML and Go's dumps.
 
 use super::Class;
-use super::judge::{is_password_like, is_random_word, is_uuid};
+use super::judge::{is_field, is_made_up, is_password_like, is_random_word, is_uuid};
 use super::key::{Key, Strength};
 use super::scan::{Cue, Scan};
 use super::value::{self, Reach, Value};
@@ -17,7 +17,8 @@ pub(super) fn list(scan: &mut Scan<'_>, key: &Key, open: usize) {
     let text = scan.slice(inside, end);
     let objects = matches!(text.trim_ascii().first(), Some(b'{'));
     // Lists of Secret names in pod specs.
-    let names = key.class == Class::Secret && key.plural && !holds_random(text);
+    let alone = is_made_up(text) && !is_field(text);
+    let names = key.class == Class::Secret && key.plural && !holds_random(text) && !alone;
     // `"password":[{"value":"x"}]`
     if objects && key.strength == Strength::Sure {
         let brace = inside + text.iter().take_while(|b| b.is_ascii_whitespace()).count();
@@ -28,7 +29,7 @@ pub(super) fn list(scan: &mut Scan<'_>, key: &Key, open: usize) {
     if key.strength == Strength::Weak {
         let mut at = inside;
         for word in text.split(|b| b", \"'\\".contains(b)) {
-            if share(word) {
+            if share(word) || word.len() >= 32 && is_random_word(word) {
                 scan.add(at, at + word.len(), Class::Key);
             }
             at += word.len() + 1;
@@ -118,7 +119,11 @@ fn members(
                 .any(|w| name.eq_ignore_ascii_case(w))
         };
         let text = scan.slice(value.start, value.end);
-        if (chosen || telling(text)) && !value::is_nothing(text) {
+        // `"Orders.Retries":"3"`
+        let setting = class == Class::MendixConstant
+            && text.len() <= 5
+            && text.iter().all(u8::is_ascii_digit);
+        if (chosen || telling(text)) && !setting && !value::is_nothing(text) {
             // A brace inside of a string may have closed the object too early.
             let limit = if value.quoted { value.end } else { end };
             scan.add(value.start, value.end.min(limit), class);

@@ -1,8 +1,12 @@
 //! Names and values that stand in members of their own: R08.
 
+mod siblings;
+
+pub(super) use self::siblings::siblings;
 use super::Class;
 use super::judge::{is_made_up, is_value, names_secret};
 use super::key::{Key, Strength};
+use super::phrase::{is_chosen, is_phrase};
 use super::scan::Scan;
 use super::value::{self, Reach};
 
@@ -22,6 +26,12 @@ const NAMES: &[&[u8]] = &[
     b"parameter",
     b"param",
     b"label",
+    b"first",
+    b"id",
+    b"tag",
+    b"column",
+    b"option",
+    b"claim",
 ];
 
 /// Ends of words that say that what follows is the value of what was just named.
@@ -64,7 +74,7 @@ pub(super) fn value_member(scan: &Scan<'_>, at: usize) -> Option<usize> {
     if let Some((slashes, _)) = value::quote_at(scan, at) {
         at += slashes + 1;
     }
-    let len = scan.run(at, 32, u8::is_ascii_alphanumeric);
+    let len = scan.run(at, 32, |b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_'));
     let name = scan.slice(at, at + len);
     let short = name.eq_ignore_ascii_case(b"v") || name.eq_ignore_ascii_case(b"val");
     let says = short
@@ -130,7 +140,8 @@ fn later_member(scan: &Scan<'_>, key: &Key, at: usize) -> Option<usize> {
     const REACH: usize = 256;
     const NAMES: &[&[u8]] =
         &[b"value", b"input", b"received", b"rejectedvalue", b"actual", b"given"];
-    if key.class != Class::Password || scan.at(at.checked_sub(1)?) != Some(b',') {
+    let own = matches!(key.class, Class::Password | Class::Secret | Class::Token | Class::Key);
+    if !own || key.strength == Strength::Weak || scan.at(at.checked_sub(1)?) != Some(b',') {
         return None;
     }
     let near = scan.slice(at, at + REACH);
@@ -223,7 +234,8 @@ pub(super) fn at_lone_value(scan: &mut Scan<'_>, end: usize) {
     let next = scan.skip_space(value.next);
     let alone = next >= scan.text_end || matches!(scan.at(next), Some(b'#' | b'\\' | b','));
     let address = memchr::memmem::find(text, b"://").is_some();
-    if alone && !address && (is_made_up(text) || value::looks_random(text)) {
+    let chosen = is_phrase(text) || value.quoted && is_chosen(text);
+    if alone && !address && (is_made_up(text) || chosen || value::looks_random(text)) {
         scan.add(value.start, value.end, Class::Entropy);
     }
 }

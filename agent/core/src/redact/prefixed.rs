@@ -6,6 +6,9 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use memchr::memmem::Finder;
 
+mod vendors;
+
+pub(super) use self::vendors::VENDORS;
 use super::Class;
 use super::bytes;
 use super::scan::{Cue, Scan};
@@ -27,72 +30,19 @@ enum Set {
     Url,
     /// As `Url`, and `.`.
     Dotted,
-    /// As `Url`, and `/`.
+    /// As `Dotted`, and `=`.
+    Signed,
+    /// As `Url`, and `/`; the prefix of these three is the address of a service, and stays.
     Path,
+    /// As `Path`, and `@`.
+    Wide,
+    /// As `Url`, and `:`.
+    Colon,
 }
 
 const fn vendor(prefix: &'static str, min: usize, set: Set) -> Vendor {
     Vendor { prefix, min, set }
 }
-
-/// R23, longest prefixes of a family included. Case counts.
-pub(super) const VENDORS: &[Vendor] = &[
-    vendor("AKIA", 16, Set::Upper),
-    vendor("ASIA", 16, Set::Upper),
-    vendor("ABIA", 16, Set::Upper),
-    vendor("ACCA", 16, Set::Upper),
-    vendor("ghp_", 30, Set::Word),
-    vendor("gho_", 30, Set::Word),
-    vendor("ghu_", 30, Set::Word),
-    vendor("ghs_", 30, Set::Dotted),
-    vendor("ghr_", 30, Set::Word),
-    vendor("github_pat_", 22, Set::Url),
-    vendor("glpat-", 20, Set::Dotted),
-    vendor("gldt-", 20, Set::Url),
-    vendor("glrt-", 20, Set::Dotted),
-    vendor("glptt-", 20, Set::Url),
-    vendor("glcbt-", 20, Set::Url),
-    vendor("gloas-", 20, Set::Url),
-    vendor("glsa_", 32, Set::Word),
-    vendor("xoxb-", 10, Set::Url),
-    vendor("xoxp-", 10, Set::Url),
-    vendor("xoxa-", 10, Set::Url),
-    vendor("xoxr-", 10, Set::Url),
-    vendor("xoxs-", 10, Set::Url),
-    vendor("xoxe-", 10, Set::Url),
-    vendor("xoxe.xox", 10, Set::Url),
-    vendor("xapp-", 10, Set::Url),
-    vendor("hooks.slack.com/services/", 20, Set::Path),
-    vendor("npm_", 36, Set::Word),
-    vendor("sk_live_", 16, Set::Word),
-    vendor("sk_test_", 16, Set::Word),
-    vendor("rk_live_", 16, Set::Word),
-    vendor("rk_test_", 16, Set::Word),
-    vendor("whsec_", 16, Set::Word),
-    vendor("sk-ant-", 20, Set::Url),
-    vendor("sk-proj-", 20, Set::Url),
-    vendor("sk-svcacct-", 20, Set::Url),
-    vendor("AIza", 35, Set::Url),
-    vendor("ya29.", 20, Set::Url),
-    vendor("GOCSPX-", 20, Set::Url),
-    vendor("hvs.", 20, Set::Url),
-    vendor("hvb.", 20, Set::Url),
-    vendor("dop_v1_", 32, Set::Word),
-    vendor("dckr_pat_", 20, Set::Url),
-    vendor("dckr_oat_", 20, Set::Url),
-    vendor("pypi-AgEI", 20, Set::Url),
-    vendor("shpat_", 24, Set::Word),
-    vendor("shpss_", 24, Set::Word),
-    vendor("lin_api_", 24, Set::Word),
-    vendor("NRAK-", 20, Set::Upper),
-    vendor("AGE-SECRET-KEY-1", 40, Set::Upper),
-    vendor("EZAK", 40, Set::Word),
-    vendor("hf_", 30, Set::Word),
-    vendor("PMAK-", 24, Set::Url),
-    vendor("atlasv1", 20, Set::Url),
-    vendor("dapi", 32, Set::Word),
-    vendor("SG.", 40, Set::Dotted),
-];
 
 fn in_set(set: Set, b: u8) -> bool {
     match set {
@@ -100,7 +50,10 @@ fn in_set(set: Set, b: u8) -> bool {
         Set::Word => b.is_ascii_alphanumeric() || b == b'_',
         Set::Url => b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'),
         Set::Dotted => b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'),
+        Set::Signed => b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'='),
         Set::Path => b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'/'),
+        Set::Wide => b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'/' | b'@'),
+        Set::Colon => b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b':'),
     }
 }
 
@@ -115,15 +68,19 @@ fn begins_token(scan: &Scan<'_>, start: usize) -> bool {
 
 pub(super) fn at_vendor(scan: &mut Scan<'_>, index: u8, start: usize, end: usize) {
     let Some(vendor) = VENDORS.get(usize::from(index)) else { return };
-    let webhook = vendor.set == Set::Path;
+    let webhook = matches!(vendor.set, Set::Path | Set::Wide | Set::Colon);
     if scan.slice(start, end) != vendor.prefix.as_bytes() || !webhook && !begins_token(scan, start)
     {
         return;
     }
-    let len = scan.long_run(end, |&b| in_set(vendor.set, b));
+    let mut len = scan.long_run(end, |&b| in_set(vendor.set, b));
+    // The full stop of the sentence.
+    if matches!(vendor.set, Set::Dotted | Set::Signed) && scan.before(end + len) == Some(b'.') {
+        len = len.saturating_sub(1);
+    }
     let tail = scan.slice(end, end + len);
     let telling = vendor.set == Set::Upper
-        || len >= 24
+        || len >= 24 && (vendor.prefix.len() > 5 || tail.iter().any(u8::is_ascii_digit))
         || tail.iter().any(u8::is_ascii_digit)
         || tail.iter().any(u8::is_ascii_uppercase) && tail.iter().any(u8::is_ascii_lowercase);
     if len >= vendor.min && telling {
@@ -347,6 +304,11 @@ pub(super) fn azure(scan: &mut Scan<'_>) {
         // `sha512-…`, the digest of a package, is as long.
         let digest = scan.slice(start.saturating_sub(7), start).eq_ignore_ascii_case(b"sha512-");
         let longer = scan.before(start).is_some_and(|b| is_base64(&b)) && start > body;
+        // `\n` of a string around.
+        let escape = start >= body + 2
+            && matches!(scan.before(start), Some(b'n' | b'r' | b't'))
+            && scan.before(start - 1) == Some(b'\\');
+        let longer = longer && !escape;
         if letters.iter().all(is_base64)
             && !digest
             && !longer

@@ -4,14 +4,17 @@ mod before;
 mod introduced;
 mod told;
 
-pub(super) use self::before::{random_before, said_before, stated_before};
-pub(super) use self::introduced::introduced;
+pub(super) use self::before::{
+    random_before, said_before, session_before, stated_before, valued_before,
+};
+pub(super) use self::introduced::{introduced, valued_after};
 use self::told::{is_auxiliary, is_changed, is_copula, is_foreign_copula, told};
 use super::Class;
 use super::judge::{
-    is_hex_secret, is_jumbled, is_made_up, is_product, is_random_word, is_uuid, is_value,
+    is_field, is_hex_secret, is_jumbled, is_made_up, is_product, is_random_word, is_uuid, is_value,
 };
 use super::key::{self, Key, Strength};
+use super::phrase::{is_chosen, is_jagged};
 use super::scan::Scan;
 use super::several;
 use super::value::{self, Reach, Value};
@@ -36,6 +39,18 @@ pub(super) fn flag_or_prose(
 ) {
     if scan.before(key.start) == Some(b'-') {
         let mut from = at;
+        let listed = scan.at(at) == Some(b',') && scan.at(at + 1) == Some(b' ');
+        if listed && !quoted_key {
+            // `[gpg, --passphrase, x, -d]`
+            let from = at + 2;
+            let len = scan.run(from, 256, |b| !b",]".contains(b));
+            let text = scan.slice(from, from + len);
+            if text.first() != Some(&b'-') && is_value(scan, &key, text) {
+                let end = from + len;
+                scan.accept(&key, Value { start: from, end, next: end, quoted: false });
+            }
+            return;
+        }
         if quoted_key && scan.at(at) == Some(b',') {
             from = scan.skip_space(at + 1);
         } else if !spaced {
@@ -43,7 +58,11 @@ pub(super) fn flag_or_prose(
         }
         let value = value::read(scan, from, Reach::Word);
         let text = scan.slice(value.start, value.end);
-        if text.first() != Some(&b'-') && is_value(scan, &key, text) {
+        // `--secret dbPassword x`: the flag says what kind of thing is named.
+        let name = key.class == Class::Secret
+            && is_field(text)
+            && text.iter().skip(1).any(|b| b.is_ascii_uppercase() || *b == b'_');
+        if text.first() != Some(&b'-') && !name && is_value(scan, &key, text) {
             scan.accept(&key, value);
         }
     } else if let Some(from) = with_value(scan, at).filter(|_| spaced) {
@@ -135,7 +154,8 @@ fn prose(scan: &mut Scan<'_>, key: &Key, at: usize) {
         }
     }
     let own = matches!(key.class, Class::Password | Class::Secret | Class::Token | Class::Key);
-    if own && introduced(scan, key, at) {
+    let named = key::is_named(scan, key) || key::is_for_ciphers(scan, key);
+    if (own || named) && introduced(scan, key, at) {
         return;
     }
     random_word(scan, key, at);
@@ -153,8 +173,16 @@ fn in_apposition(scan: &mut Scan<'_>, key: &Key, comma: usize) -> bool {
     }
     let from = scan.skip_space(comma + 1);
     let (word, _) = word_at(scan, from);
+    // `the password, it is now x`
+    let goes_on = [&b"it"[..], b"it's", b"which", b"now", b"namely"].contains(&word);
+    if goes_on && key.class == Class::Password {
+        return introduced(scan, key, from);
+    }
     let Some(text) = word.strip_suffix(b",") else { return false };
-    let fits = if key.class == Class::Password { is_made_up(text) } else { is_random_word(text) };
+    let fits = match key.class {
+        Class::Password => is_made_up(text) || is_jagged(text) || is_chosen(text),
+        _ => is_random_word(text),
+    };
     if from > comma + 1 && fits {
         let end = from + text.len();
         scan.accept(key, Value { start: from, end, next: end, quoted: false });
@@ -190,7 +218,7 @@ pub(super) fn at_code(scan: &mut Scan<'_>, start: usize, end: usize) {
     if start < scan.done || inside && scan.at(start) != Some(b'-') {
         return;
     }
-    let mut from = end;
+    let mut from = scan.skip_space(end);
     for _ in 0..4 {
         let (word, next) = word_at(scan, from);
         let lead = word.iter().take_while(|b| b"\"'`<([\\".contains(b)).count();
@@ -201,16 +229,42 @@ pub(super) fn at_code(scan: &mut Scan<'_>, start: usize, end: usize) {
         if digits > 0 {
             let alone = rest.iter().all(|b| b"\"'`>)]\\.,;!}".contains(b));
             // `enter 012345 to confirm`
-            let asked = !scan.slice(start, end).eq_ignore_ascii_case(b"enter ")
+            let coded = scan.before(from) == Some(b' ')
+                && scan.slice(from.saturating_sub(5), from).eq_ignore_ascii_case(b"code ");
+            let asked = coded
+                || !scan.slice(start, end).eq_ignore_ascii_case(b"enter ")
                 || digits == 6 && asks(scan, from + lead + digits);
             if (4..=8).contains(&digits) && alone && asked {
                 scan.add(from + lead, from + lead + digits, Class::Password);
                 scan.done = scan.done.max(from + lead + digits);
+                // `from 0123 to 4567`
+                let (to, after) = word_at(scan, next);
+                let digits = scan.run(after, 9, u8::is_ascii_digit);
+                let ends = !scan.at(after + digits).is_some_and(|b| b.is_ascii_alphanumeric());
+                if to == b"to" && (4..=8).contains(&digits) && ends {
+                    scan.add(after, after + digits, Class::Password);
+                }
             }
             return;
         }
-        let link =
-            is_copula(word) || [&b"for"[..], b"voor", b"code", b"code:", b":"].contains(&word);
+        let link = is_copula(word)
+            || [
+                &b"for"[..],
+                b"voor",
+                b"code",
+                b"code:",
+                b":",
+                b"changed",
+                b"from",
+                b"entered",
+                b"entered:",
+                b"reset",
+                b"set",
+                b"the",
+                b"received",
+                b"received:",
+            ]
+            .contains(&word);
         if !link {
             return;
         }
@@ -277,8 +331,10 @@ pub(super) fn random_word(scan: &mut Scan<'_>, key: &Key, at: usize) {
             let end = start + len;
             return several::accept(scan, key, Value { start, end, next: end, quoted: false });
         }
-        if word.is_empty() || matches!(word.last(), Some(b'.' | b';' | b',')) {
-            return;
+        // A flag has a value of its own.
+        let flag = word.starts_with(b"--") && word.get(2).is_some_and(u8::is_ascii_alphabetic);
+        if word.is_empty() || flag || matches!(word.last(), Some(b'.' | b';' | b',')) {
+            break;
         }
         // `secret (base64) x`
         if expected && word.starts_with(b"(") && word.ends_with(b")") {

@@ -155,11 +155,19 @@ pub(super) fn at_oauth_member(scan: &mut Scan<'_>, start: usize, end: usize) {
     let plain = text.iter().all(hex) && text.len() >= 32;
     let near = || {
         let around = scan.slice(start.saturating_sub(512).max(scan.body.min(start)), start + 512);
-        folded.ends_with(b"state") && memchr::memmem::find(around, b"code").is_some()
+        let has = |word: &[u8]| memchr::memmem::find(around, word).is_some();
+        let state = folded.ends_with(b"state");
+        state && has(b"code") || !state && (has(b"state") || has(b"redirect_uri"))
+    };
+    let answer = || {
+        let lower = text.iter().any(u8::is_ascii_lowercase);
+        let mixed = lower && text.iter().any(u8::is_ascii_uppercase);
+        let words = text.split(|b| !b.is_ascii_lowercase()).any(|run| run.len() >= 5);
+        signed && mixed && !words && near()
     };
     let long = text.len() >= 70;
     let jumbled = signed && is_jumbled(text) && !is_uuid(text);
-    if is_code(text) || jumbled || plain && signed && (long || near()) {
+    if is_code(text) || jumbled || plain && signed && (long || near()) || answer() {
         scan.add(value.start, value.start + text.len(), Class::Oauth);
         scan.done = scan.done.max(value.start + text.len());
     }

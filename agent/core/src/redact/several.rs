@@ -107,6 +107,16 @@ pub(super) fn is_pair(text: &[u8]) -> bool {
     name > 0 && name + 1 < text.len() && matches!(text.get(name), Some(b':' | b'='))
 }
 
+/// `uid=5562`, `timeout=30s`: a name and a value that is none of a password.
+pub(super) fn is_setting(text: &[u8]) -> bool {
+    let value = text.iter().position(|b| matches!(b, b':' | b'=')).map(|sign| sign + 1);
+    let value = value.and_then(|value| text.get(value..)).unwrap_or_default();
+    let digits = value.iter().take_while(|b| b.is_ascii_digit()).count();
+    let unit = value.get(digits..).unwrap_or_default();
+    let plain = unit.iter().all(|b| b.is_ascii_lowercase() || b"-_./:".contains(b));
+    is_pair(text) && plain && (digits == 0 || unit.len() <= 2)
+}
+
 /// The value at `from`, if it looks like one; after a mere `and` or comma names of hosts look like it, too.
 fn read(scan: &Scan<'_>, key: &Key, from: usize, sure: bool) -> Option<Value> {
     let mut value = value::read(scan, from, Reach::Word);

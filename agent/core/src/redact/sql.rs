@@ -139,7 +139,13 @@ pub(super) fn at_xpath(scan: &mut Scan<'_>, start: usize, end: usize) {
         return;
     }
     let near = scan.slice(end, (end + NEAR).min(limit));
-    if let Some(open) = memchr::memchr(b'[', near) {
+    // `[User 'x' with session id 'y']` is no constraint: those compare.
+    let compares = |open: usize| {
+        let inside = near.get(open..).unwrap_or_default();
+        let quote = inside.iter().position(|b| matches!(b, b'\'' | b'"')).unwrap_or(inside.len());
+        inside.get(..quote).is_some_and(|lead| lead.iter().any(|b| b"=<>(,".contains(b)))
+    };
+    if let Some(open) = memchr::memchr(b'[', near).filter(|&open| compares(open)) {
         scan.spend(limit - end.min(limit));
         scan.sql_done = limit;
         constraint(scan, end + open, limit);

@@ -1,9 +1,12 @@
 //! Command lines of well-known tools whose flags have no telling names: `curl -u user:…`,
 //! `mysql -p…` (R09, R24).
 
+mod flags;
+
+pub(super) use self::flags::{at_rule_of_user, at_short_flag, at_slash_flag, at_user_flag};
 use super::Class;
 use super::header;
-use super::judge::is_made_up;
+use super::judge::{is_locator, is_made_up};
 use super::scan::Scan;
 use super::value::{self, Reach};
 
@@ -124,6 +127,9 @@ const WORDS: &[(&str, &str, usize)] = &[
     ("htpasswd", "", 2),
     ("net", "use", 1),
     ("net", "user", 2),
+    ("cargo", "login", 1),
+    ("mc", "set", 4),
+    ("mc", "add", 4),
 ];
 
 /// A tool's name at `start`.
@@ -133,11 +139,18 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
     let end = end + more;
     if start < scan.done
         || scan.before(start).is_some_and(|b| is_name(&b) || b >= 0x80) && start > scan.body
-        || scan.at(end) != Some(b' ')
+        || !matches!(scan.at(end), Some(b' ' | b',' | b'"' | b'\'' | b'\\'))
     {
         return;
     }
     let name = scan.slice(start, end);
+    // `["mysql","-px"]`, `[mysql, -px]`: arguments in a list.
+    let close = value::quote_at(scan, end).map_or(end, |(slashes, _)| end + slashes + 1);
+    let listed = scan.at(close) == Some(b',');
+    if close != end && !listed || scan.at(end) == Some(b'\\') && close == end {
+        return;
+    }
+    let end = if listed { close + 1 } else { end };
     let flags = || FLAGS.iter().filter(move |f| f.tools.iter().any(|t| t.as_bytes() == name));
     let words = || WORDS.iter().filter(move |(tool, ..)| tool.as_bytes() == name);
     if flags().next().is_none() && words().next().is_none() {
@@ -153,10 +166,11 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
         }
         let argument = match scan.at(at) {
             // A share: its backslashes escape nothing.
-            Some(b'\\') if name == b"net" => {
+            Some(b'\\') if name == b"net" && value::quote_at(scan, at).is_none() => {
                 let end = at + scan.run(at, LONGEST, |b| !b.is_ascii_whitespace());
                 value::Value { start: at, end, next: end, quoted: false }
             }
+            _ if listed => list_element(scan, at),
             _ => argument_at(scan, at),
         };
         let text = scan.slice(argument.start, argument.end);
@@ -169,6 +183,9 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
             *room = text;
         }
         at = argument.next.max(at + 1);
+        if listed && scan.at(at) == Some(b',') {
+            at += 1;
+        }
         // `net use z: \\host\share /user:x`: neither drive, share nor option.
         let place = name == b"net"
             && after.is_some()
@@ -192,13 +209,18 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
                 let long = name.starts_with("--");
                 if rest.is_empty() && !(flag.joined && *name == "-p" && is_prompting(flag)) {
                     let from = scan.skip_space(at);
-                    let next = value::read(scan, from, Reach::Word);
+                    let next = if listed {
+                        list_element(scan, from)
+                    } else {
+                        value::read(scan, from, Reach::Word)
+                    };
                     at = next.next.max(at);
                     take(scan, flag.holds, next.start, next.end);
                 } else if long && rest.first() == Some(&b'=')
                     || !long && flag.joined && !rest.is_empty()
                 {
-                    let from = argument.end - rest.len() + usize::from(long);
+                    let signed = long || rest.first() == Some(&b'=');
+                    let from = argument.end - rest.len() + usize::from(signed);
                     // `-p'x y'`
                     let value = match value::quote_at(scan, from) {
                         Some((slashes, quote)) => value::quoted(scan, from, slashes, quote),
@@ -214,10 +236,27 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
     }
 }
 
+/// The element at `at` of a list of arguments.
+fn list_element(scan: &Scan<'_>, at: usize) -> value::Value {
+    if value::quote_at(scan, at).is_some() {
+        return value::read(scan, at, Reach::Word);
+    }
+    let end = at + scan.run(at, 256, |b| !b",]".contains(b));
+    value::Value { start: at, end, next: end, quoted: false }
+}
+
 /// The argument at `at`; a comma ends none, as in `cn=admin,dc=example`.
 fn argument_at(scan: &Scan<'_>, at: usize) -> value::Value {
     /// Most commas.
     const MOST: usize = 16;
+    // `-p='x y'`
+    if scan.at(at) == Some(b'-')
+        && scan.at(at + 2) == Some(b'=')
+        && let Some((slashes, quote)) = value::quote_at(scan, at + 3)
+    {
+        let next = value::quoted(scan, at + 3, slashes, quote).next;
+        return value::Value { start: at, end: next, next, quoted: false };
+    }
     let mut argument = value::read(scan, at, Reach::Word);
     for _ in 0..MOST {
         let more = scan.at(argument.next + 1).is_some_and(|b| b.is_ascii_alphanumeric());
@@ -238,7 +277,7 @@ fn is_prompting(flag: &Flag) -> bool {
 
 fn take(scan: &mut Scan<'_>, holds: Holds, start: usize, end: usize) {
     let text = scan.slice(start, end);
-    if value::is_nothing(text) || text.first() == Some(&b'-') {
+    if value::is_nothing(text) || text.first() == Some(&b'-') || is_locator(text) {
         return;
     }
     match holds {
@@ -280,32 +319,6 @@ pub(super) fn at_oracle(scan: &mut Scan<'_>, end: usize) {
             return;
         }
         at += len;
-    }
-}
-
-/// `-u bob -p x`, `-U bob -P x`: after the user comes the password, whatever the tool is called.
-pub(super) fn at_user_flag(scan: &mut Scan<'_>, end: usize) {
-    /// From the user to the password.
-    const NEAR: usize = 160;
-    if end < scan.done {
-        return;
-    }
-    let near = scan.slice(end, end + NEAR);
-    let flag = memchr::memchr_iter(b'-', near).find(|&at| {
-        let lead = at.checked_sub(1).and_then(|before| near.get(before));
-        lead == Some(&b' ') && matches!(near.get(at + 1), Some(b'p' | b'P' | b'w'))
-    });
-    let Some(flag) = flag.map(|at| end + at) else { return };
-    // `| tool -p x`: of another command.
-    if scan.slice(end, flag).iter().any(|b| b"|;&".contains(b)) {
-        return;
-    }
-    let value = value::read(scan, scan.skip_space(flag + 2), Reach::Word);
-    let text = scan.slice(value.start, value.end);
-    let place = text.iter().any(|b| b"/:=,".contains(b)) || text.starts_with(b"-");
-    if !place && is_made_up(text) {
-        scan.add(value.start, value.end, Class::Password);
-        scan.done = scan.done.max(value.end);
     }
 }
 
@@ -409,8 +422,20 @@ pub(super) fn at_echo(scan: &mut Scan<'_>, start: usize, end: usize) {
         return;
     }
     let command = scan.slice(pipe, pipe + 160);
-    let takes =
-        [&b"stdin"[..], b"base64 -", b"sudo -S", b"chpasswd", b"kubeseal", b"kinit", b"passwd"];
+    let takes = [
+        &b"stdin"[..],
+        b"base64 -",
+        b"sudo -S",
+        b"chpasswd",
+        b"kubeseal",
+        b"kinit",
+        b"passwd",
+        b"cryptsetup",
+        b"passphrase",
+        b"-pass",
+        b"secret create",
+        b"secrets versions add",
+    ];
     let taken = takes.iter().any(|t| memchr::memmem::find(command, t).is_some());
     if taken && !value::is_nothing(scan.slice(value.start, value.end)) {
         scan.add(value.start, value.end, Class::Password);

@@ -163,6 +163,12 @@ fn word_end(scan: &Scan<'_>, start: usize) -> usize {
                 match scan.at(at + run) {
                     Some(b'"' | b'\'') if closes(scan, at + run + 1) => break,
                     Some(b'n' | b'r' | b't') => break,
+                    // `&` and `<`, as JSON escapes them for HTML.
+                    Some(b'u')
+                        if scan.starts(at + run, b"u0026") && starts_pair(scan, at + run + 5) =>
+                    {
+                        break;
+                    }
                     _ => at += run - 1,
                 }
             }
@@ -302,9 +308,31 @@ pub(super) fn is_nothing(value: &[u8]) -> bool {
             .iter()
             .all(|&b| matches!(b, b'*' | b'x' | b'X' | b'.' | b'\\' | b'\xe2' | b'\x80' | b'\xa2'))
         || is_reference(value)
+        || is_mark(value)
         || value.starts_with(b"<set")
+        || value.ends_with(b"(nil)")
         || is_escaped_mark(value)
         || placeholder::end_at(value, 0) == Some(value.len())
+}
+
+/// `--- REDACTED ---`, `(sensitive)`, `***hidden***`: a word that says so between signs.
+fn is_mark(value: &[u8]) -> bool {
+    const WORDS: &[&str] = &[
+        "redacted",
+        "masked",
+        "hidden",
+        "sensitive",
+        "omitted",
+        "removed",
+        "filtered",
+        "protected",
+    ];
+    let sign = |b: &u8| b"-*_=[](){}<>#.~! ".contains(b);
+    let lead = value.iter().take_while(|b| sign(b)).count();
+    let rest = value.get(lead..).unwrap_or_default();
+    let tail = rest.iter().rev().take_while(|b| sign(b)).count();
+    let word = rest.get(..rest.len() - tail).unwrap_or_default();
+    lead > 0 && tail > 0 && WORDS.iter().any(|known| word.eq_ignore_ascii_case(known.as_bytes()))
 }
 
 /// `<nil>`, `<set to the key …`, with angle brackets as JSON escapes them, at any depth.

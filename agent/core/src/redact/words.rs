@@ -96,7 +96,7 @@ pub(super) static HARMLESS: LazyLock<Words> = LazyLock::new(|| {
         header headername helper hint hits holder hours index informer invalid issuer java js json
         kind kt label len length lifetime limit line list listener lister location log manager
         mapper max maxage method millis min minutes missing mode modified mount mountpath mounts
-        name names namespace offset operator page parser path paths pem php policy pos position
+        name names namespace offset operator page parser path paths pem php policies policy pos position
         prefix present projection prompt properties provider py rate rb reader ref reference refs
         replication repository request requested required reset resource retries review rotated
         rotation rounds rs scala schema scope scopes seconds selector server service set size source state
@@ -178,6 +178,26 @@ pub(super) static PLAIN: LazyLock<Words> = LazyLock::new(|| {
     )
 });
 
+/// Parts of the names that software gives its objects, so that `web-app-config` is no phrase.
+pub(super) static PARTS: LazyLock<Words> = LazyLock::new(|| {
+    Words::of(
+        "access account admin agent api app apps application auth azure backend backup bot broker bucket build
+        cache cert certs check client cloud cluster code config connect connection connector container
+        control controller core cred db pg credential credentials creds cron data database default demo deploy
+        deployment dev edge email env event events example exporter external file files front frontend
+        gateway group handler health host http https image initial ingress init internal issuer job jobs
+        key keys kube lease list load local lock login logs mail main manager master mendix metrics mobile
+        monitor monitoring mount name namespace net network node notes null object operator ops order
+        orders pass password path payment payments plan plane platform pod policy pool portal postgres
+        primary private prod production profile project provider proxy public pull queue read reader
+        redis registry release remote replica report repo request reset role root rotation router rule
+        runner runtime save scheduler schema secret secrets sender server service session set shared site
+        source stage staging state static status storage store stream sync system table task team temp
+        template test text time tls token tokens tool tools type update url user users vault version
+        view volume web webhook worker write writer zone",
+    )
+});
+
 /// Passwords that are chosen again and again, and are no word of a sentence about one.
 pub(super) static COMMON: LazyLock<Words> = LazyLock::new(|| {
     Words::of(
@@ -206,7 +226,7 @@ mod tests {
 
     #[test]
     fn no_word_is_longer_than_lookups_expect() {
-        for list in [&HARMLESS, &JOINED, &BEFORE_PASS, &BEFORE_KEY, &PLAIN, &NOTHING] {
+        for list in [&HARMLESS, &JOINED, &BEFORE_PASS, &BEFORE_KEY, &PARTS, &PLAIN, &NOTHING] {
             assert!(list.slots.iter().all(|word| word.len() <= LONGEST));
             assert!(list.slots.iter().all(|word| word.is_empty() || list.has(word)));
         }

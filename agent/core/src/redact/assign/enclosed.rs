@@ -4,9 +4,9 @@ use crate::redact::Class;
 use crate::redact::judge::{is_field, is_made_up, is_password_like, is_random_word, is_value};
 use crate::redact::key::{Key, Strength};
 use crate::redact::members::object;
+use crate::redact::phrase::is_chosen;
 use crate::redact::scan::{Cue, Scan};
 use crate::redact::value::{self, Reach, Value};
-use crate::redact::words::COMMON;
 
 /// After `\u003e`, however often it was escaped.
 pub(super) fn escaped_head(scan: &Scan<'_>, at: usize) -> Option<usize> {
@@ -117,6 +117,8 @@ pub(super) fn set_variable(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
 /// `token(x)`, `key[x]`, `setPassword("x")`, `password | x |`: a value that looks like one.
 pub(super) fn bracketed(scan: &mut Scan<'_>, key: &Key, open: usize) -> bool {
     let width = match scan.at(open) {
+        // Base64 may begin with a slash.
+        Some(b'/') if open > key.end && scan.at(open + 1) != Some(b' ') => return false,
         Some(b'(' | b'[' | b'{' | b'|' | b'/') => 1,
         // An arrow.
         Some(0xe2) if scan.starts(open, "→".as_bytes()) => 3,
@@ -137,11 +139,11 @@ pub(super) fn bracketed(scan: &mut Scan<'_>, key: &Key, open: usize) -> bool {
     let sure = key.strength == Strength::Sure && scan.at(open) != Some(b'/');
     let telling = if sure && key.class == Class::Password {
         // A bar may be that of a template: `{{ .password | b64enc }}`.
-        let chosen = if width == 1 && scan.at(open) == Some(b'|') {
+        let closed = scan.at(scan.skip_space(end)) == Some(b'|');
+        let chosen = if width == 1 && scan.at(open) == Some(b'|') && !closed {
             is_password_like(text)
         } else {
-            let digits = (6..=12).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
-            is_made_up(text) || digits || COMMON.has(text)
+            is_made_up(text) || is_chosen(text)
         };
         chosen || value::looks_random(text)
     } else {
@@ -181,4 +183,26 @@ pub(super) fn xml_content(scan: &mut Scan<'_>, key: &Key, close: usize) {
     if is_value(scan, key, scan.slice(start, end)) {
         scan.accept(key, Value { start, end, next: end, quoted: false });
     }
+}
+
+/// `{API_TOKEN x nil}`: a variable of the environment, as Go prints a struct without names.
+pub(super) fn positional(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
+    let variable = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
+    let name = scan.slice(key.start, key.end);
+    let named = name.contains(&b'_') && name.iter().any(u8::is_ascii_uppercase);
+    if scan.before(key.start) != Some(b'{')
+        || key.strength != Strength::Sure
+        || at != key.end + 1
+        || !named
+        || !name.iter().all(variable)
+    {
+        return false;
+    }
+    let len = scan.run(at, 256, |b| !b" }".contains(b));
+    let text = scan.slice(at, at + len);
+    let own = matches!(scan.at(at + len), Some(b' ' | b'}')) && is_value(scan, key, text);
+    if own {
+        scan.accept(key, Value { start: at, end: at + len, next: at + len, quoted: false });
+    }
+    own
 }

@@ -2,8 +2,9 @@
 
 use super::{Form, begins_body, is_block_mark};
 use crate::redact::Class;
-use crate::redact::judge::{is_password_like, is_random_word};
+use crate::redact::judge::{is_field, is_made_up, is_password_like, is_random_word};
 use crate::redact::key::{Key, Strength};
+use crate::redact::phrase::is_chosen;
 use crate::redact::prose::introduced;
 use crate::redact::scan::{Cue, Scan};
 use crate::redact::value::{self, Reach, Value};
@@ -76,7 +77,20 @@ pub(super) fn after_slash(scan: &Scan<'_>, at: usize) -> Option<Value> {
         return None;
     }
     let value = value::read(scan, from, Reach::Word);
-    is_password_like(scan.slice(value.start, value.end)).then_some(value)
+    let text = scan.slice(value.start, value.end);
+    (is_made_up(text) || is_chosen(text)).then_some(value)
+}
+
+/// `Creation complete after 6s`, `Still creating... [10s elapsed]`: what Terraform says of a resource.
+pub(super) fn is_progress(text: &[u8]) -> bool {
+    let mut words = text.split(|&b| b == b' ');
+    let first = words.next().unwrap_or_default();
+    let second = words.next().unwrap_or_default();
+    let done = [&b"Creation"[..], b"Modifications", b"Destruction", b"Read", b"Refresh", b"Import"];
+    done.contains(&first) && second == b"complete"
+        || first == b"Still" && second.ends_with(b"ing...")
+        || first.first().is_some_and(u8::is_ascii_uppercase) && first.ends_with(b"ing...")
+        || first == b"Refreshing" && second == b"state..."
 }
 
 /// Past the escape of a tab.
@@ -99,6 +113,19 @@ pub(super) fn typed(scan: &Scan<'_>, at: usize) -> usize {
         from = at + 9;
     } else if scan.at(at) == Some(b'&') {
         from = at + 1;
+    } else if scan.at(at).is_some_and(|b| b.is_ascii_uppercase()) {
+        // `Some("x y")`, `SecretString("x")`, but not `Getenv("NAME")`.
+        let name = scan.run(at, 24, |b| b.is_ascii_alphanumeric() || *b == b':');
+        let open = at + name;
+        if scan.at(open) == Some(b'(')
+            && let Some((slashes, quote)) = value::quote_at(scan, open + 1)
+        {
+            let inside = value::quoted(scan, open + 1, slashes, quote);
+            if scan.at(inside.next) == Some(b')') && !is_field(scan.slice(inside.start, inside.end))
+            {
+                from = open + 1;
+            }
+        }
     }
     // `!!binary |`, `&anchor >-`: what YAML puts before a block.
     if matches!(scan.at(at), Some(b'!' | b'&')) {

@@ -55,6 +55,10 @@ fn take(scan: &mut Scan<'_>, first: usize) -> bool {
         }
         at += 1;
     }
+    // `2026-12-14`
+    if scan.at(first + 4) == Some(b'-') && scan.at(first + 7) == Some(b'-') && at == first + 10 {
+        return false;
+    }
     let weights = [9_i32, 8, 7, 6, 5, 4, 3, 2, -1];
     if digits.len() == 8 {
         digits.insert(0, 0);

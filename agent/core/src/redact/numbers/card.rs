@@ -15,6 +15,14 @@ pub(super) fn plain(scan: &mut Scan<'_>, start: usize, end: usize) -> Option<usi
     if !before || !free(scan.at(end)) && !open_after(scan, end) || !is_card(digits) {
         return None;
     }
+    // `guid=…`: identifiers of objects are as long, and one in ten has the sum.
+    let lead = scan.slice(start.saturating_sub(12).max(scan.body.min(start)), start);
+    let lead = lead.to_ascii_lowercase();
+    let name = lead.iter().rev().skip_while(|b| b"=:\"'\\ ".contains(b)).copied();
+    let name: Vec<u8> = name.take_while(|b| b.is_ascii_alphanumeric()).collect();
+    if name.starts_with(b"diug") || name.starts_with(b"dijbo") {
+        return None;
+    }
     scan.add(start, end, Class::Card);
     Some(end)
 }

@@ -4,9 +4,9 @@ use super::introduced::{is_choice, is_place};
 use super::is_path_like;
 use crate::redact::judge::{is_field, is_made_up, is_random_word};
 use crate::redact::key::Key;
+use crate::redact::phrase::{is_chosen, is_unlike_names};
 use crate::redact::scan::Scan;
 use crate::redact::value::Value;
-use crate::redact::words::COMMON;
 
 /// `'x' is not a valid password`, `012345 is your verification code`: what a sentence about the key began
 /// with.
@@ -139,9 +139,14 @@ pub(in crate::redact) fn said_before(scan: &mut Scan<'_>, key: &Key) -> bool {
     let start = floor + text.len() - word.len() + head;
     let word = scan.slice(start, end);
     let code = lead.ends_with(b"one-time ") && word.iter().all(u8::is_ascii_digit);
-    let digits = (6..=12).contains(&word.len()) && word.iter().all(u8::is_ascii_digit);
-    if start >= end || !(is_made_up(word) || digits || COMMON.has(word) || code && word.len() >= 4)
-    {
+    // `gave him Kkaw-atY-u as password`: capitals that begin no word.
+    let odd = word.len() >= 8
+        && word.iter().any(u8::is_ascii_lowercase)
+        && word.iter().skip(1).any(u8::is_ascii_uppercase)
+        && word.iter().all(|b| b.is_ascii_alphabetic() || b"-_".contains(b))
+        && word.iter().any(|b| b"-_".contains(b))
+        && !is_field(word);
+    if start >= end || !(is_made_up(word) || is_chosen(word) || odd || code && word.len() >= 4) {
         return false;
     }
     scan.accept(key, Value { start, end, next: key.end, quoted: false });
@@ -186,4 +191,103 @@ pub(in crate::redact) fn random_before(scan: &mut Scan<'_>, key: &Key) {
         }
         end = start.saturating_sub(1);
     }
+}
+
+/// `value [x] of the password field`, `typed "x" where the password belongs`: what a sentence that ends in
+/// the key says to be a value, or what can be nothing else.
+pub(in crate::redact) fn valued_before(scan: &mut Scan<'_>, key: &Key) -> bool {
+    /// Most words and bytes before the key.
+    const WORDS: usize = 10;
+    const NEAR: usize = 160;
+    const VERBS: &[&[u8]] = &[
+        b"value",
+        b"typed",
+        b"entered",
+        b"tried",
+        b"used",
+        b"gave",
+        b"supplied",
+        b"sent",
+        b"submitted",
+        b"got",
+        b"using",
+        b"chose",
+        b"pasted",
+        b"with",
+        b"given",
+        b"provided",
+        b"input",
+        b"put",
+    ];
+    let floor = key.start.saturating_sub(NEAR).max(scan.body.min(key.start));
+    let before = scan.slice(floor, key.start);
+    let mut end = before.len();
+    for _ in 0..WORDS {
+        end = before.get(..end).unwrap_or_default().trim_ascii_end().len();
+        let text = before.get(..end).unwrap_or_default();
+        let start = memchr::memrchr(b' ', text).map_or(0, |space| space + 1);
+        let word = text.get(start..).unwrap_or_default();
+        // Another clause; what the floor cut is no whole word.
+        if word.is_empty()
+            || start == 0 && floor > scan.body
+            || word.ends_with(b".") && word.len() > 1
+        {
+            return false;
+        }
+        let sign = |b: &&u8| b"\"'`\\<>()[]:,".contains(b);
+        let head = word.iter().take_while(sign).count();
+        let tail = word.iter().rev().take_while(sign).count();
+        let bare = word.get(head..word.len().saturating_sub(tail)).unwrap_or_default();
+        // `[value=x] for password`
+        if let Some(value) = bare.strip_prefix(b"value=")
+            && value.len() >= 4
+            && !is_field(value)
+        {
+            let from = floor + start + head + 6;
+            scan.add(from, from + value.len(), key.class);
+            return true;
+        }
+        let lead = text.get(..start).unwrap_or_default().trim_ascii_end();
+        let verb = lead.rsplit(|b| !b.is_ascii_alphabetic()).next().unwrap_or_default();
+        let told = VERBS.iter().any(|known| verb.eq_ignore_ascii_case(known));
+        let torn = bare.iter().any(|b| b"\"{}\\[]=<>()".contains(b));
+        let enclosed = head > 0 && tail > 0 && verb.eq_ignore_ascii_case(b"value");
+        let fits = enclosed && bare.len() >= 4
+            || told && (is_made_up(bare) || is_chosen(bare))
+            || is_unlike_names(bare);
+        if fits && !torn && !is_place(bare) && !is_field(bare) {
+            scan.add(floor + start + head, floor + start + head + bare.len(), key.class);
+            return true;
+        }
+        end = start;
+    }
+    false
+}
+
+/// `session ID x is invalid, creating a new session for cookie JSESSIONID`: an identifier in the sentence
+/// that names the cookie it belongs to.
+pub(in crate::redact) fn session_before(scan: &mut Scan<'_>, key: &Key) -> bool {
+    /// How far before, bytes.
+    const NEAR: usize = 160;
+    let floor = key.start.saturating_sub(NEAR).max(scan.body.min(key.start));
+    let before = scan.slice(floor, key.start);
+    let said = before
+        .windows(8)
+        .position(|w| w.eq_ignore_ascii_case(b"session ") || w.eq_ignore_ascii_case(b"sessions"));
+    let Some(said) = said else { return false };
+    let mut at = said + 8;
+    while let Some(rest) = before.get(at..).filter(|rest| !rest.is_empty()) {
+        let len =
+            rest.iter().take_while(|b| b.is_ascii_alphanumeric() || b"-._".contains(b)).count();
+        let word = rest.get(..len).unwrap_or_default();
+        let digits = word.split(|&b| b == b'.').next().unwrap_or_default();
+        let hex = digits.len() >= 24 && digits.iter().all(|b| b.is_ascii_hexdigit() || *b == b'-');
+        if hex || is_random_word(word) {
+            let end = len - usize::from(word.ends_with(b"."));
+            scan.add(floor + at, floor + at + end, key.class);
+            return true;
+        }
+        at += len + 1;
+    }
+    false
 }

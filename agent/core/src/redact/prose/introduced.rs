@@ -4,6 +4,7 @@ use super::word_at;
 use crate::redact::Class;
 use crate::redact::judge::{is_field, is_jumbled, is_made_up, is_product, is_random_word};
 use crate::redact::key::Key;
+use crate::redact::phrase::{is_phrase, is_scrambled, is_unlike_names};
 use crate::redact::scan::Scan;
 use crate::redact::several;
 use crate::redact::value::{self, Reach};
@@ -35,6 +36,15 @@ pub(in crate::redact) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -
         b"following",
         b"be",
         b"still",
+        b"stays",
+        b"remains",
+        b"becomes",
+        b"it's",
+        b"reads",
+        b"says",
+        b"chosen",
+        b"sent",
+        b"submitted",
         b"es",
         b"est",
         b"ist",
@@ -46,6 +56,20 @@ pub(in crate::redact) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -
     const WEAK: &[&[u8]] = &[
         b"from", b"to", b"with", b"using", b"and", b"as", b"or", b"naar", b"in", b"auf", b"met",
         b"mit", b"/",
+    ];
+    /// Words that change nothing of what was said before them.
+    const ADVERBS: &[&[u8]] = &[
+        b"now",
+        b"currently",
+        b"just",
+        b"simply",
+        b"probably",
+        b"actually",
+        b"again",
+        b"only",
+        b"temporarily",
+        b"nu",
+        b"jetzt",
     ];
     const NAMES: &[&[u8]] = &[
         b"user",
@@ -76,7 +100,9 @@ pub(in crate::redact) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -
     for _ in 0..MOST {
         let (word, next) = word_at(scan, from);
         scan.spend(word.len() / 8 + 1);
-        if word.is_empty() || word.contains(&b'=') {
+        // A flag has a value of its own.
+        let flag = word.starts_with(b"--") && word.get(2).is_some_and(u8::is_ascii_alphabetic);
+        if word.is_empty() || flag || word.contains(&b'=') && several::is_setting(word) {
             return false;
         }
         let lead = word.iter().take_while(|b| b"<[(".contains(b)).count();
@@ -90,14 +116,19 @@ pub(in crate::redact) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -
         let pair =
             matches!(scan.at(scan.skip_space(value.next)), Some(b':' | b'=')) && value.quoted;
         let password = key.class == Class::Password;
+        let spoken = text.iter().filter(|&&b| b == b' ').count() >= 2;
         let choice = sure
             || value.quoted && !named
+            || !password && weak && is_random_word(text)
             || password
                 && (weak || lead > 0 && !named)
-                && is_choice(text)
-                && (last != b"from" || matches!(word_at(scan, next).0, b"to" | b"naar"));
+                && (is_choice(text)
+                    || is_phrase(text) && !named
+                    || lead > 0 && text.len() >= 32 && text.iter().all(u8::is_ascii_hexdigit))
+                && (last != b"from" || matches!(word_at(scan, next).0, b"to" | b"naar"))
+            || password && is_unlike_names(text);
         let fits = if password {
-            is_made_up(text)
+            (is_made_up(text) || is_phrase(text) || is_unlike_names(text)) && !spoken
         } else {
             let hex = text.len() >= 24 && text.iter().all(u8::is_ascii_hexdigit);
             is_random_word(text) || is_jumbled(text) || hex
@@ -107,12 +138,19 @@ pub(in crate::redact) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -
             several::accept(scan, key, value);
             return true;
         }
-        if matches!(word.last(), Some(b'.' | b';' | b'}' | b'{')) {
+        // `The password was set. It's x`
+        let goes_on =
+            word.ends_with(b".") && scan.slice(next, next + 2).eq_ignore_ascii_case(b"it");
+        if matches!(word.last(), Some(b'.' | b';' | b'}' | b'{')) && !goes_on {
             return false;
         }
         let tail = word.iter().rev().take_while(|b| b":,".contains(b)).count();
-        let bare = word.get(..word.len() - tail).unwrap_or_default();
+        let bare = word.get(lead..word.len().saturating_sub(tail)).unwrap_or_default();
         let folded = bare.to_ascii_lowercase();
+        if ADVERBS.contains(&&*folded) && tail == 0 {
+            from = next;
+            continue;
+        }
         sure = SURE.contains(&&*folded) || word.ends_with(b":") && !NAMES.contains(&&*folded);
         weak = WEAK.contains(&&*folded);
         named = NAMES.contains(&&*folded);
@@ -125,7 +163,8 @@ pub(in crate::redact) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -
 
 /// Whether a made-up word is none of a host, pod or file.
 pub(super) fn is_choice(text: &[u8]) -> bool {
-    !text.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(b))
+    is_scrambled(text)
+        || !text.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(b))
 }
 
 /// Addresses, names of classes and of those who speak.
@@ -135,4 +174,43 @@ pub(super) fn is_place(text: &[u8]) -> bool {
         || text.iter().filter(|&&b| b == b'.').count() >= 2
         || text.contains(&b'@') && text.contains(&b'.')
         || text.starts_with(b"/")
+}
+
+/// `on field 'password': rejected value [x]`: what is in brackets or quotes after the word `value`.
+pub(in crate::redact) fn valued_after(scan: &mut Scan<'_>, key: &Key) -> bool {
+    /// From the key to the word.
+    const NEAR: usize = 48;
+    let near = scan.slice(key.end, key.end + NEAR);
+    let Some(found) = memchr::memmem::find(near, b"value") else { return false };
+    let end = key.end + found + 5;
+    let before = near.get(..found).unwrap_or_default();
+    let clause = before.iter().any(|b| b"{}=;".contains(b));
+    let mut at = end + usize::from(matches!(scan.at(end), Some(b':' | b'=')));
+    at = scan.skip_space(at);
+    if clause || at == end {
+        return false;
+    }
+    let value = if scan.at(at) == Some(b'[') {
+        let len = scan.run(at + 1, 128, |b| !b"[]".contains(b));
+        let close = at + 1 + len;
+        if scan.at(close) != Some(b']') {
+            return false;
+        }
+        value::Value { start: at + 1, end: close, next: close + 1, quoted: true }
+    } else {
+        let mut value = value::read(scan, at, Reach::Word);
+        value.end -= usize::from(!value.quoted && scan.before(value.end) == Some(b','));
+        value
+    };
+    let text = scan.slice(value.start, value.end);
+    let fits = match key.class {
+        Class::Password => text.len() >= 4,
+        _ => is_random_word(text) || is_made_up(text),
+    };
+    let said = value.quoted || is_made_up(text) || is_phrase(text);
+    let own = said && fits && !is_field(text) && !value::is_nothing(text);
+    if own {
+        scan.accept(key, value);
+    }
+    own
 }

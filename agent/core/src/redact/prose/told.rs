@@ -7,9 +7,10 @@ use crate::redact::judge::{
     is_jumbled, is_made_up, is_password_like, is_random_word, is_telling, is_uuid,
 };
 use crate::redact::key::Key;
+use crate::redact::phrase::{is_chosen, is_jagged};
 use crate::redact::scan::Scan;
+use crate::redact::several;
 use crate::redact::value::{self, Reach};
-use crate::redact::words::COMMON;
 
 /// Where a sentence says that the value begins.
 pub(super) fn told(scan: &mut Scan<'_>, key: &Key, at: usize) -> Option<usize> {
@@ -75,10 +76,10 @@ pub(super) fn told(scan: &mut Scan<'_>, key: &Key, at: usize) -> Option<usize> {
         let lead = word.iter().take_while(|b| b"<[({".contains(b)).count();
         let bare = word.get(lead..).unwrap_or_default();
         let bare = bare.split(|b| b">])}\"',;\\".contains(b)).next().unwrap_or_default();
-        let digits = (6..=12).contains(&bare.len()) && bare.iter().all(u8::is_ascii_digit);
-        let known = digits || COMMON.has(bare);
-        return (known
-            || is_made_up(bare)
+        let pair = several::is_setting(bare);
+        return (is_chosen(bare)
+            || is_jagged(bare)
+            || is_made_up(bare) && !pair
             || follows_user(scan, key) && value::may_be_secret_word(bare))
         .then_some(at + lead)
         .or_else(|| after_colon(scan, at));
@@ -122,7 +123,7 @@ pub(super) fn after_colon(scan: &Scan<'_>, at: usize) -> Option<usize> {
         if *sign == b':' || word == b"as" {
             let (value, _) = word_at(scan, next);
             let value = value.split(|b| b"\",\\".contains(b)).next().unwrap_or_default();
-            return (is_made_up(value) || COMMON.has(value)).then_some(next);
+            return (is_made_up(value) || is_chosen(value)).then_some(next);
         }
         from = next;
     }
@@ -135,8 +136,12 @@ pub(super) fn after_auxiliaries(scan: &mut Scan<'_>, at: usize) -> Option<usize>
     let mut stated = false;
     for _ in 0..6 {
         let (word, next) = word_at(scan, from);
-        let link = is_copula(word) || [&b"as"[..], b"be", b"now"].contains(&word);
-        if !link && !is_auxiliary(word) && !is_changed(word) {
+        let link = is_copula(word) || [&b"as"[..], b"be", b"now", b"into"].contains(&word);
+        // `was rewritten as x`, `resolved to x`: any participle before such a word.
+        let participle = word.ends_with(b"ed")
+            && !word.ends_with(b"eed")
+            && matches!(word_at(scan, next).0, b"to" | b"as" | b"into" | b"to:" | b"as:");
+        if !link && !is_auxiliary(word) && !is_changed(word) && !participle {
             break;
         }
         stated |= link || word.ends_with(b":");
@@ -149,7 +154,8 @@ pub(super) fn after_auxiliaries(scan: &mut Scan<'_>, at: usize) -> Option<usize>
         if is_auxiliary(word) && [&b"auf"[..], b"naar"].contains(&after) {
             return (value < scan.text.len()).then_some(value);
         }
-        if is_changed(word) && [&b"in"[..], b"naar", b"auf", b"zu", b"en"].contains(&after) {
+        let to = after.strip_suffix(b":").unwrap_or(after);
+        if is_changed(word) && [&b"in"[..], b"naar", b"auf", b"zu", b"en"].contains(&to) {
             return (value < scan.text.len()).then_some(value);
         }
         if is_changed(word) && after == b"for" {

@@ -7,6 +7,8 @@
 // Paths, so that the benchmark can include this file as well.
 #[path = "vectors/decoys.rs"]
 pub(crate) mod decoys;
+#[path = "vectors/families.rs"]
+pub(crate) mod families;
 #[path = "vectors/field.rs"]
 pub(crate) mod field;
 #[path = "vectors/keys.rs"]
@@ -25,10 +27,16 @@ pub(crate) type Positive = (&'static str, &'static str);
 
 /// Every positive vector.
 pub(crate) fn positives() -> impl Iterator<Item = Positive> {
-    [keys::POSITIVES, platform::POSITIVES, people::POSITIVES, systems::POSITIVES]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        families::POSITIVES,
+        keys::POSITIVES,
+        platform::POSITIVES,
+        people::POSITIVES,
+        systems::POSITIVES,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
 /// Every text that must come out as it went in.
@@ -38,6 +46,7 @@ pub(crate) fn decoys() -> impl Iterator<Item = &'static str> {
         platform::NEAR_MISSES,
         people::NEAR_MISSES,
         systems::NEAR_MISSES,
+        families::NEAR_MISSES,
         decoys::ORDINARY,
     ]
     .into_iter()
