@@ -45,7 +45,7 @@ pub(crate) const POSITIVES: &[Positive] = &[
     ("R02", "the secret of the client was rotated from «token» to «token»"),
     ("R10", "Your one-time code: «pin»."),
     ("R10", "PIN changed from «pin» to «pin»"),
-    // Tables with two columns of secrets would need both; a table of keys and values.
+    // A table of keys and values.
     ("R01", "| password | «pw» |"),
 ];
 
