@@ -17,7 +17,7 @@ pub fn cyclonedx(graph: &Graph) -> String {
     let agent = graph.crates.values().find(|found| found.name == AGENT.package);
     let libraries = graph.crates.values().filter(|found| found.name != AGENT.package);
     let components: Vec<Value> = libraries
-        .map(component)
+        .map(|found| component(graph, found))
         .chain(graph.parts.iter().map(|part| {
             json!({
                 "type": "library", "bom-ref": part.purl, "name": part.name,
@@ -30,11 +30,11 @@ pub fn cyclonedx(graph: &Graph) -> String {
         .crates
         .values()
         .map(|found| {
-            let mut uses: Vec<String> = found.uses.iter().map(purl).collect();
+            let mut uses: Vec<String> = found.uses.iter().map(|id| purl(graph, id)).collect();
             if found.name == AGENT.package {
                 uses.extend(graph.parts.iter().map(|part| part.purl.clone()));
             }
-            json!({"ref": purl(&found.id()), "dependsOn": uses})
+            json!({"ref": purl(graph, &found.id()), "dependsOn": uses})
         })
         .collect();
     dependencies.extend(graph.parts.iter().map(|part| json!({"ref": part.purl, "dependsOn": []})));
@@ -45,8 +45,8 @@ pub fn cyclonedx(graph: &Graph) -> String {
         "version": 1,
         "metadata": {
             "component": agent.map(|agent| json!({
-                "type": "application", "bom-ref": purl(&agent.id()), "name": agent.name,
-                "version": agent.version, "purl": purl(&agent.id()),
+                "type": "application", "bom-ref": purl(graph, &agent.id()), "name": agent.name,
+                "version": agent.version, "purl": purl(graph, &agent.id()),
             })),
             "lifecycles": [{"phase": "build"}],
         },
@@ -56,8 +56,8 @@ pub fn cyclonedx(graph: &Graph) -> String {
     format!("{bom:#}\n")
 }
 
-fn component(found: &Crate) -> Value {
-    let purl = purl(&found.id());
+fn component(graph: &Graph, found: &Crate) -> Value {
+    let purl = purl(graph, &found.id());
     let mut component = json!({
         "type": "library", "bom-ref": purl, "name": found.name, "version": found.version,
         "scope": "required", "purl": purl,
@@ -74,7 +74,11 @@ fn component(found: &Crate) -> Value {
     component
 }
 
-/// A crate's package URL; also how the file refers to it.
-fn purl((name, version): &Id) -> String {
-    format!("pkg:cargo/{name}@{}", version.replace('+', "%2B"))
+/// A crate's package URL; also how the file refers to it. Those of cargo are of the public registry, where a
+/// crate of the workspace is not: another may have its name there (`agent/jsonpath`).
+fn purl(graph: &Graph, id: &Id) -> String {
+    let own = graph.crates.get(id).is_some_and(|found| found.checksum.is_none());
+    let (name, version) = id;
+    let kind = if own { "generic/mendix" } else { "cargo" };
+    format!("pkg:{kind}/{name}@{}", version.replace('+', "%2B"))
 }
