@@ -62,7 +62,7 @@ pub async fn take(
     match (offer(state.as_ref()), same) {
         (Offer::Done | Offer::Quarantined, Some(bundle)) => {
             tracing::info!(release = bundle.spec.release_id, state = ?state, "the wanted release has been here");
-            driver.reporter.run(bundle, None);
+            driver.reporter.run(bundle, replaced(bundle, &all));
             return Ok(bundle.clone());
         }
         (Offer::New | Offer::Resume | Offer::Done | Offer::Quarantined, _) => {}
@@ -88,6 +88,20 @@ pub async fn take(
         bundle = saved.await.map_err(call)?;
     }
     finish(driver, bundle, supply, given_up, cancel).await.map_err(TakeError::Patch)
+}
+
+/// What there is to say of a release that was committed and is wanted again after a newer one: its record
+/// tells how its run ended, and nothing of it is applied.
+fn replaced(bundle: &PatchBundle, all: &[PatchBundle]) -> Option<String> {
+    let committed = |bundle: &&PatchBundle| state_of(bundle) == Some(State::Committed);
+    let runs = all.iter().filter(committed).max_by_key(|bundle| bundle.spec.sequence)?;
+    let (id, sequence) = (&runs.spec.release_id, runs.spec.sequence);
+    (committed(&bundle) && bundle.spec.sequence < sequence).then(|| {
+        format!(
+            "was committed here, and {id} with sequence {sequence} since; a cluster does not go back: publish the \
+             content again under a higher sequence"
+        )
+    })
 }
 
 /// Carries a run on to its end, settles what it committed, and clears away what is no longer needed.

@@ -22,6 +22,7 @@ use mendix_agent::{
     },
 };
 use mendix_agent_core::bundle::object::Object;
+use mendix_agent_proto::v1::{Section, report::Body};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -128,6 +129,33 @@ async fn a_bad_release_is_rolled_back_exactly_and_never_tried_again() {
     // The same release is wanted again: it is quarantined, nothing happens.
     assert_eq!(world.take(bad).await, bundle);
     assert_eq!(world.contents().await, after_binding(&before, &world.contents().await));
+}
+
+#[tokio::test]
+async fn a_release_that_was_replaced_is_not_applied_again_and_the_report_says_what_runs() {
+    let world = World::new().await;
+    let parts = Parts(&world);
+    let objects =
+        |a| [parts.config("settings", json!({"a": a})), parts.deployment("good", Some(1))];
+    let first = world.publish(1, &objects("1"));
+    let second = world.publish(2, &objects("2"));
+    for index in [first.clone(), second.clone()] {
+        assert_eq!(state(&world.take(index).await), "Committed");
+    }
+    let before = world.contents().await;
+    assert_eq!(state(&world.take(first).await), "Committed");
+    assert_eq!(world.contents().await, before);
+    let run = || match world.reports.subscribe().borrow().get(&Section::ReleaseRun) {
+        Some(Body::ReleaseRun(run)) => run.clone(),
+        other => panic!("{other:?}"),
+    };
+    let told = run();
+    assert_eq!(told.sequence, 1);
+    assert!(told.message.contains("with sequence 2 since"), "{}", told.message);
+    // What runs is only that.
+    assert_eq!(state(&world.take(second).await), "Committed");
+    let told = run();
+    assert_eq!((told.sequence, told.message.as_str()), (2, ""));
 }
 
 #[tokio::test]
