@@ -32,6 +32,8 @@ none "a file's name must say what is in it" < <(git ls-files '*.rs' | grep -E '/
 none "unsafe code" < <(git grep -nE '\bunsafe[[:space:]]*(\{|fn|impl)' -- '*.rs')
 none "unfinished marks" < <(git grep -nE 'todo!\(|unimplemented!\(|FIXME|XXX' -- '*.rs' '*.sh' '*.yaml' ':!tests/structure.sh')
 none "blocking sleeps in the product" < <(git grep -nE 'thread::sleep' -- agent/src agent/core proto)
+# Lock files name the registry they are from; nothing else does.
+none "hosts of package registries" < <(git grep -nE 'registry[.]npmjs|pypi[.]org|static[.]crates|index[.]crates' -- ':!*Cargo.lock')
 none "machine paths" < <(git grep -nE '/work/|/root/' -- '*.md' '*.rs' '*.toml' '*.yaml')
 
 [ "$failed" = 0 ] && echo "structure: ok"
