@@ -124,11 +124,17 @@ pub(crate) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Opti
 
 /// A password as people and generators make them, with symbols only of `symbols`.
 pub(super) fn password(source: &mut Source<'_>, symbols: &str) -> String {
-    match source.part.hand {
-        Hand::Rehearsal => return rehearsal::password(source, symbols),
-        Hand::SecondRehearsal => return second_rehearsal::password(source, symbols),
-        Hand::Evaluation => return evaluation::password(source, symbols),
-        _ => {}
+    let candidate: Option<fn(&mut Source<'_>, &str) -> String> = match source.part.hand {
+        Hand::Rehearsal => Some(rehearsal::candidate),
+        Hand::SecondRehearsal => Some(second_rehearsal::candidate),
+        Hand::Evaluation => Some(evaluation::candidate),
+        _ => None,
+    };
+    while let Some(candidate) = candidate {
+        let text = candidate(source, symbols);
+        if text.chars().all(|c| c.is_alphanumeric() || symbols.contains(c)) {
+            return text;
+        }
     }
     // A first and a last character that no reader takes for punctuation around the value.
     let symbol = |source: &mut Source<'_>| source.random.letters(symbols.trim(), 1);

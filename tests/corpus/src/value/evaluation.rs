@@ -6,7 +6,7 @@ mod issuer;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
-use super::credential::{edged, random_mixed};
+use super::credential::{self, edged, random_mixed};
 use super::{ALNUM, DIGITS, HEX, LOWER, UPPER, URL_SAFE, ordinary, personal};
 use crate::fill::Source;
 
@@ -55,17 +55,8 @@ pub(super) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Opti
     })
 }
 
-/// A password with symbols only of `symbols`.
-pub(super) fn password(source: &mut Source<'_>, symbols: &str) -> String {
-    loop {
-        let text = candidate(source, symbols);
-        if text.chars().all(|c| c.is_alphanumeric() || symbols.contains(c)) {
-            return text;
-        }
-    }
-}
-
-fn candidate(source: &mut Source<'_>, symbols: &str) -> String {
+/// A password; one with other symbols than `symbols` is thought up anew.
+pub(super) fn candidate(source: &mut Source<'_>, symbols: &str) -> String {
     let word = source.word("pwword");
     match source.random.below(14) {
         0 => {
@@ -134,7 +125,7 @@ pub(super) fn url_password(source: &mut Source<'_>) -> String {
         2 => format!("{word}!{n}"),
         3 => format!("{word}@{n}"),
         4 => format!("{word}%24{n}%2F"),
-        _ => password(source, "-_.~"),
+        _ => credential::password(source, "-_.~"),
     }
 }
 
@@ -191,11 +182,7 @@ pub(super) fn mailbox(source: &mut Source<'_>, first: &str, last: &str) -> Strin
 }
 
 pub(super) fn ipv6(source: &mut Source<'_>) -> String {
-    let group = |source: &mut Source<'_>| {
-        let n = source.random.between(1, 4);
-        source.random.letters("123456789abcdef", 1) + &source.random.letters(HEX, n - 1)
-    };
-    let mut groups = |n: usize| (0..n).map(|_| group(source)).collect::<Vec<_>>().join(":");
+    let mut groups = |n: usize| personal::groups(source, n);
     let (one, two, three, four) = (groups(1), groups(2), groups(3), groups(4));
     match source.random.below(10) {
         0 => format!("2a02:a44{}:{two}:{four}", source.random.below(10)),

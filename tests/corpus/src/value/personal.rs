@@ -78,13 +78,8 @@ fn ipv6(source: &mut Source<'_>) -> String {
         Hand::Evaluation => return evaluation::ipv6(source),
         _ => {}
     }
-    let group = |source: &mut Source<'_>| {
-        let n = source.random.between(1, 4);
-        let first = source.random.letters("123456789abcdef", 1);
-        format!("{first}{}", source.random.letters(HEX, n - 1))
-    };
-    let mut groups = |n: usize| (0..n).map(|_| group(source)).collect::<Vec<_>>().join(":");
-    let (two, three, four, five) = (groups(2), groups(3), groups(4), groups(5));
+    let mut of = |n| groups(source, n);
+    let (two, three, four, five) = (of(2), of(3), of(4), of(5));
     match source.random.below(7) {
         0 => format!("2001:db8::{two}"),
         1 => format!("2a02:a4{}:{three}::{two}", source.random.letters(HEX, 2)),
@@ -98,6 +93,15 @@ fn ipv6(source: &mut Source<'_>) -> String {
         5 => format!("2A01:{}::{}", three.to_uppercase(), source.random.between(1, 9)),
         _ => format!("::ffff:{}", ipv4(source)),
     }
+}
+
+/// Groups of an IPv6 address as most write them: lower case, without leading zeros.
+pub(super) fn groups(source: &mut Source<'_>, n: usize) -> String {
+    let mut group = || {
+        let n = source.random.between(1, 4);
+        source.random.letters("123456789abcdef", 1) + &source.random.letters(HEX, n - 1)
+    };
+    (0..n).map(|_| group()).collect::<Vec<_>>().join(":")
 }
 
 /// Country, length of the bank's letters, length of the digits behind.
@@ -116,13 +120,11 @@ const IBANS: &[(&str, usize, usize)] = &[
 const DUTCH_BANKS: &[&str] = &["ABNA", "RABO", "INGB", "TRIO", "KNAB", "BUNQ", "SNSB"];
 
 fn iban(argument: &str, source: &mut Source<'_>) -> String {
-    let (country, letters, digits) = match source.random.below(2) {
-        0 => IBANS[0],
-        _ if source.part.hand == Hand::Rehearsal => *source.random.pick(rehearsal::IBANS),
-        _ if source.part.hand == Hand::Evaluation => *source.random.pick(evaluation::IBANS),
-        _ if source.part.hand == Hand::SecondRehearsal => {
-            *source.random.pick(second_rehearsal::IBANS)
-        }
+    let (country, letters, digits) = match (source.random.below(2), source.part.hand) {
+        (0, _) => IBANS[0],
+        (_, Hand::Rehearsal) => *source.random.pick(rehearsal::IBANS),
+        (_, Hand::Evaluation) => *source.random.pick(evaluation::IBANS),
+        (_, Hand::SecondRehearsal) => *source.random.pick(second_rehearsal::IBANS),
         _ => *source.random.pick(IBANS),
     };
     let bank = match country {

@@ -4,21 +4,12 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::credential::{edged, random_mixed};
+use super::credential::{self, edged, random_mixed};
 use super::{ALNUM, DIGITS, HEX, LOWER, URL_SAFE, ordinary, personal};
 use crate::fill::Source;
 
-/// A password with symbols only of `symbols`.
-pub(super) fn password(source: &mut Source<'_>, symbols: &str) -> String {
-    loop {
-        let text = candidate(source, symbols);
-        if text.chars().all(|c| c.is_alphanumeric() || symbols.contains(c)) {
-            return text;
-        }
-    }
-}
-
-fn candidate(source: &mut Source<'_>, symbols: &str) -> String {
+/// A password; one with other symbols than `symbols` is thought up anew.
+pub(super) fn candidate(source: &mut Source<'_>, symbols: &str) -> String {
     let word = source.word("pwword");
     match source.random.below(11) {
         0 => format!("{word}{}{:02}", source.random.letters(symbols, 1), source.random.below(100)),
@@ -63,7 +54,7 @@ pub(super) fn url_password(source: &mut Source<'_>) -> String {
         2 => format!("{n}@{word}!"),
         3 => format!("{word}${other}&{n}"),
         4 => format!("{word}={n}+"),
-        _ => password(source, "-_.~"),
+        _ => credential::password(source, "-_.~"),
     }
 }
 
