@@ -22,14 +22,14 @@ use mendix_control_plane::{
     manifests::{self, ComponentSpec, ReleaseSpec},
     repository::{self, Expiry, floor},
 };
-use mendix_e2e::install::{self, NAMESPACE};
+use mendix_e2e::install::NAMESPACE;
 use mendix_test_kit::{apiserver::ApiServer, wait::eventually};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
     agent::{Agent, Launcher},
-    plane,
+    plane::{self, Installed},
 };
 
 const COMPONENT: &str = "mendix-operator";
@@ -107,15 +107,8 @@ impl World {
     async fn new() -> Result<Self> {
         let server = ApiServer::start(Default::default()).await?;
         let folder = tempfile::tempdir().context("make a folder")?;
-        let client = server.client().await?;
-        install::foundation(&client).await?;
-        let uid = install::cluster_uid(&client).await?;
-        let plane = plane::start(&plane::init(folder.path()).await?).await?;
-        let token = plane.store().register_cluster(&uid, "default")?;
-        let kubeconfig = server.kubeconfig_for(NAMESPACE, "mendix-agent").await?;
-        let trust = plane.store().trust_dir();
-        let launcher =
-            Launcher::new(kubeconfig, plane.address(), trust, &token.0, folder.path()).await?;
+        let Installed { client, uid, plane, launcher } =
+            plane::installed(&server, folder.path()).await?;
         for number in 1..=3 {
             let draft = manifests::draft(&release(number, folder.path())?)?;
             let release =

@@ -7,27 +7,19 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
-use mendix_e2e::install::{self, NAMESPACE};
 use mendix_test_kit::apiserver::ApiServer;
 use serde_json::{Value, json};
 
-use crate::{agent::Launcher, plane};
+use crate::plane::{self, Installed};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn preflight_ends_with_10_when_there_are_warnings_alone() -> Result<()> {
     let server = ApiServer::start(Default::default()).await?;
-    let client = server.client().await?;
-    install::foundation(&client).await?;
+    let folder = tempfile::tempdir().context("make a folder")?;
+    let Installed { client, plane: _plane, launcher, .. } =
+        plane::installed(&server, folder.path()).await?;
     node(&client, "ready", false).await?;
     node(&client, "cordoned", true).await?;
-    let folder = tempfile::tempdir().context("make a folder")?;
-    let plane = plane::start(&plane::init(folder.path()).await?).await?;
-    let uid = install::cluster_uid(&client).await?;
-    let token = plane.store().register_cluster(&uid, "default")?;
-    let kubeconfig = server.kubeconfig_for(NAMESPACE, "mendix-agent").await?;
-    let trust = plane.store().trust_dir();
-    let launcher =
-        Launcher::new(kubeconfig, plane.address(), trust, &token.0, folder.path()).await?;
 
     let report = launcher.preflight(&["--output", "json"]).await?;
     let found: Value = serde_json::from_slice(&report.stdout).context("read the report")?;

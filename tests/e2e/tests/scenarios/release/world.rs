@@ -12,7 +12,7 @@ use kube::{
 };
 use mendix_agent::crd::patch_bundle::{PatchBundle, PatchBundleStatus};
 use mendix_control_plane::{Running, manifests, repository};
-use mendix_e2e::install::{self, NAMESPACE};
+use mendix_e2e::install::NAMESPACE;
 use mendix_test_kit::{
     apiserver::{ApiServer, ApiServerOptions},
     wait::eventually,
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     agent::{Agent, Launcher},
-    plane,
+    plane::{self, Installed},
 };
 
 /// Longest wait for a state of a run, and for its end.
@@ -75,15 +75,8 @@ impl World {
             ApiServerOptions { audit: true, controllers: true, ..ApiServerOptions::default() };
         let server = ApiServer::start(options).await?;
         let folder = tempfile::tempdir().context("make a folder")?;
-        let client = server.client().await?;
-        install::foundation(&client).await?;
-        let uid = install::cluster_uid(&client).await?;
-        let plane = plane::start(&plane::init(folder.path()).await?).await?;
-        let token = plane.store().register_cluster(&uid, "default")?;
-        let kubeconfig = server.kubeconfig_for(NAMESPACE, "mendix-agent").await?;
-        let trust = plane.store().trust_dir();
-        let launcher =
-            Launcher::new(kubeconfig, plane.address(), trust, &token.0, folder.path()).await?;
+        let Installed { client, uid, plane, launcher } =
+            plane::installed(&server, folder.path()).await?;
         let agent = Some(launcher.start()?);
         Ok(Self { launcher, client, uid, plane, agent, releases: 0, folder, _server: server })
     }
