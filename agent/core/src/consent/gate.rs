@@ -310,7 +310,7 @@ impl ActiveConsent {
         if told.deregistered {
             return Err(Refusal::Deregistered);
         }
-        if !trust.vouches_for(&self.grant) {
+        if !self.grant.is_vouched_for(trust) {
             return Err(Refusal::KeyRotated { keyid: self.grant.keyid().into() });
         }
         let ticket = told

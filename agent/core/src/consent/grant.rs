@@ -137,6 +137,15 @@ pub fn verify(envelope: &[u8], trust: &Trust) -> Result<Signed<Grant>, Refusal> 
     Ok(grant)
 }
 
+impl Signed<Grant> {
+    /// Whether the keys that it rests on are still pinned: the one that signed it, and the one whose
+    /// leases count for it.
+    pub fn is_vouched_for(&self, trust: &Trust) -> bool {
+        trust.consent.only(self.keyid()).is_some()
+            && trust.status.only(&self.status_key_id).is_some()
+    }
+}
+
 impl Grant {
     /// The ticket's key.
     ///
@@ -220,11 +229,16 @@ pub(super) mod tests {
     }
 
     pub(in crate::consent) fn trust() -> Trust {
+        let other = SigningKey::from_seed(&[3; 32]).unwrap();
+        pinned(&consent_key(), &[&status_key(), &other])
+    }
+
+    fn pinned(consent: &SigningKey, status: &[&SigningKey]) -> Trust {
         let keys = ConsentKeys {
             version: 1,
             sequence: 0,
-            consent: vec![consent_key().pinned()],
-            status: vec![status_key().pinned(), SigningKey::from_seed(&[3; 32]).unwrap().pinned()],
+            consent: vec![consent.pinned()],
+            status: status.iter().map(|key| key.pinned()).collect(),
         };
         Trust::parse(&serde_json::to_vec(&keys).unwrap()).unwrap()
     }
@@ -272,6 +286,16 @@ pub(super) mod tests {
         assert_eq!(verify(&signed(&unpinned), &trust()).unwrap_err().code(), "StatusKeyNotPinned");
         let keyless = Grant { recipient_public_key: "a2V5".into(), ..grant() };
         assert_eq!(verify(&signed(&keyless), &trust()).unwrap_err().code(), "RecipientKey");
+    }
+
+    #[test]
+    fn a_grant_of_a_rotated_key_is_vouched_for_no_more() {
+        let grant = verify(&signed(&grant()), &trust()).unwrap();
+        assert!(grant.is_vouched_for(&trust()));
+        let next = SigningKey::from_seed(&[9; 32]).unwrap();
+        for rotated in [pinned(&next, &[&status_key()]), pinned(&consent_key(), &[&next])] {
+            assert!(!grant.is_vouched_for(&rotated));
+        }
     }
 
     #[test]

@@ -8,10 +8,9 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::grant::Grant;
 use crate::{
     bundle::Authentic,
-    envelope::{KeyError, KeyRing, Signed, sha256},
+    envelope::{KeyError, KeyRing, sha256},
 };
 
 /// Name of the file in the trust folder, and of the target in the release repository.
@@ -171,13 +170,6 @@ impl Trust {
         }
     }
 
-    /// Whether the keys that a grant rests on are still pinned: the one that signed it, and the one
-    /// whose leases count for it.
-    pub fn vouches_for(&self, grant: &Signed<Grant>) -> bool {
-        self.consent.only(grant.keyid()).is_some()
-            && self.status.only(&grant.status_key_id).is_some()
-    }
-
     /// Sequence of the file.
     pub fn sequence(&self) -> u64 {
         self.sequence
@@ -202,10 +194,7 @@ impl Trust {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        consent::grant::tests::{grant, signed, trust},
-        envelope::SigningKey,
-    };
+    use crate::envelope::SigningKey;
 
     fn file(consent: &[PinnedKey], status: &[PinnedKey]) -> Vec<u8> {
         numbered(0, consent, status)
@@ -269,15 +258,5 @@ mod tests {
         assert!(matches!(rotate(2, 9), Err(ConsentKeysError::Backwards { offered: 2, pinned: 3 })));
         let other = vouched("release-1.json", numbered(4, &[key(9)], &[key(2)]));
         assert!(matches!(pinned.rotate(&other), Err(ConsentKeysError::OtherTarget { .. })));
-    }
-
-    #[test]
-    fn a_grant_of_a_rotated_key_is_vouched_for_no_more() {
-        let grant = crate::consent::grant::verify(&signed(&grant()), &trust()).unwrap();
-        assert!(trust().vouches_for(&grant));
-        for (consent, status) in [(9, 2), (1, 9)] {
-            let rotated = Trust::parse(&numbered(1, &[key(consent)], &[key(status)])).unwrap();
-            assert!(!rotated.vouches_for(&grant));
-        }
     }
 }
