@@ -2,7 +2,10 @@
 //! or, for a run that was interrupted after everything was stored, from nowhere.
 
 use async_trait::async_trait;
-use mendix_agent_core::bundle::{Authentic, admission::HighWater, floor::Marks};
+use mendix_agent_core::bundle::{
+    Authentic,
+    admission::{HighWater, Marks},
+};
 
 use super::trust::{Keeper, Releases, TrustError};
 use crate::cluster::Cluster;

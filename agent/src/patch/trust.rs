@@ -37,8 +37,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use mendix_agent_core::bundle::{
-    admission::HighWater,
-    floor::{self, FILE as FLOOR, FloorError, Marks},
+    admission::{HighWater, Marks},
+    floor::{self, FILE as FLOOR, FloorError},
 };
 use thiserror::Error;
 use tonic::transport::Channel;

@@ -6,9 +6,9 @@ use flate2::{Compression, write::GzEncoder};
 use mendix_agent_core::{
     bundle::{
         Authentic,
-        admission::{self, AGENT_COMPONENT, ClusterFacts, DENIED_NAMESPACES, HighWater},
+        admission::{self, AGENT_COMPONENT, ClusterFacts, DENIED_NAMESPACES, HighWater, Marks},
         blob, canonical,
-        floor::{self, KnownFloor, Marks},
+        floor::{self, KnownFloor},
         foundation::FOUNDATION_COMPONENT,
         index::{self, BlobRef, ComponentEntry, Gates, ReleaseIndex, Scope},
         kind,

@@ -14,7 +14,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Verified,
-    floor::Marks,
     index::{ComponentEntry, ReleaseIndex},
     kind,
     limits::Limits,
@@ -32,8 +31,6 @@ pub const AGENT_COMPONENT: &str = "mendix-agent";
 pub const AGENT_DEPLOYMENT: &str = "mendix-agent";
 /// The agent's container in it.
 pub const AGENT_CONTAINER: &str = "agent";
-/// API group of the agent's own custom resources: the customer's policy and the agent's records.
-pub const AGENT_GROUP: &str = "agent.mendix.com";
 /// Namespaces of Kubernetes itself; no component owns anything there.
 pub const DENIED_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
@@ -72,6 +69,16 @@ pub struct ClusterFacts {
     pub foundation: BTreeMap<ObjectId, serde_json::Value>,
     /// Whether the agent runs as a Deployment here and so can be upgraded by a release.
     pub agent_is_deployment: bool,
+}
+
+/// What is held against a release that is offered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// The highest release that was ever accepted here; none if none was.
+    pub high_water: Option<HighWater>,
+    /// The lowest sequence that any cluster accepts ([`super::floor`]); 0 where it is not asked for,
+    /// since what is resumed was accepted before.
+    pub floor: u64,
 }
 
 /// The highest release that was ever accepted.

@@ -11,7 +11,6 @@ use thiserror::Error;
 
 use super::{
     Authentic, Verified,
-    admission::HighWater,
     canonical::{self, JsonError},
 };
 
@@ -86,16 +85,6 @@ pub struct KnownFloor {
     pub serial: u64,
     /// Its sequence.
     pub sequence: u64,
-}
-
-/// What is held against a release that is offered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Marks {
-    /// The highest release that was ever accepted here; none if none was.
-    pub high_water: Option<HighWater>,
-    /// The lowest sequence that any cluster accepts; 0 where it is not asked for, since what is resumed
-    /// was accepted before.
-    pub floor: u64,
 }
 
 /// Reads a floor from bytes that the release root vouches for.

@@ -9,12 +9,11 @@ mod rights;
 
 use serde_json::{Value, json};
 
-use super::{
-    admission::AGENT_GROUP,
-    object::{Object, ObjectId},
-};
+use super::object::{Object, ObjectId};
 pub use rights::Role;
 
+/// API group of the agent's own custom resources: the customer's policy and the agent's records.
+pub const AGENT_GROUP: &str = "agent.mendix.com";
 /// Component that brings them. It comes first in its release.
 pub const FOUNDATION_COMPONENT: &str = "mendix-agent-foundation";
 /// The agent's service account, and what its roles and bindings are called.

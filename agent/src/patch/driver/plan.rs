@@ -9,8 +9,7 @@ use std::{
 use kube::ResourceExt;
 use mendix_agent_core::bundle::{
     Verified,
-    admission::{ClusterFacts, KindScope, admit},
-    floor::Marks,
+    admission::{ClusterFacts, KindScope, Marks, admit},
     foundation::{FOUNDATION_COMPONENT, Part, part},
     index::ReleaseIndex,
     kind,

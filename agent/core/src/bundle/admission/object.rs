@@ -5,11 +5,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{
-    AGENT_COMPONENT, AGENT_GROUP, ClusterFacts, DENIED_NAMESPACES, KindScope, Reason, Refusal,
-};
+use super::{AGENT_COMPONENT, ClusterFacts, DENIED_NAMESPACES, KindScope, Reason, Refusal};
 use crate::bundle::{
-    foundation::FOUNDATION_COMPONENT,
+    foundation::{AGENT_GROUP, FOUNDATION_COMPONENT},
     index::ComponentEntry,
     kind,
     object::{Object, ObjectId},

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::{super::admission::AGENT_GROUP, Finding};
+use super::{AGENT_GROUP, Finding};
 
 /// Findings of one definition that are told.
 const MAX_FINDINGS: usize = 16;

@@ -37,9 +37,8 @@ use mendix_agent::{
 };
 use mendix_agent_core::bundle::{
     Authentic,
-    admission::HighWater,
+    admission::{HighWater, Marks},
     blob,
-    floor::Marks,
     index::{ComponentEntry, Gates, ReleaseClass, ReleaseIndex, Scope},
     object::Object,
 };
