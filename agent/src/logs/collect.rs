@@ -7,6 +7,7 @@
 //! API.
 
 mod apps;
+mod found;
 mod pods;
 mod resources;
 mod room;
@@ -39,6 +40,8 @@ use crate::{cluster::Cluster, crd::managed_component::ManagedComponent, errors::
 const STREAMS_AT_ONCE: usize = 4;
 /// Entries that may wait for the archive.
 pub(super) const ITEM_BACKLOG: usize = 1;
+/// Pods or ReplicaSets in one page of a list.
+const PAGE: u32 = 250;
 /// When no further log is opened, from the beginning on.
 const OPEN_UNTIL: Duration = Duration::from_secs(600);
 /// When none is read any further: what was read has to be sent as well before the snapshot's end.
@@ -224,7 +227,7 @@ impl Collector {
     /// Reads one log, unless it is too late for it.
     async fn stream(
         self: Arc<Self>,
-        target: pods::Target,
+        target: found::Target,
     ) -> Result<Option<(String, Unread)>, Closed> {
         let label = target.label();
         if self.began.elapsed() >= OPEN_UNTIL {

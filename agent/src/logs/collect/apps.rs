@@ -12,10 +12,7 @@ use kube::{
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
 };
 
-use super::{
-    Closed, Collector,
-    pods::{Found, PAGE},
-};
+use super::{Closed, Collector, PAGE, found::Found};
 use crate::{
     cluster::{ApiError, call},
     errors::describe,

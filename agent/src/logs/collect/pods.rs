@@ -5,20 +5,19 @@
 //! copied onto a pod by whoever may create one; a pod that has all three is one that the workload's
 //! controller counts as its own. Nothing from the wire takes part, and no pattern.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use jiff::Timestamp;
-use k8s_openapi::{
-    api::core::v1::{ContainerState, ContainerStatus},
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference, Time},
-};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use kube::{
     Api, ResourceExt,
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
 };
-use mendix_agent_core::{archive::Run, consent::grant::DataClass};
+use mendix_agent_core::consent::grant::DataClass;
 
-use super::{Closed, Collector, apps};
+use super::{
+    Closed, Collector, PAGE, apps,
+    found::{Found, MAX_PODS, MAX_STREAMS},
+};
 use crate::{
     cluster::{ApiError, call},
     crd::managed_component::OwnedObject,
@@ -26,97 +25,8 @@ use crate::{
     pods::{Pod, ReplicaSet},
 };
 
-/// Streams in one snapshot; more are declared, the unhealthy ones come first.
-pub(super) const MAX_STREAMS: usize = 500;
-/// Pods in the status; more are declared, the unhealthy ones come first.
-const MAX_PODS: usize = 1000;
-/// Pods whose events are told from others'.
-const MAX_UIDS: usize = 20_000;
-/// Pods or ReplicaSets in one page of a list.
-pub(super) const PAGE: u32 = 250;
 /// Workloads that control pods without a ReplicaSet in between, as the inventory names them.
 const CONTROLLERS: [&str; 3] = ["StatefulSet", "DaemonSet", "Job"];
-
-/// One run of one container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::logs) struct Target {
-    pub(super) namespace: String,
-    pub(super) pod: String,
-    pub(super) container: String,
-    pub(super) run: Run,
-    pub(super) started_at: Option<Timestamp>,
-    rank: Rank,
-}
-
-/// What is read first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    Unhealthy,
-    Healthy,
-    /// The agent's own pods, whose logs grow while they are read.
-    Own,
-}
-
-impl Target {
-    /// `namespace/pod/container/run`; not redacted.
-    pub(super) fn label(&self) -> String {
-        format!("{}/{}/{}/{}", self.namespace, self.pod, self.container, self.run.name())
-    }
-}
-
-/// What belongs to the components.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    /// Streams to read, unhealthy ones first.
-    pub(super) targets: Vec<Target>,
-    /// Namespaces of the components.
-    pub(super) namespaces: BTreeSet<String>,
-    /// UIDs of workloads, ReplicaSets and pods: whose events count.
-    pub(super) uids: HashSet<String>,
-    /// Pods in one line each, for the status, unhealthy ones first.
-    pub(super) pods: Vec<(bool, serde_json::Value)>,
-    streams: usize,
-    all_pods: usize,
-}
-
-impl Found {
-    /// Takes a pod that belongs to a consent's components or apps.
-    pub(super) fn take(&mut self, namespace: &str, pod: &Pod, logs: bool, own: bool) {
-        if let Some(uid) = pod.uid()
-            && self.uids.len() < MAX_UIDS
-        {
-            self.uids.insert(uid);
-        }
-        let mut targets = targets(namespace, pod);
-        let unhealthy = targets.iter().any(|target| target.rank == Rank::Unhealthy);
-        self.all_pods += 1;
-        self.pods.push((!unhealthy, summary(namespace, pod)));
-        if self.pods.len() >= 2 * MAX_PODS {
-            self.cut_pods();
-        }
-        if !logs {
-            return;
-        }
-        if own {
-            targets.iter_mut().for_each(|target| target.rank = Rank::Own);
-        }
-        self.streams += targets.len();
-        self.targets.append(&mut targets);
-        if self.targets.len() >= 2 * MAX_STREAMS {
-            self.cut_targets();
-        }
-    }
-
-    fn cut_pods(&mut self) {
-        self.pods.sort_by_key(|(healthy, _)| *healthy);
-        self.pods.truncate(MAX_PODS);
-    }
-
-    fn cut_targets(&mut self) {
-        self.targets.sort_by_cached_key(|target| (target.rank, target.label()));
-        self.targets.truncate(MAX_STREAMS);
-    }
-}
 
 /// Finds them. What can't be listed is declared as a gap.
 pub(super) async fn find(collector: &Collector) -> Result<Found, Closed> {
@@ -140,14 +50,13 @@ pub(super) async fn find(collector: &Collector) -> Result<Found, Closed> {
     if collector.scope.allows(DataClass::RuntimeLogs) {
         apps::find(collector, &mut found).await?;
     }
-    found.cut_targets();
-    found.cut_pods();
-    if found.streams > MAX_STREAMS {
-        let detail = format!("{} logs; the first {MAX_STREAMS} are in", found.streams);
+    let over = found.finish();
+    if let Some(streams) = over.streams {
+        let detail = format!("{streams} logs; the first {MAX_STREAMS} are in");
         collector.gap("logs", "TooManyStreams", &detail).await?;
     }
-    if found.all_pods > MAX_PODS {
-        let detail = format!("{} pods; the first {MAX_PODS} are in", found.all_pods);
+    if let Some(pods) = over.pods {
+        let detail = format!("{pods} pods; the first {MAX_PODS} are in");
         collector.gap("status", "TooManyPods", &detail).await?;
     }
     Ok(found)
@@ -243,162 +152,11 @@ fn belongs(pod: &Pod, owners: &Owners) -> bool {
     })
 }
 
-fn targets(namespace: &str, pod: &Pod) -> Vec<Target> {
-    let Some(status) = &pod.status else { return vec![] };
-    let init = status.init_container_statuses.iter().flatten().map(|c| (c, true));
-    let main = status.container_statuses.iter().flatten().map(|c| (c, false));
-    let pod_failed = status.phase.as_deref() == Some("Failed");
-    let mut targets = vec![];
-    for (container, is_init) in init.chain(main) {
-        let last = container.last_state.as_ref();
-        let state = container.state.as_ref();
-        let waiting = state.is_none_or(|s| s.running.is_none() && s.terminated.is_none());
-        let failed = |s: &ContainerState| s.terminated.as_ref().is_some_and(|t| t.exit_code != 0);
-        let unhealthy = pod_failed
-            || container.restart_count > 0
-            || (waiting && last.is_some_and(|s| s.terminated.is_some()))
-            || state.is_some_and(failed)
-            || (!is_init && !container.ready && state.is_some_and(|s| s.running.is_some()));
-        let target = |run, started_at| Target {
-            namespace: namespace.to_owned(),
-            pod: pod.name_any(),
-            container: container.name.clone(),
-            run,
-            started_at,
-            rank: if unhealthy { Rank::Unhealthy } else { Rank::Healthy },
-        };
-        let before = last.filter(|s| s.terminated.is_some());
-        if waiting {
-            // The kubelet answers with the run before, whether asked for current or previous.
-            targets.extend(before.map(|state| target(Run::Current, started(state))));
-        } else {
-            targets.push(target(Run::Current, state.and_then(started)));
-            targets.extend(before.map(|state| target(Run::Previous, started(state))));
-        }
-    }
-    targets
-}
-
-fn started(state: &ContainerState) -> Option<Timestamp> {
-    let of = |time: &Option<Time>| time.as_ref().map(|time| time.0);
-    match (&state.running, &state.terminated) {
-        (Some(running), _) => of(&running.started_at),
-        (None, Some(terminated)) => of(&terminated.started_at),
-        (None, None) => None,
-    }
-}
-
-fn summary(namespace: &str, pod: &Pod) -> serde_json::Value {
-    let status = pod.status.as_ref();
-    let container = |c: &ContainerStatus| {
-        let reason = c.state.as_ref().and_then(|state| {
-            let waiting = state.waiting.as_ref().and_then(|w| w.reason.clone());
-            waiting.or_else(|| state.terminated.as_ref().and_then(|t| t.reason.clone()))
-        });
-        serde_json::json!({
-            "name": c.name, "ready": c.ready, "restarts": c.restart_count,
-            "image": c.image, "imageId": c.image_id, "reason": reason,
-        })
-    };
-    let containers: Vec<_> = status
-        .into_iter()
-        .flat_map(|s| s.init_container_statuses.iter().chain(&s.container_statuses))
-        .flatten()
-        .map(container)
-        .collect();
-    let labels: BTreeMap<&str, Option<&str>> = BTreeMap::from([
-        ("node", pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref())),
-        ("phase", status.and_then(|s| s.phase.as_deref())),
-        ("reason", status.and_then(|s| s.reason.as_deref())),
-        ("message", status.and_then(|s| s.message.as_deref())),
-    ]);
-    serde_json::json!({
-        "kind": "Pod", "namespace": namespace, "name": pod.name_any(),
-        "status": labels, "containers": containers,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn pod(status: serde_json::Value) -> Pod {
-        serde_json::from_value(json!({ "metadata": { "name": "p" }, "status": status })).unwrap()
-    }
-
-    fn runs(pod: &Pod) -> Vec<(String, Run, bool)> {
-        targets("ns", pod)
-            .into_iter()
-            .map(|t| (t.container, t.run, t.rank == Rank::Unhealthy))
-            .collect()
-    }
-
-    fn container(
-        name: &str,
-        ready: bool,
-        restarts: u32,
-        states: serde_json::Value,
-    ) -> serde_json::Value {
-        let mut status = json!({
-            "name": name, "ready": ready, "restartCount": restarts, "image": "", "imageID": "",
-        });
-        for (key, value) in states.as_object().unwrap() {
-            status[key] = value.clone();
-        }
-        status
-    }
-
-    #[test]
-    fn a_restarted_container_gives_both_runs_and_comes_first() {
-        let pod = pod(json!({ "phase": "Running", "containerStatuses": [
-            container("c", true, 1, json!({
-                "state": { "running": { "startedAt": "2026-11-20T10:00:00Z" } },
-                "lastState": { "terminated": { "exitCode": 1, "startedAt": "2026-11-20T09:00:00Z" } },
-            })),
-        ]}));
-        assert_eq!(
-            runs(&pod),
-            [("c".into(), Run::Current, true), ("c".into(), Run::Previous, true)]
-        );
-        let started: Vec<_> =
-            targets("ns", &pod).iter().map(|t| t.started_at.unwrap().to_string()).collect();
-        assert_eq!(started, ["2026-11-20T10:00:00Z", "2026-11-20T09:00:00Z"]);
-    }
-
-    #[test]
-    fn a_container_that_waits_after_a_crash_gives_its_last_run_once() {
-        let pod = pod(json!({ "phase": "Running", "containerStatuses": [
-            container("c", false, 4, json!({
-                "state": { "waiting": { "reason": "CrashLoopBackOff" } },
-                "lastState": { "terminated": { "exitCode": 1 } },
-            })),
-        ]}));
-        assert_eq!(runs(&pod), [("c".into(), Run::Current, true)]);
-    }
-
-    #[test]
-    fn a_container_that_never_ran_has_no_log() {
-        let pod = pod(json!({ "phase": "Pending", "containerStatuses": [
-            container("c", false, 0, json!({ "state": { "waiting": { "reason": "ErrImagePull" } } })),
-        ]}));
-        assert_eq!(runs(&pod), []);
-    }
-
-    #[test]
-    fn init_containers_are_read_and_a_finished_one_is_healthy() {
-        let pod = pod(json!({ "phase": "Running",
-            "initContainerStatuses": [container("init", false, 0, json!({
-                "state": { "terminated": { "exitCode": 0 } } }))],
-            "containerStatuses": [container("c", true, 0, json!({
-                "state": { "running": {} } }))],
-        }));
-        assert_eq!(
-            runs(&pod),
-            [("init".into(), Run::Current, false), ("c".into(), Run::Current, false)]
-        );
-    }
 
     #[test]
     fn only_the_controlling_owner_counts_and_only_with_the_labels_it_selects() {

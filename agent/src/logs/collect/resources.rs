@@ -11,7 +11,7 @@ use kube::{
 use mendix_agent_core::{archive::EntryPath, masked};
 use serde_json::json;
 
-use super::{Closed, Collector, apps, pods::Found, status::Lines};
+use super::{Closed, Collector, apps, found::Found, status::Lines};
 use crate::{errors::describe, logs::objects::list};
 
 /// Group and version of the kinds.

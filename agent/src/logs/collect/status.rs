@@ -10,7 +10,7 @@ use mendix_agent_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Closed, Collector, Item, pods::Found};
+use super::{Closed, Collector, Item, found::Found};
 use crate::{cluster::call, errors::describe, logs::objects::list, nodes::Node};
 
 /// Events in one page of a list.

@@ -15,7 +15,7 @@ use mendix_agent_core::{
 };
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Closed, Collector, Item, READ_UNTIL, Unread, pods::Target};
+use super::{Closed, Collector, Item, READ_UNTIL, Unread, found::Target};
 use crate::{
     cluster::CALL_DEADLINE,
     errors::describe,

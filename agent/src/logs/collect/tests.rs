@@ -148,7 +148,7 @@ async fn ten_thousand_pods_are_bounded_and_the_sick_come_first() {
     let asked = fake.asked();
     let out = collect(fake).await;
     let logs: Vec<_> = out.order.iter().filter(|path| path.starts_with("logs/")).collect();
-    assert_eq!(logs.len(), pods::MAX_STREAMS);
+    assert_eq!(logs.len(), found::MAX_STREAMS);
     let sick: Vec<_> = logs.iter().take(96).filter(|path| path.contains("99/main")).collect();
     assert_eq!(sick.len(), 96, "four are read at once, so the order is theirs at the seams only");
     assert_eq!(out.gaps("logs"), ["TooManyStreams"]);
