@@ -21,7 +21,7 @@ pub use self::{
     call::{ApiError, CALL_DEADLINE},
     connections::Connections,
 };
-use crate::{leadership::Term, occasion::Occasion};
+use crate::{occasion::Occasion, term::Term};
 
 /// Field manager of everything the agent applies for a release.
 pub const FIELD_MANAGER: &str = "mendix-agent";

@@ -1,38 +1,22 @@
-//! Who leads: this replica's part in the Lease `mendix-agent`, and the [`Term`] that everything needs
-//! that writes.
+//! Who leads: this replica's part in the Lease `mendix-agent`.
 //!
 //! The decisions are made in `mendix_agent_core::leadership`; here they are carried out. [`run`] keeps
-//! the Lease and publishes a [`Post`]. A [`Term`] makes a [`Cluster`](crate::cluster::Cluster), whose
-//! client lets a write pass only while the term allows it, and nothing else does: a replica that
-//! doesn't lead has no client that writes.
+//! the Lease and publishes a [`Post`]; that of a leader holds the [`Term`] that everything needs that
+//! writes.
 
-mod fence;
 mod lease;
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use kube::api::ObjectMeta;
-use mendix_agent_core::leadership::{Candidate, RENEW_DEADLINE, Reading, Step, Tenure, Written};
-use rustix::time::{ClockId, clock_gettime};
+use mendix_agent_core::leadership::{Candidate, RENEW_DEADLINE, Step, Written};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
 };
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
-};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use self::fence::Fenced;
 use self::lease::{LeaseError, Leases};
-use crate::{cluster::Site, errors::describe};
+use crate::{clock::boot, cluster::Site, errors::describe, term::Term};
 
 /// Longest wait for one answer about the Lease.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
@@ -45,8 +29,6 @@ const LOOK: Duration = Duration::from_secs(1);
 const BLIND: Duration = Duration::from_secs(30);
 /// Longest wait for the writes of a term to be answered before its Lease is released.
 const SETTLE: Duration = Duration::from_secs(4);
-/// Annotation with the epoch of the leader that wrote an object last.
-const EPOCH: &str = "agent.mendix.com/epoch";
 
 /// What this replica does.
 #[derive(Clone, Debug)]
@@ -63,121 +45,6 @@ pub enum Post {
     },
     /// It leads.
     Leader(Term),
-}
-
-/// A time of leading. Whoever holds one may write while it lasts; [`Term::over`] tells when it ends.
-#[derive(Clone, Debug)]
-pub struct Term(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    epoch: u64,
-    holder: String,
-    /// Nanoseconds of the boot clock, as the next one.
-    from: AtomicU64,
-    until: AtomicU64,
-    /// Until when a write whose answer nobody saw may still land.
-    unsettled: AtomicU64,
-    /// Some task of the term did not end.
-    abandoned: AtomicBool,
-    over: CancellationToken,
-    /// Writes under way.
-    writes: TaskTracker,
-}
-
-/// Somebody with a higher epoch wrote a record.
-#[derive(Debug, thiserror::Error)]
-#[error("a newer leader (epoch {found}) has written it; this one has epoch {own} and stops")]
-pub struct Superseded {
-    /// Epoch in the record.
-    pub found: u64,
-    /// Epoch of this term.
-    pub own: u64,
-}
-
-impl Term {
-    fn new(holder: &str, tenure: Tenure) -> Self {
-        let term = Self(Arc::new(Inner {
-            epoch: tenure.epoch,
-            holder: holder.to_owned(),
-            from: AtomicU64::new(nanos(tenure.writes_from)),
-            until: AtomicU64::new(0),
-            unsettled: AtomicU64::new(0),
-            abandoned: AtomicBool::new(false),
-            over: CancellationToken::new(),
-            writes: TaskTracker::new(),
-        }));
-        term.0.writes.close();
-        term.extend(tenure);
-        term
-    }
-
-    /// The term of an agent that has no rival, with epoch 1 and no end: for commands that a person
-    /// runs, and for tests. The daemon gets its terms from [`run`].
-    pub fn sole() -> Self {
-        let end = Duration::from_nanos(u64::MAX);
-        let tenure = Tenure { epoch: 1, writes_from: Duration::ZERO, writes_until: end };
-        Self::new("sole", tenure)
-    }
-
-    /// The fencing epoch, at least 1.
-    pub fn epoch(&self) -> u64 {
-        self.0.epoch
-    }
-
-    /// Who holds it, as the Lease says.
-    pub fn holder(&self) -> &str {
-        &self.0.holder
-    }
-
-    /// Cancelled when the term is over: everything that works under it ends.
-    pub fn over(&self) -> &CancellationToken {
-        &self.0.over
-    }
-
-    /// Says that something of the term still runs, so that its Lease is not released but runs out.
-    pub fn abandon(&self) {
-        self.0.abandoned.store(true, SeqCst);
-    }
-
-    /// Notes in an object that this term writes it.
-    pub fn stamp(&self, metadata: &mut ObjectMeta) {
-        let annotations = metadata.annotations.get_or_insert_default();
-        annotations.insert(EPOCH.to_owned(), self.epoch().to_string());
-    }
-
-    /// Whether an object that was read may be replaced: not when a later term wrote it.
-    ///
-    /// # Errors
-    /// [`Superseded`].
-    pub fn check(&self, metadata: &ObjectMeta) -> Result<(), Superseded> {
-        let found = metadata.annotations.as_ref().and_then(|all| all.get(EPOCH));
-        self.check_epoch(found.and_then(|epoch| epoch.parse().ok()))
-    }
-
-    /// The same for a record that has the epoch in a field of its own.
-    ///
-    /// # Errors
-    /// [`Superseded`].
-    pub fn check_epoch(&self, found: Option<u64>) -> Result<(), Superseded> {
-        match found {
-            Some(found) if found > self.epoch() => Err(Superseded { found, own: self.epoch() }),
-            _ => Ok(()),
-        }
-    }
-
-    fn is_sole(&self) -> bool {
-        self.0.until.load(SeqCst) == u64::MAX
-    }
-
-    fn extend(&self, tenure: Tenure) {
-        self.0.until.store(nanos(tenure.writes_until), SeqCst);
-    }
-
-    fn end(&self) {
-        self.0.until.store(0, SeqCst);
-        self.0.over.cancel();
-    }
 }
 
 /// Keeps this replica's part in the Lease until `cancel`, then releases it if this replica leads and
@@ -331,11 +198,10 @@ impl Driver {
 
     async fn release(mut self) {
         let Some((term, _guard)) = self.led.take() else { return };
-        let settled = timeout(SETTLE, term.0.writes.wait()).await.is_ok();
-        let late = term.0.unsettled.load(SeqCst) > nanos(boot());
+        let is_settled = term.settle(SETTLE).await;
         term.end();
         let put = self.candidate.release(boot());
-        if !settled || late || term.0.abandoned.load(SeqCst) {
+        if !is_settled {
             tracing::warn!("the Lease is left to run out: a write may still be under way");
             return;
         }
@@ -349,19 +215,5 @@ impl Driver {
     }
 }
 
-/// Time since the node's start, suspend included. `Instant` stops in suspend, and a leader that slept
-/// would believe that it still leads.
-pub(crate) fn boot() -> Reading {
-    let time = clock_gettime(ClockId::Boottime);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
-}
-
-fn nanos(reading: Reading) -> u64 {
-    u64::try_from(reading.as_nanos()).unwrap_or(u64::MAX)
-}
-
 // A term that can never begin would be a defect of these numbers.
 const _: () = assert!(ENDING.as_secs() + ANSWER_DEADLINE.as_secs() < RENEW_DEADLINE.as_secs());
-
-#[cfg(test)]
-mod tests;

@@ -31,7 +31,7 @@ use crate::{
     health,
     http::{self, Of, Pages},
     initialization, kubeconfig,
-    leadership::{self, Post, Term},
+    leadership::{self, Post},
     logging::Level,
     logs,
     metrics::{Metrics, Work},
@@ -40,6 +40,7 @@ use crate::{
     service::{self, Service},
     status::{Overview, StatusError},
     supervise::Supervisor,
+    term::Term,
     upgrade::{Own, TRIAL_VARIABLE, guard},
 };
 

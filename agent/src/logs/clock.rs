@@ -4,7 +4,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use mendix_agent_core::consent::gate::Now;
-use rustix::time::{ClockId, clock_gettime};
+
+use crate::clock::boot;
 
 /// Tells the time; cheap to clone.
 #[derive(Clone)]
@@ -44,11 +45,4 @@ impl Clock {
     pub(super) fn boot(&self) -> Duration {
         self.now().boot
     }
-}
-
-/// The system's time since boot. Not `std::time::Instant`, which stops in suspend and would stretch the 60 s of a lease over a
-/// night.
-pub(super) fn boot() -> Duration {
-    let time = clock_gettime(ClockId::Boottime);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -14,7 +14,7 @@ use mendix_agent_core::consent::{Refusal, grant::Grant, ledger::Ledger};
 use crate::{
     cluster::{Cluster, FIELD_MANAGER, call},
     errors::describe,
-    leadership::Term,
+    term::Term,
 };
 
 /// Name of the Secret.

@@ -28,8 +28,11 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming, transport::Channel};
 
-use super::{clock, ledger::Budget, live::Live};
-use crate::channel::{DialError, Dialer, snapshot_client};
+use super::{ledger::Budget, live::Live};
+use crate::{
+    channel::{DialError, Dialer, snapshot_client},
+    clock::boot,
+};
 
 /// Longest wait for an answer to Begin, Finish, Abort or Query, and for Put to open.
 const RPC_DEADLINE: Duration = Duration::from_secs(20);
@@ -155,7 +158,7 @@ impl<'a> Upload<'a> {
         mut self,
         segments: &mut mpsc::Receiver<Option<Vec<u8>>>,
     ) -> Result<Totals, UploadError> {
-        let mut down_since = clock::boot();
+        let mut down_since = boot();
         loop {
             let before = self.sender.acked();
             let broken = match self.connection(segments).await {
@@ -163,7 +166,7 @@ impl<'a> Upload<'a> {
                 Err(End::Fatal(error)) => return Err(error),
                 Err(End::Broken(broken)) => broken,
             };
-            let now = clock::boot();
+            let now = boot();
             if self.begun {
                 self.sender.disconnected(now);
             }
@@ -185,7 +188,7 @@ impl<'a> Upload<'a> {
         let channel = self.dialer.connect_for_upload().await.map_err(Broken::Dial)?;
         let mut client = snapshot_client(channel);
         let next_offset = self.position(&mut client).await?;
-        let again = self.sender.resume(clock::boot(), next_offset)?;
+        let again = self.sender.resume(boot(), next_offset)?;
         let (wire, chunks) = mpsc::channel(WIRE_BACKLOG);
         let open = client.put(ReceiverStream::new(chunks));
         let mut acks = answer(open).await?;
@@ -304,7 +307,7 @@ pub(super) async fn finish(
         encapsulated_key: key.encapsulated_key,
         wrapped_key: key.wrapped_key,
     };
-    let since = clock::boot();
+    let since = boot();
     loop {
         let attempt = async {
             let channel = dialer.connect_for_upload().await.map_err(Broken::Dial)?;
@@ -314,7 +317,7 @@ pub(super) async fn finish(
             Ok(_) => return Ok(()),
             Err(End::Fatal(error)) => return Err(error),
             Err(End::Broken(broken)) => {
-                if clock::boot().saturating_sub(since) > RESUME_WINDOW {
+                if boot().saturating_sub(since) > RESUME_WINDOW {
                     return Err(UploadError::Unreachable(Box::new(broken)));
                 }
             }

@@ -21,7 +21,7 @@ use crate::{
         managed_component::{ManagedComponent, ManagedComponentSpec, ManagedComponentStatus},
         patch_bundle::{PatchBundle, PatchBundleSpec, PatchBundleStatus},
     },
-    leadership::Term,
+    term::Term,
 };
 
 /// Attempts of one compare-and-swap, one after the other: metadata of a record may be edited by people.

@@ -53,7 +53,7 @@ pub use transport::{FetchError, Interruption};
 
 use crate::{
     cluster::{ApiError, Cluster},
-    leadership::Superseded,
+    term::Superseded,
 };
 
 /// File in the trust folder with the root that the agent is installed with.

@@ -16,7 +16,7 @@ use crate::{
         identity::Identity,
         random,
     },
-    leadership::boot,
+    clock::boot,
 };
 
 /// A certificate that the control plane did not take is recovered at most this often: it counts

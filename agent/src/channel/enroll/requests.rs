@@ -18,7 +18,7 @@ use crate::{
         dial::{enrollment_client, tls},
         identity::{Credentials, Identity, IdentityError, Key, Parts, store::Stored},
     },
-    leadership::boot,
+    clock::boot,
 };
 
 /// Longest wait for the control plane's answer to a request.

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use super::{Identity, IdentityError, Key, Parts};
 use crate::{
     cluster::{CALL_DEADLINE, Cluster},
-    leadership::{Superseded, Term},
+    term::{Superseded, Term},
 };
 
 /// Name of the Secret.

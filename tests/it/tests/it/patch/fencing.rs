@@ -9,8 +9,9 @@ use kube::{
 };
 use mendix_agent::{
     cluster::Site,
-    leadership::{self, Post, Term},
+    leadership::{self, Post},
     patch,
+    term::Term,
 };
 use mendix_test_kit::wait::eventually;
 use serde_json::json;

@@ -11,7 +11,8 @@ use kube::client::{Body, Client};
 use mendix_agent_core::leadership::WRITE_DEADLINE;
 use tokio::time::{sleep, timeout};
 
-use super::{Term, boot, nanos};
+use super::{Term, nanos};
+use crate::clock::boot;
 
 /// Why a write was not sent, or not waited for.
 #[derive(Debug, thiserror::Error)]

@@ -11,6 +11,7 @@ use kube::{
 };
 
 use super::*;
+use crate::errors::describe;
 
 /// A client whose requests are noted and answered with an empty ConfigMap, or never.
 fn client(answers: bool) -> (Client, Arc<Mutex<Vec<String>>>) {
