@@ -16,32 +16,29 @@
 //! The wrapped key travels after the last byte: what was cut short can't be opened by anybody.
 //! Vectors: `proto/vectors/seal-v1.json`.
 
+mod header;
+mod recipient;
+
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
     rand::{SecureRandom, SystemRandom},
 };
-use base64::{Engine, engine::general_purpose::STANDARD};
 use mendix_agent_proto::limits::{MAX_SNAPSHOT_CHUNK, SEGMENT_PLAINTEXT};
-use rustls::crypto::{
-    aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_256 as HPKE,
-    hpke::{EncapsulatedSecret, Hpke, HpkePrivateKey, HpkePublicKey},
-};
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::envelope::sha256;
+pub use self::{
+    header::{Header, MAX_HEADER},
+    recipient::{
+        ENCAPSULATED_KEY, RecipientPrivateKey, RecipientPublicKey, WRAPPED_KEY, WrappedKey,
+        generate_recipient_keypair, unwrap_key, wrap_key,
+    },
+};
 
 /// The only format this build writes and reads.
 pub const VERSION: u32 = 1;
 /// Length of the tag at the end of each segment.
 pub const TAG: usize = 16;
-/// Largest encoded header.
-pub const MAX_HEADER: usize = 1024;
-/// Length of an encapsulated X25519 key.
-pub const ENCAPSULATED_KEY: usize = 32;
-/// Length of the wrapped file key (key and tag).
-pub const WRAPPED_KEY: usize = 32 + TAG;
 
 /// Why something could not be sealed or opened.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -75,109 +72,6 @@ pub enum SealError {
     /// The crypto library refused (no randomness, no memory).
     #[error("the crypto library failed")]
     Crypto,
-}
-
-/// What a sealed body belongs to; bound to every segment and to the wrapped key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
-    cluster_uid: String,
-    ticket_id: String,
-    grant_sha256: [u8; 32],
-    snapshot_id: String,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HeaderWire {
-    version: u32,
-    cluster_uid: String,
-    ticket_id: String,
-    grant_sha256: String,
-    snapshot_id: String,
-}
-
-impl Header {
-    /// A header.
-    ///
-    /// # Errors
-    /// When an id is empty, longer than 128 bytes, or holds other characters than
-    /// `[A-Za-z0-9._-]`.
-    pub fn new(
-        cluster_uid: &str,
-        ticket_id: &str,
-        grant_sha256: [u8; 32],
-        snapshot_id: &str,
-    ) -> Result<Self, SealError> {
-        let ids =
-            [("cluster_uid", cluster_uid), ("ticket_id", ticket_id), ("snapshot_id", snapshot_id)];
-        for (field, id) in ids {
-            let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-            if id.is_empty() || id.len() > 128 || !id.bytes().all(plain) {
-                return Err(SealError::Header { field, rule: "1 to 128 of [A-Za-z0-9._-]" });
-            }
-        }
-        Ok(Self {
-            cluster_uid: cluster_uid.into(),
-            ticket_id: ticket_id.into(),
-            grant_sha256,
-            snapshot_id: snapshot_id.into(),
-        })
-    }
-
-    /// The canonical form: compact JSON with the fields in the order `version`, `cluster_uid`,
-    /// `ticket_id`, `grant_sha256` (lower-case hex), `snapshot_id`.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let wire = HeaderWire {
-            version: VERSION,
-            cluster_uid: self.cluster_uid.clone(),
-            ticket_id: self.ticket_id.clone(),
-            grant_sha256: hex::encode(self.grant_sha256),
-            snapshot_id: self.snapshot_id.clone(),
-        };
-        // A number and strings: serialisation has no way to fail.
-        serde_json::to_vec(&wire).unwrap_or_default()
-    }
-
-    /// Reads the canonical form; any other spelling of the same content is refused.
-    ///
-    /// # Errors
-    /// [`SealError::HeaderBytes`], or [`SealError::Header`] for a field.
-    pub fn parse(bytes: &[u8]) -> Result<Self, SealError> {
-        if bytes.len() > MAX_HEADER {
-            return Err(SealError::HeaderBytes);
-        }
-        let wire: HeaderWire = serde_json::from_slice(bytes).map_err(|_| SealError::HeaderBytes)?;
-        let grant: [u8; 32] = hex::decode(&wire.grant_sha256)
-            .ok()
-            .and_then(|raw| raw.try_into().ok())
-            .ok_or(SealError::HeaderBytes)?;
-        let header = Self::new(&wire.cluster_uid, &wire.ticket_id, grant, &wire.snapshot_id)?;
-        if header.to_bytes() == bytes { Ok(header) } else { Err(SealError::HeaderBytes) }
-    }
-
-    /// The cluster it came from.
-    pub fn cluster_uid(&self) -> &str {
-        &self.cluster_uid
-    }
-
-    /// The ticket it was taken for.
-    pub fn ticket_id(&self) -> &str {
-        &self.ticket_id
-    }
-
-    /// SHA-256 of the grant's envelope.
-    pub fn grant_sha256(&self) -> &[u8; 32] {
-        &self.grant_sha256
-    }
-
-    /// The snapshot.
-    pub fn snapshot_id(&self) -> &str {
-        &self.snapshot_id
-    }
-
-    fn info(&self) -> [u8; 32] {
-        sha256(&self.to_bytes())
-    }
 }
 
 /// Key of one snapshot's body. Wiped when it goes out of scope.
@@ -373,105 +267,5 @@ impl Opener {
     }
 }
 
-/// Public key of a ticket's recipient, known to be usable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecipientPublicKey([u8; 32]);
-
-impl RecipientPublicKey {
-    /// Reads the form a grant carries (standard base64) and tries it once: keys of low order, with
-    /// which anybody could read the snapshot, are refused here and not after collecting.
-    ///
-    /// # Errors
-    /// [`SealError::Recipient`].
-    pub fn from_base64(text: &str) -> Result<Self, SealError> {
-        let raw: [u8; 32] = STANDARD
-            .decode(text)
-            .ok()
-            .and_then(|raw| raw.try_into().ok())
-            .ok_or(SealError::Recipient)?;
-        HPKE.setup_sealer(&[], &HpkePublicKey(raw.to_vec())).map_err(|_| SealError::Recipient)?;
-        Ok(Self(raw))
-    }
-
-    /// The form a grant carries.
-    pub fn to_base64(&self) -> String {
-        STANDARD.encode(self.0)
-    }
-}
-
-/// Private key of a ticket's recipient; wiped when dropped.
-pub struct RecipientPrivateKey(HpkePrivateKey);
-
-impl RecipientPrivateKey {
-    /// From its 32 raw bytes.
-    pub fn from_bytes(raw: &[u8; 32]) -> Self {
-        Self(HpkePrivateKey::from(raw.to_vec()))
-    }
-
-    /// The 32 raw bytes, for whoever keeps it.
-    pub fn secret_bytes(&self) -> &[u8] {
-        self.0.secret_bytes()
-    }
-}
-
-impl std::fmt::Debug for RecipientPrivateKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("RecipientPrivateKey(..)")
-    }
-}
-
-/// A new key pair for a ticket; the public half goes into its grant.
-///
-/// # Errors
-/// [`SealError::Crypto`] when there is no randomness.
-pub fn generate_recipient_keypair() -> Result<(RecipientPublicKey, RecipientPrivateKey), SealError>
-{
-    let (public, private) = HPKE.generate_key_pair().map_err(|_| SealError::Crypto)?;
-    let public = public.0.try_into().map_err(|_| SealError::Crypto)?;
-    Ok((RecipientPublicKey(public), RecipientPrivateKey(private)))
-}
-
-/// A file key that only the recipient can unwrap, for one header.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WrappedKey {
-    /// HPKE's encapsulated key, [`ENCAPSULATED_KEY`] bytes.
-    pub encapsulated_key: Vec<u8>,
-    /// The sealed file key, [`WRAPPED_KEY`] bytes.
-    pub wrapped_key: Vec<u8>,
-}
-
-/// Wraps a file key for the recipient. To be called last, when everything has been acknowledged.
-///
-/// # Errors
-/// [`SealError::Recipient`] when the key can't be used.
-pub fn wrap_key(
-    key: &FileKey,
-    header: &Header,
-    recipient: &RecipientPublicKey,
-) -> Result<WrappedKey, SealError> {
-    let (EncapsulatedSecret(encapsulated_key), wrapped_key) = HPKE
-        .seal(&header.info(), &[], key.0.as_ref(), &HpkePublicKey(recipient.0.to_vec()))
-        .map_err(|_| SealError::Recipient)?;
-    Ok(WrappedKey { encapsulated_key, wrapped_key })
-}
-
-/// Unwraps a file key.
-///
-/// # Errors
-/// [`SealError::WrappedKey`] when it was made for another recipient or header, or altered.
-pub fn unwrap_key(
-    wrapped: &WrappedKey,
-    header: &Header,
-    recipient: &RecipientPrivateKey,
-) -> Result<FileKey, SealError> {
-    let encapsulated = EncapsulatedSecret(wrapped.encapsulated_key.clone());
-    let raw = HPKE
-        .open(&encapsulated, &header.info(), &[], &wrapped.wrapped_key, &recipient.0)
-        .map_err(|_| SealError::WrappedKey)?;
-    let raw = Zeroizing::new(raw);
-    <[u8; 32]>::try_from(raw.as_slice()).map(FileKey::from_bytes).map_err(|_| SealError::WrappedKey)
-}
-
 #[cfg(test)]
-#[path = "seal/tests.rs"]
 mod tests;

@@ -1,6 +1,8 @@
+use base64::{Engine, engine::general_purpose::STANDARD};
 use proptest::prelude::*;
 
 use super::*;
+use crate::envelope::sha256;
 
 fn header() -> Header {
     Header::new("0a1b-cluster", "MX-1001", [7; 32], "8f14e45f-ceea").unwrap()
