@@ -22,33 +22,32 @@
 //! makes two promises possible in one pass and in bounded memory: a log in which something is found
 //! at its end leaves nothing behind, and of a log that is too long the newest entries are kept.
 
-use std::{
-    collections::VecDeque,
-    io::{self, Write},
-};
+mod log;
+mod path;
+
+use std::io::{self, Write};
 
 use flate2::{Compression, GzBuilder};
 use thiserror::Error;
 
+pub use self::{
+    log::{Held, MAX_HELD, Part, Parts},
+    path::{EntryPath, Run},
+};
 use crate::envelope::sha256;
 
 /// Most plaintext in one entry.
 pub const MAX_ENTRY: usize = 1024 * 1024;
-/// Most compressed bytes of one log that wait for its end; beyond, the oldest entries go. Ordinary
-/// logs shrink to a tenth or less, so this is about 60 MiB of text, and more than a node keeps of
-/// one container (50 MB on AKS). Four logs are read at once.
-pub const MAX_HELD: usize = 6 * 1024 * 1024;
 /// Length of a block of tar.
 const BLOCK: usize = 512;
-/// Longest part of a path.
-const MAX_COMPONENT: usize = 253;
 
 /// Why something can't go into an archive.
 #[derive(Debug, Error)]
 pub enum ArchiveError {
     /// A part of a path that could lead elsewhere.
     #[error(
-        "{part:?} can't be part of a path: 1 to {MAX_COMPONENT} of [A-Za-z0-9._-], not dots alone"
+        "{part:?} can't be part of a path: 1 to {} of [A-Za-z0-9._-], not dots alone",
+        path::MAX_COMPONENT
     )]
     Path {
         /// The part.
@@ -65,99 +64,6 @@ pub enum ArchiveError {
     /// Compression failed.
     #[error("write the archive")]
     Io(#[from] io::Error),
-}
-
-/// Which run of a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Run {
-    /// The one that runs, or the last one.
-    Current,
-    /// The one before the last restart.
-    Previous,
-}
-
-impl Run {
-    /// `current` or `previous`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Current => "current",
-            Self::Previous => "previous",
-        }
-    }
-}
-
-/// A path inside the archive; only the shapes above can be made.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EntryPath(String);
-
-impl EntryPath {
-    /// Path of a log. `part` counts from 1 in a log of several entries; none if it is the only one.
-    ///
-    /// Names may have been redacted: the placeholder's brackets and colons become underscores.
-    ///
-    /// # Errors
-    /// [`ArchiveError::Path`].
-    pub fn log(
-        namespace: &str,
-        pod: &str,
-        container: &str,
-        run: Run,
-        part: Option<u32>,
-    ) -> Result<Self, ArchiveError> {
-        let (namespace, pod, container) =
-            (component(namespace)?, component(pod)?, component(container)?);
-        let run = run.name();
-        Ok(Self(match part {
-            None => format!("logs/{namespace}/{pod}/{container}/{run}.log"),
-            Some(part) => format!("logs/{namespace}/{pod}/{container}/{run}.{part:04}.log"),
-        }))
-    }
-
-    /// `events.jsonl`.
-    pub fn events() -> Self {
-        Self("events.jsonl".into())
-    }
-
-    /// `resources.jsonl`.
-    pub fn resources() -> Self {
-        Self("resources.jsonl".into())
-    }
-
-    /// `status.jsonl`.
-    pub fn status() -> Self {
-        Self("status.jsonl".into())
-    }
-
-    /// `errors.jsonl`.
-    pub fn errors() -> Self {
-        Self("errors.jsonl".into())
-    }
-
-    /// `redaction.json`.
-    pub fn redaction() -> Self {
-        Self("redaction.json".into())
-    }
-
-    /// `manifest.json`.
-    pub fn manifest() -> Self {
-        Self("manifest.json".into())
-    }
-
-    /// The path.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-fn component(part: &str) -> Result<String, ArchiveError> {
-    let safe: String =
-        part.chars().map(|c| if matches!(c, '[' | ']' | ':') { '_' } else { c }).collect();
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    let only_dots = safe.bytes().all(|b| b == b'.');
-    if safe.len() > MAX_COMPONENT || !safe.bytes().all(plain) || only_dots {
-        return Err(ArchiveError::Path { part: part.chars().take(MAX_COMPONENT).collect() });
-    }
-    Ok(safe)
 }
 
 /// One entry of an archive, compressed: a whole gzip member. Archives are made by writing one after
@@ -181,7 +87,7 @@ impl Packed {
     /// [`ArchiveError::TooLarge`], [`ArchiveError::Io`].
     pub fn new(path: EntryPath, data: &[u8], mtime: u64) -> Result<Self, ArchiveError> {
         if data.len() > MAX_ENTRY {
-            return Err(ArchiveError::TooLarge { path: path.0, size: data.len() });
+            return Err(ArchiveError::TooLarge { path: path.as_str().into(), size: data.len() });
         }
         let mut header = tar::Header::new_gnu();
         header.set_size(data.len() as u64);
@@ -190,7 +96,7 @@ impl Packed {
         header.set_entry_type(tar::EntryType::Regular);
         // The header alone, long names included; the content follows without a copy of it.
         let mut head = tar::Builder::new(Vec::new());
-        head.append_data(&mut header, &path.0, io::empty())?;
+        head.append_data(&mut header, path.as_str(), io::empty())?;
         let head = std::mem::take(head.get_mut());
         let mut member = GzBuilder::new().write(Vec::new(), Compression::default());
         member.write_all(&head)?;
@@ -211,102 +117,11 @@ pub fn end() -> Result<Vec<u8>, ArchiveError> {
     Ok(member.finish()?)
 }
 
-/// The newest entries of one log, at most [`MAX_HELD`] bytes of them.
-#[derive(Debug, Default)]
-pub struct Held {
-    entries: VecDeque<Packed>,
-    bytes: usize,
-    dropped: u64,
-}
-
-impl Held {
-    /// Adds the next entry; the oldest ones go when there is no room.
-    pub fn push(&mut self, entry: Packed) {
-        self.bytes += entry.bytes.len();
-        self.entries.push_back(entry);
-        self.shrink(MAX_HELD, usize::MAX);
-    }
-
-    /// Keeps the newest entries that fit into `bytes` and `files`.
-    pub fn shrink(&mut self, bytes: usize, files: usize) {
-        while self.bytes > bytes || self.entries.len() > files {
-            let Some(oldest) = self.entries.pop_front() else { return };
-            self.bytes -= oldest.bytes.len();
-            self.dropped += oldest.size as u64;
-        }
-    }
-
-    /// Compressed bytes that are held.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// How many entries are held.
-    pub fn files(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Bytes of text that were dropped, all of them older than what is held.
-    pub fn dropped(&self) -> u64 {
-        self.dropped
-    }
-
-    /// The entries, oldest first.
-    pub fn into_entries(self) -> impl Iterator<Item = Packed> {
-        self.entries.into_iter()
-    }
-}
-
-/// Cuts a redacted log into entries of at most [`MAX_ENTRY`], between lines where there is one.
-#[derive(Debug, Default)]
-pub struct Parts {
-    buffer: Vec<u8>,
-    emitted: u32,
-}
-
-/// One entry's worth of a log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// Its number from 1; none if the log has only this one.
-    pub number: Option<u32>,
-    /// Its content, never empty.
-    pub data: Vec<u8>,
-}
-
-impl Parts {
-    /// Where redacted bytes are appended.
-    pub fn buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.buffer
-    }
-
-    /// The next part, once more than one entry is buffered.
-    pub fn ready(&mut self) -> Option<Part> {
-        if self.buffer.len() <= MAX_ENTRY {
-            return None;
-        }
-        let cut = memchr::memrchr(b'\n', &self.buffer[..MAX_ENTRY]).map_or(MAX_ENTRY, |at| at + 1);
-        let rest = self.buffer.split_off(cut);
-        let data = std::mem::replace(&mut self.buffer, rest);
-        self.emitted += 1;
-        Some(Part { number: Some(self.emitted), data })
-    }
-
-    /// The last part; none if there is nothing left. Call [`Parts::ready`] until it is empty first.
-    pub fn last(self) -> Option<Part> {
-        if self.buffer.is_empty() {
-            return None;
-        }
-        let number = (self.emitted > 0).then_some(self.emitted + 1);
-        Some(Part { number, data: self.buffer })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read;
 
     use flate2::read::MultiGzDecoder;
-    use proptest::prelude::*;
 
     use super::*;
 
@@ -380,49 +195,6 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_entries_are_the_ones_that_are_held() {
-        // Numbers that hardly compress: a full entry takes about half of its length.
-        let mut state = 1u64;
-        let mut noise = move || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            b"0123456789abcdef"[(state >> 60) as usize]
-        };
-        let data: Vec<u8> = (0..MAX_ENTRY).map(|_| noise()).collect();
-        let mut held = Held::default();
-        let count = 30;
-        for n in 1..=count {
-            held.push(Packed::new(log(Some(n)), &data, 0).unwrap());
-            assert!(held.bytes() <= MAX_HELD);
-        }
-        let kept = held.files();
-        assert!((5..20).contains(&kept), "{kept}");
-        assert_eq!(held.dropped(), (count as u64 - kept as u64) * MAX_ENTRY as u64);
-        held.shrink(usize::MAX, 2);
-        let last: Vec<_> = held.into_entries().map(|entry| entry.path).collect();
-        assert_eq!(last, [log(Some(count - 1)), log(Some(count))]);
-    }
-
-    #[test]
-    fn no_name_leads_out_of_the_archive() {
-        for part in ["", ".", "..", "...", "a/b", "a\\b", "/", "a\0b", "a\nb", "é", "\u{202e}a"] {
-            assert!(
-                EntryPath::log(part, "pod", "c", Run::Current, None).is_err()
-                    && EntryPath::log("ns", part, "c", Run::Current, None).is_err()
-                    && EntryPath::log("ns", "pod", part, Run::Current, None).is_err(),
-                "{part:?}"
-            );
-        }
-        let long = "a".repeat(254);
-        assert!(EntryPath::log("ns", &long, "c", Run::Current, None).is_err());
-    }
-
-    #[test]
-    fn a_redacted_name_becomes_a_plain_one() {
-        let path = EntryPath::log("ns", "x-[R:email:0a1b2c3d]", "c", Run::Current, None).unwrap();
-        assert_eq!(path.as_str(), "logs/ns/x-_R_email_0a1b2c3d_/c/current.log");
-    }
-
-    #[test]
     fn a_log_that_looks_like_a_tar_header_stays_inside_its_entry() {
         let mut inner = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_gnu();
@@ -431,42 +203,5 @@ mod tests {
         let forged = inner.into_inner().unwrap();
         let entries = read_back(&archive(&[(log(None), &forged)]));
         assert_eq!(entries, [(log(None).as_str().to_owned(), forged)]);
-    }
-
-    #[test]
-    fn a_short_log_is_one_entry_and_an_empty_one_is_none() {
-        let mut parts = Parts::default();
-        parts.buffer().extend_from_slice(b"line\n");
-        assert_eq!(parts.ready(), None);
-        assert_eq!(parts.last(), Some(Part { number: None, data: b"line\n".to_vec() }));
-        assert_eq!(Parts::default().last(), None);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
-
-        #[test]
-        fn parts_join_to_the_log_and_break_between_lines(
-            lines in proptest::collection::vec(1usize..300_000, 1..12),
-        ) {
-            let mut parts = Parts::default();
-            let (mut all, mut cut) = (vec![], vec![]);
-            for len in lines {
-                let mut line = vec![b'x'; len];
-                line.push(b'\n');
-                all.extend_from_slice(&line);
-                parts.buffer().extend_from_slice(&line);
-                while let Some(part) = parts.ready() {
-                    cut.push(part);
-                }
-            }
-            cut.extend(parts.last());
-            for (n, part) in cut.iter().enumerate() {
-                prop_assert!(part.data.len() <= MAX_ENTRY && part.data.ends_with(b"\n"));
-                let number = u32::try_from(n + 1).unwrap();
-                prop_assert_eq!(part.number, (cut.len() > 1).then_some(number));
-            }
-            prop_assert_eq!(cut.into_iter().flat_map(|part| part.data).collect::<Vec<_>>(), all);
-        }
     }
 }
