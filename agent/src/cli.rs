@@ -4,6 +4,7 @@
 mod audit;
 mod bundle;
 mod consent;
+mod inspect;
 
 use std::{fmt, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -165,17 +166,17 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Preflight { output, accept_warnings } => {
             let config = sources().and_then(|sources| sources.resolve());
-            match block_on(run::preflight(config, output))? {
+            match block_on(inspect::preflight(config, output))? {
                 Exit::Warned if accept_warnings => Ok(Exit::Success),
                 exit => Ok(exit),
             }
         }
         Command::Logs(Logs::Preview(arguments)) => {
-            block_on(run::preview(sources()?.namespace()?, *arguments))
+            block_on(inspect::preview(sources()?.namespace()?, *arguments))
         }
         Command::Status { output, watch } => {
             let watch = watch.map(Duration::from_secs);
-            block_on(run::status(sources()?.namespace()?, output, watch))
+            block_on(inspect::status(sources()?.namespace()?, output, watch))
         }
         Command::Audit(command) => command.run(|| Ok(sources()?.namespace()?)),
         Command::Consent(command) => command.run(|| Ok(sources()?.namespace()?)),
