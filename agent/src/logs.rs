@@ -20,6 +20,7 @@ mod ledger;
 mod live;
 mod news;
 mod objects;
+mod pages;
 mod policy;
 pub mod preview;
 mod records;

@@ -40,8 +40,6 @@ use crate::{cluster::Cluster, crd::managed_component::ManagedComponent, errors::
 const STREAMS_AT_ONCE: usize = 4;
 /// Entries that may wait for the archive.
 pub(super) const ITEM_BACKLOG: usize = 1;
-/// Pods or ReplicaSets in one page of a list.
-const PAGE: u32 = 250;
 /// When no further log is opened, from the beginning on.
 const OPEN_UNTIL: Duration = Duration::from_secs(600);
 /// When none is read any further: what was read has to be sent as well before the snapshot's end.

@@ -9,6 +9,7 @@ use kube::{
 use mendix_agent_core::consent::ticket::MAX_TICKETS;
 use serde_json::json;
 
+use super::pages::{PAGE, Pages};
 use crate::{
     cluster::{ApiError, Cluster, FIELD_MANAGER, STATUS_MANAGER, call},
     crd::{
@@ -21,8 +22,6 @@ use crate::{
 const MAX_RECEIPTS: usize = 200;
 /// Tickets that are kept; beyond, the oldest deleted ones go.
 const MAX_MIRRORS: usize = 2 * MAX_TICKETS;
-/// A page of a list.
-const PAGE: u32 = 250;
 
 /// All objects of a kind in the agent's namespace, page by page.
 pub(super) async fn list<K>(api: &Api<K>, what: &'static str) -> Result<Vec<K>, ApiError>
@@ -30,15 +29,11 @@ where
     K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
     let mut all = Vec::new();
-    let mut params = ListParams::default().limit(PAGE);
-    loop {
-        let page = call(what, api.list(&params)).await?;
-        all.extend(page.items);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params.continue_token = Some(token),
-            None => return Ok(all),
-        }
+    let mut pages = Pages::new(api.clone(), ListParams::default().limit(PAGE), what);
+    while let Some(objects) = pages.next().await? {
+        all.extend(objects);
     }
+    Ok(all)
 }
 
 /// Receipts of snapshots.

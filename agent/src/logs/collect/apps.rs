@@ -12,11 +12,14 @@ use kube::{
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
 };
 
-use super::{Closed, Collector, PAGE, found::Found};
+use super::{Closed, Collector, found::Found};
 use crate::{
-    cluster::{ApiError, call},
+    cluster::ApiError,
     errors::describe,
-    logs::objects::list,
+    logs::{
+        objects::list,
+        pages::{PAGE, Pages},
+    },
     pods::Pod,
 };
 
@@ -46,17 +49,14 @@ async fn pods(collector: &Collector, found: &mut Found) -> Result<usize, ApiErro
     let apps: BTreeSet<String> =
         list(&api, "list MendixApps").await?.iter().map(ResourceExt::name_any).collect();
     let api: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
-    let mut params = ListParams::default().limit(PAGE).labels(LABEL);
-    loop {
-        let page = call("list pods of apps", api.list(&params)).await?;
-        for pod in page.items.iter().filter(|pod| runs_app(pod, &apps)) {
+    let params = ListParams::default().limit(PAGE).labels(LABEL);
+    let mut pages = Pages::new(api, params, "list pods of apps");
+    while let Some(pods) = pages.next().await? {
+        for pod in pods.iter().filter(|pod| runs_app(pod, &apps)) {
             found.take(NAMESPACE, pod, true, false);
         }
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params.continue_token = Some(token),
-            None => return Ok(apps.len()),
-        }
     }
+    Ok(apps.len())
 }
 
 fn runs_app(pod: &Pod, apps: &BTreeSet<String>) -> bool {

@@ -15,13 +15,14 @@ use kube::{
 use mendix_agent_core::consent::grant::DataClass;
 
 use super::{
-    Closed, Collector, PAGE, apps,
+    Closed, Collector, apps,
     found::{Found, MAX_PODS, MAX_STREAMS},
 };
 use crate::{
     cluster::{ApiError, call},
     crd::managed_component::OwnedObject,
     errors::describe,
+    logs::pages::{PAGE, Pages},
     pods::{Pod, ReplicaSet},
 };
 
@@ -78,37 +79,27 @@ async fn in_namespace(
         owners.extend(controller(collector, namespace, object).await?);
     }
     let replica_sets: Api<ReplicaSet> = Api::namespaced(client.clone(), namespace);
-    let mut params = ListParams::default().limit(PAGE);
-    loop {
-        let page = call("list ReplicaSets", replica_sets.list(&params)).await?;
-        for set in page.items {
+    let page = || ListParams::default().limit(PAGE);
+    let mut pages = Pages::new(replica_sets, page(), "list ReplicaSets");
+    while let Some(sets) = pages.next().await? {
+        for set in sets {
             let ours = owner(set.owner_references()).is_some_and(|uid| workloads.contains(uid));
             if let (Some(uid), true) = (set.uid(), ours) {
                 found.uids.insert(uid.clone());
                 owners.insert(uid, labels(set.spec.selector));
             }
         }
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params.continue_token = Some(token),
-            None => break,
-        }
     }
     let logs = collector.scope.allows(DataClass::ComponentLogs);
     let own = namespace == collector.scope.cluster.namespace;
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let mut params = ListParams::default().limit(PAGE);
-    loop {
-        let page = call("list pods", pods.list(&params)).await?;
-        for pod in &page.items {
-            if belongs(pod, &owners) {
-                found.take(namespace, pod, logs, own);
-            }
-        }
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params.continue_token = Some(token),
-            None => return Ok(()),
+    let mut pages = Pages::new(pods, page(), "list pods");
+    while let Some(pods) = pages.next().await? {
+        for pod in pods.iter().filter(|pod| belongs(pod, &owners)) {
+            found.take(namespace, pod, logs, own);
         }
     }
+    Ok(())
 }
 
 /// The labels a workload of the inventory selects, if it is still the one that was recorded.

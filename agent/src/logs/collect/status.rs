@@ -11,7 +11,11 @@ use mendix_agent_core::{
 use serde_json::{Value, json};
 
 use super::{Closed, Collector, Item, found::Found};
-use crate::{cluster::call, errors::describe, logs::objects::list, nodes::Node};
+use crate::{
+    errors::describe,
+    logs::{objects::list, pages::Pages},
+    nodes::Node,
+};
 
 /// Events in one page of a list.
 const PAGE: u32 = 500;
@@ -71,16 +75,18 @@ pub(super) async fn events(collector: &Collector, found: &Found) -> Result<(), C
     let mut lines = Lines::new(collector, "events");
     for namespace in &found.namespaces {
         let api: Api<Event> = Api::namespaced(collector.scope.cluster.client.clone(), namespace);
-        let mut params = ListParams::default().limit(PAGE);
+        let params = ListParams::default().limit(PAGE);
+        let mut pages = Pages::new(api, params, "list events");
         loop {
-            let page = match call("list events", api.list(&params)).await {
-                Ok(page) => page,
+            let events = match pages.next().await {
+                Ok(Some(events)) => events,
+                Ok(None) => break,
                 Err(error) => {
                     collector.gap(namespace, "NotListed", &describe(&error)).await?;
                     break;
                 }
             };
-            for event in &page.items {
+            for event in &events {
                 let about = &event.involved_object;
                 let ours = about.uid.as_ref().is_some_and(|uid| found.uids.contains(uid));
                 if let Some(at) = time(event)
@@ -94,10 +100,6 @@ pub(super) async fn events(collector: &Collector, found: &Found) -> Result<(), C
                         "message": event.message, "count": event.count,
                     }));
                 }
-            }
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => params.continue_token = Some(token),
-                None => break,
             }
         }
     }
