@@ -5,19 +5,21 @@
 //! bytes and so the same digest, anywhere and at any time. Each image has two names in the archive:
 //! its tag, and `repository@sha256:…`, because release bundles may name images by digest only.
 
+mod layer;
+
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, Read, Seek as _, Write},
-    os::unix,
+    io::{self, Read, Write},
     path::{Path, PathBuf},
 };
 
-use aws_lc_rs::digest::{Context, SHA256, digest};
-use flate2::{Compression, GzBuilder, write::GzEncoder};
 use serde_json::json;
-use tar::{Builder, EntryType, Header};
+use tar::Builder;
 use thiserror::Error;
+
+pub(crate) use self::layer::gzip;
+use self::layer::{Content, Entry, Layer, Sum, append, sha256};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -27,8 +29,6 @@ const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const NAME: &str = "io.containerd.image.name";
 /// Every time stamp in an image: builds must not differ by when they ran.
 const EPOCH: &str = "1970-01-01T00:00:00Z";
-/// RFC 1952: the system on which a gzip file was made.
-const UNKNOWN_SYSTEM: u8 = 255;
 /// An index of an archive that [`names`] reads; ours are below 2 KiB.
 const MAX_INDEX: u64 = 1024 * 1024;
 
@@ -63,21 +63,6 @@ pub struct Image {
     env: Vec<String>,
     labels: BTreeMap<String, String>,
     compressed: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Entry {
-    path: String,
-    mode: u32,
-    content: Content,
-}
-
-#[derive(Clone, Debug)]
-enum Content {
-    Folder,
-    Bytes(Vec<u8>),
-    File(PathBuf),
-    Symlink(String),
 }
 
 /// An image that was written.
@@ -187,7 +172,7 @@ impl Image {
     pub fn unpack(&self, folder: &Path) -> Result<(), ImageError> {
         fs::create_dir_all(folder)
             .map_err(|source| ImageError::File { path: folder.to_owned(), source })?;
-        self.sorted().try_for_each(|entry| {
+        self.sorted().into_iter().try_for_each(|entry| {
             let path = folder.join(&entry.path);
             entry.place_at(&path).map_err(|source| ImageError::File { path, source })
         })
@@ -195,10 +180,10 @@ impl Image {
 
     /// The entries in the order of their paths: a folder's is a prefix of what is in it, so it comes
     /// first.
-    fn sorted(&self) -> impl Iterator<Item = &Entry> {
+    fn sorted(&self) -> Vec<&Entry> {
         let mut entries: Vec<&Entry> = self.entries.iter().collect();
         entries.sort_by(|one, two| one.path.cmp(&two.path));
-        entries.into_iter()
+        entries
     }
 
     /// Writes the archive. Files are streamed: memory does not grow with them.
@@ -207,7 +192,7 @@ impl Image {
     /// [`ImageError::File`].
     pub fn write(&self, path: &Path) -> Result<Archive, ImageError> {
         let failed = |source| ImageError::File { path: path.to_owned(), source };
-        let mut layer = self.layer(path)?;
+        let mut layer = Layer::write(&self.sorted(), self.compressed, path)?;
         let media_type = if self.compressed { LAYER_GZIP } else { LAYER };
 
         let config = json!({
@@ -275,98 +260,6 @@ impl Image {
             unpacked: layer.unpacked.bytes,
         })
     }
-
-    /// The one layer, in an unnamed file next to the archive.
-    fn layer(&self, beside: &Path) -> Result<Layer, ImageError> {
-        let folder =
-            beside.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let failed = |source| ImageError::File { path: folder.to_owned(), source };
-        let file = tempfile::tempfile_in(folder).map_err(failed)?;
-        let (mut file, unpacked, stored) = if self.compressed {
-            let (gzip, unpacked) = self.append_entries(gzip(Hashing::new(file)), folder)?;
-            let (file, stored) = gzip.finish().map_err(failed)?.finish();
-            (file, unpacked, stored)
-        } else {
-            let (file, unpacked) = self.append_entries(file, folder)?;
-            (file, unpacked.clone(), unpacked)
-        };
-        file.rewind().map_err(failed)?;
-        Ok(Layer { file, unpacked, stored })
-    }
-
-    fn append_entries<W: Write>(&self, to: W, folder: &Path) -> Result<(W, Sum), ImageError> {
-        let mut tar = Builder::new(Hashing::new(to));
-        self.sorted().try_for_each(|entry| entry.append_to(&mut tar))?;
-        let failed = |source| ImageError::File { path: folder.to_owned(), source };
-        Ok(tar.into_inner().map_err(failed)?.finish())
-    }
-}
-
-/// Compresses what is written to it, under a header without a time, a name or a system.
-pub(crate) fn gzip<W: Write>(to: W) -> GzEncoder<W> {
-    let header = GzBuilder::new().mtime(0).operating_system(UNKNOWN_SYSTEM);
-    header.write(to, Compression::best())
-}
-
-/// A layer that was written.
-struct Layer {
-    file: File,
-    /// Of the tar file.
-    unpacked: Sum,
-    /// Of what is in the archive.
-    stored: Sum,
-}
-
-/// Digest and length of some bytes.
-#[derive(Clone)]
-struct Sum {
-    digest: String,
-    bytes: u64,
-}
-
-impl Entry {
-    fn place_at(&self, path: &Path) -> io::Result<()> {
-        match &self.content {
-            Content::Folder => match fs::create_dir(path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                made => made?,
-            },
-            Content::Bytes(bytes) => fs::write(path, bytes)?,
-            Content::File(from) => drop(fs::copy(from, path)?),
-            Content::Symlink(target) => return unix::fs::symlink(target, path),
-        }
-        fs::set_permissions(path, unix::fs::PermissionsExt::from_mode(self.mode))
-    }
-
-    fn append_to(&self, tar: &mut Builder<impl Write>) -> Result<(), ImageError> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| ImageError::File { path, source }
-        };
-        let inside = Path::new(&self.path);
-        match &self.content {
-            Content::Bytes(bytes) => {
-                append(tar, &self.path, self.mode, bytes.len() as u64, bytes.as_slice())
-                    .map_err(failed(inside))
-            }
-            Content::File(from) => {
-                let file = File::open(from).map_err(failed(from))?;
-                let size = file.metadata().map_err(failed(from))?.len();
-                append(tar, &self.path, self.mode, size, file).map_err(failed(from))
-            }
-            Content::Folder => {
-                let mut header = header(self.mode, 0);
-                header.set_entry_type(EntryType::Directory);
-                tar.append_data(&mut header, format!("{}/", self.path), io::empty())
-                    .map_err(failed(inside))
-            }
-            Content::Symlink(target) => {
-                let mut header = header(self.mode, 0);
-                header.set_entry_type(EntryType::Symlink);
-                tar.append_link(&mut header, &self.path, target).map_err(failed(inside))
-            }
-        }
-    }
 }
 
 /// The names of the images in an archive: those under which a runtime has them after an import.
@@ -394,68 +287,6 @@ pub fn names(archive: &Path) -> Result<Vec<String>, ImageError> {
         return if names.is_empty() { Err(none()) } else { Ok(names) };
     }
     Err(none())
-}
-
-fn append(
-    tar: &mut Builder<impl Write>,
-    path: &str,
-    mode: u32,
-    size: u64,
-    content: impl Read,
-) -> io::Result<()> {
-    // A file that grows while it is read must not break the archive.
-    tar.append_data(&mut header(mode, size), path, content.take(size))
-}
-
-/// Root owns everything, since the epoch.
-fn header(mode: u32, size: u64) -> Header {
-    let mut header = Header::new_gnu();
-    header.set_entry_type(EntryType::Regular);
-    header.set_mode(mode);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(size);
-    header
-}
-
-/// Passes bytes on and takes their digest.
-struct Hashing<W> {
-    to: W,
-    context: Context,
-    bytes: u64,
-}
-
-impl<W> Hashing<W> {
-    fn new(to: W) -> Self {
-        Self { to, context: Context::new(&SHA256), bytes: 0 }
-    }
-
-    fn finish(self) -> (W, Sum) {
-        let digest = named_digest(self.context.finish().as_ref());
-        (self.to, Sum { digest, bytes: self.bytes })
-    }
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.to.write(bytes)?;
-        self.context.update(&bytes[..written]);
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
-    }
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    named_digest(digest(&SHA256, bytes).as_ref())
-}
-
-fn named_digest(digest: &[u8]) -> String {
-    format!("sha256:{}", hex::encode(digest))
 }
 
 /// This machine's, in the words of OCI.
