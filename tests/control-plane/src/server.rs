@@ -37,6 +37,7 @@ mod routes;
 mod session;
 mod shared;
 mod snapshot;
+mod uploads;
 
 pub use rates::Rate;
 use routes::Routes;

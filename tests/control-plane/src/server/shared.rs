@@ -101,7 +101,7 @@ pub(super) struct Shared {
     pub(super) telemetry: Telemetry,
     enrolments: Mutex<Pace>,
     /// Sealed uploads in progress.
-    pub(super) uploads: super::snapshot::Uploads,
+    pub(super) uploads: super::uploads::Uploads,
     desired: Mutex<HashMap<String, watch::Sender<Arc<Desired>>>>,
     observed: Mutex<BTreeMap<String, Observed>>,
 }
@@ -148,7 +148,7 @@ impl Shared {
             drain: CancellationToken::new(),
             spread: OnceLock::new(),
             telemetry: Telemetry::default(),
-            uploads: super::snapshot::Uploads::default(),
+            uploads: super::uploads::Uploads::default(),
             desired: Mutex::default(),
             observed: Mutex::default(),
         }

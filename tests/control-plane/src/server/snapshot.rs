@@ -1,12 +1,8 @@
 //! SnapshotService: takes sealed uploads while their ticket is active.
 
 use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -15,21 +11,23 @@ use mendix_agent_core::{
     seal::{ENCAPSULATED_KEY, Header, WRAPPED_KEY},
     transfer::ReceiveError,
 };
-use mendix_agent_proto::{
-    limits::RESUME_WINDOW,
-    v1::{
-        AbortRequest, AbortResponse, BeginRequest, BeginResponse, Chunk, ChunkAck, FinishRequest,
-        FinishResponse, QueryRequest, QueryResponse, query_response::State,
-        snapshot_service_server::SnapshotService,
-    },
+use mendix_agent_proto::v1::{
+    AbortRequest, AbortResponse, BeginRequest, BeginResponse, Chunk, ChunkAck, FinishRequest,
+    FinishResponse, QueryRequest, QueryResponse, query_response::State,
+    snapshot_service_server::SnapshotService,
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Shared, peer::authenticate, shared::blocking};
+use super::{
+    Shared,
+    peer::authenticate,
+    shared::blocking,
+    uploads::{PutGuard, Refusal, Upload, ended, find, locked},
+};
 use crate::{
-    snapshots::{SealedWriter, UploadRecord, UploadState},
+    snapshots::{UploadRecord, UploadState},
     store::{Store, StoreError, TicketRecord},
 };
 
@@ -39,8 +37,6 @@ const ACK_BACKLOG: usize = 4;
 const SEND_DEADLINE: Duration = Duration::from_secs(30);
 /// Longest silence on an open Put: the source may be slow, the agent itself is not.
 const CHUNK_DEADLINE: Duration = Duration::from_secs(120);
-/// How long an upload without connection is kept. A little more than agents may take to resume.
-const KEPT: Duration = Duration::from_secs(RESUME_WINDOW.as_secs() + 10);
 
 pub(super) struct Snapshots {
     shared: Arc<Shared>,
@@ -52,44 +48,6 @@ impl Snapshots {
     }
 }
 
-/// Uploads that are open in this process.
-#[derive(Default)]
-pub(super) struct Uploads {
-    open: Mutex<HashMap<String, Arc<Upload>>>,
-    /// What an earlier server left open has been looked at.
-    swept: AtomicBool,
-}
-
-/// One open upload.
-struct Upload {
-    record: UploadRecord,
-    writer: Mutex<SealedWriter>,
-    puts: AtomicUsize,
-    touched: Mutex<Instant>,
-}
-
-/// What ends an RPC: the caller's fault, or ours.
-enum Refusal {
-    Caller(Status),
-    State(StoreError),
-}
-
-impl From<Status> for Refusal {
-    fn from(status: Status) -> Self {
-        Self::Caller(status)
-    }
-}
-
-impl From<StoreError> for Refusal {
-    fn from(error: StoreError) -> Self {
-        Self::State(error)
-    }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 async fn work<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Status> {
@@ -99,80 +57,6 @@ async fn work<T: Send + 'static>(
         Err(Refusal::State(error)) => Err(error),
     })
     .await?
-}
-
-impl Uploads {
-    /// The open upload of this id; one from before a restart is opened again.
-    fn get(&self, store: &Store, uid: &str, id: &str) -> Result<Arc<Upload>, Refusal> {
-        let mut open = locked(&self.open);
-        if let Some(upload) = open.get(id) {
-            return if upload.record.cluster_uid == uid {
-                Ok(upload.clone())
-            } else {
-                Err(unknown(id))
-            };
-        }
-        let record = find(store, id)?.filter(|record| record.cluster_uid == uid);
-        match record.ok_or_else(|| unknown(id))? {
-            record if record.state == UploadState::Receiving => {
-                let writer = store.sealed_for_append(&record)?;
-                let upload = Arc::new(Upload {
-                    record,
-                    writer: Mutex::new(writer),
-                    puts: AtomicUsize::new(0),
-                    touched: Mutex::new(Instant::now()),
-                });
-                open.insert(id.to_owned(), upload.clone());
-                Ok(upload)
-            }
-            record => Err(ended(&record)),
-        }
-    }
-
-    /// Ends uploads that nobody resumed in time, as their agent has: those that are open here, and
-    /// those that were when an earlier server ended.
-    pub(super) fn expire(&self, store: &Store, started: Instant) -> Result<(), StoreError> {
-        let mut open = locked(&self.open);
-        let stale = |upload: &Upload| {
-            upload.puts.load(Relaxed) == 0 && locked(&upload.touched).elapsed() > KEPT
-        };
-        let mut expired: Vec<_> =
-            open.extract_if(|_, upload| stale(upload)).map(|(_, u)| u.record.clone()).collect();
-        if started.elapsed() > KEPT && !self.swept.swap(true, Relaxed) {
-            expired.extend(store.uploads()?.into_iter().filter(|record| {
-                record.state == UploadState::Receiving && !open.contains_key(&record.snapshot_id)
-            }));
-        }
-        drop(open);
-        for record in expired {
-            store.abort_upload(record, "NotResumed")?;
-        }
-        Ok(())
-    }
-
-    fn abort(&self, store: &Store, record: UploadRecord, reason: &str) -> Result<(), StoreError> {
-        let open = locked(&self.open).remove(&record.snapshot_id);
-        // A writer that is still held elsewhere writes to a file without a name.
-        let _writer = open.as_ref().map(|upload| locked(&upload.writer));
-        store.abort_upload(record, reason).map(drop)
-    }
-}
-
-/// The record of an id; a name that can't be one belongs to nothing.
-fn find(store: &Store, id: &str) -> Result<Option<UploadRecord>, StoreError> {
-    match store.find_upload(id) {
-        Err(StoreError::Name { .. }) => Ok(None),
-        found => found,
-    }
-}
-
-fn unknown(id: &str) -> Refusal {
-    let id: String = id.chars().take(64).collect();
-    Status::failed_precondition(format!("no upload {id:?} was begun by this cluster")).into()
-}
-
-fn ended(record: &UploadRecord) -> Refusal {
-    Status::failed_precondition(format!("upload {} has ended", record.snapshot_id)).into()
 }
 
 /// The active ticket of a cluster that carries the grant.
@@ -242,7 +126,7 @@ fn begin(shared: &Shared, uid: &str, request: &BeginRequest) -> Result<u64, Refu
         UploadState::Aborted { .. } => Err(ended(&record)),
         UploadState::Receiving => {
             let upload = shared.uploads.get(store, uid, id)?;
-            *locked(&upload.touched) = Instant::now();
+            upload.touch();
             Ok(locked(&upload.writer).receiver.next_offset())
         }
     }
@@ -272,7 +156,7 @@ fn put(shared: &Shared, uid: &str, upload: &Upload, chunk: &Chunk) -> Result<u64
         source,
     })?;
     shared.count.snapshot_bytes.fetch_add(chunk.data.len() as u64, Relaxed);
-    *locked(&upload.touched) = Instant::now();
+    upload.touch();
     Ok(writer.receiver.next_offset())
 }
 
@@ -318,7 +202,7 @@ fn finish(shared: &Shared, uid: &str, request: &FinishRequest) -> Result<(), Ref
         };
         store.write_upload(&record)?;
     }
-    locked(&shared.uploads.open).remove(id);
+    shared.uploads.close(id);
     Ok(())
 }
 
@@ -352,23 +236,6 @@ fn query(shared: &Shared, uid: &str, id: &str) -> Result<QueryResponse, Refusal>
     Ok(QueryResponse { state: state.into(), next_offset })
 }
 
-/// Marks an upload as connected while a Put is open.
-struct PutGuard(Arc<Upload>);
-
-impl PutGuard {
-    fn new(upload: Arc<Upload>) -> Self {
-        upload.puts.fetch_add(1, Relaxed);
-        Self(upload)
-    }
-}
-
-impl Drop for PutGuard {
-    fn drop(&mut self) {
-        *locked(&self.0.touched) = Instant::now();
-        self.0.puts.fetch_sub(1, Relaxed);
-    }
-}
-
 async fn receive(
     shared: &Arc<Shared>,
     uid: &str,
@@ -382,7 +249,9 @@ async fn receive(
             .map_err(|_| Status::deadline_exceeded("no chunk came"))??;
         let Some(chunk) = chunk else { return Ok(()) };
         let upload = match &open {
-            Some(guard) if guard.0.record.snapshot_id == chunk.snapshot_id => guard.0.clone(),
+            Some(guard) if guard.upload().record.snapshot_id == chunk.snapshot_id => {
+                guard.upload().clone()
+            }
             Some(_) => return Err(Status::invalid_argument("a second snapshot in one Put")),
             None => {
                 let (worker, uid, id) = (shared.clone(), uid.to_owned(), chunk.snapshot_id.clone());
