@@ -1,18 +1,18 @@
 //! What the demo plays on: a cluster, the control plane as a process of its own, the images, and one
 //! folder with everybody's state and logs.
 
+mod commands;
+mod plane;
+
 use std::{
     cell::OnceCell,
     collections::BTreeSet,
-    fs::File,
-    io::Read,
-    net::{IpAddr, SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use kube::Client;
 use mendix_control_plane::{Store, store::AgentRecord};
 use mendix_test_kit::{
@@ -25,9 +25,9 @@ use mendix_test_kit::{
     progress::Progress as KitProgress,
     wait::eventually,
 };
-use serde_json::Value;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
+use self::plane::{control_plane, free_port};
 use crate::{
     binaries::{self, Binaries, workspace},
     chart::{self, Chart},
@@ -281,100 +281,6 @@ impl Stage {
         self.folder.join("control-plane")
     }
 
-    /// An operator's command to the control plane, shown as it would be typed, with its result as
-    /// JSON.
-    ///
-    /// # Errors
-    /// When the command fails, with what it said.
-    pub async fn operator(&self, arguments: &[&str]) -> Result<Value> {
-        self.ui.command(&format!("mendix-control-plane {}", quoted(arguments)));
-        self.quiet_operator(arguments).await
-    }
-
-    /// The same without showing it, for looking again and again.
-    ///
-    /// # Errors
-    /// As [`Stage::operator`].
-    pub async fn quiet_operator(&self, arguments: &[&str]) -> Result<Value> {
-        let output = Command::new(&self.binaries.control_plane)
-            .arg("--state")
-            .arg(self.state())
-            .args(["--output", "json"])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .await
-            .context("run mendix-control-plane")?;
-        if !output.status.success() {
-            bail!("mendix-control-plane {}: {}", arguments.join(" "), text(&output.stderr));
-        }
-        serde_json::from_slice(&output.stdout).context("read the control plane's answer")
-    }
-
-    /// kubectl, shown as it would be typed.
-    ///
-    /// # Errors
-    /// When it fails, with what it said.
-    pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        self.ui.command(&format!("kubectl {}", quoted(arguments)));
-        let output = self.run_kubectl(arguments).await?;
-        if !output.status.success() {
-            bail!("kubectl {}: {}", arguments.join(" "), text(&output.stderr));
-        }
-        Ok(text(&output.stdout))
-    }
-
-    /// kubectl with its output shown.
-    ///
-    /// # Errors
-    /// As [`Stage::kubectl`].
-    pub async fn look(&self, arguments: &[&str]) -> Result<()> {
-        let shown = self.kubectl(arguments).await?;
-        self.ui.line(shown);
-        Ok(())
-    }
-
-    async fn run_kubectl(&self, arguments: &[&str]) -> Result<std::process::Output> {
-        let mut command = Command::new(&self.kubectl);
-        if let Some(kubeconfig) = &self.kubeconfig {
-            command.env("KUBECONFIG", kubeconfig);
-        }
-        if let Some(context) = &self.context {
-            command.args(["--context", context]);
-        }
-        command.args(arguments).stdin(Stdio::null()).output().await.context("run kubectl")
-    }
-
-    /// Writes what is needed to understand a failure into the folder.
-    pub async fn collect_logs(&self) {
-        let pods: [(&str, &[&str]); 4] = [
-            (
-                "agent.log",
-                &[
-                    "-n",
-                    install::NAMESPACE,
-                    "logs",
-                    "-l",
-                    "app.kubernetes.io/name=mendix-agent",
-                    "--prefix",
-                    "--tail=-1",
-                ],
-            ),
-            ("pods.txt", &["get", "pods", "-A", "-o", "wide"]),
-            ("mendix.yaml", &["get", "mendix", "-A", "-o", "yaml"]),
-            ("events.txt", &["get", "events", "-A", "--sort-by=.metadata.creationTimestamp"]),
-        ];
-        for (file, arguments) in pods {
-            let content = match self.run_kubectl(arguments).await {
-                Ok(output) => [output.stdout, output.stderr].concat(),
-                Err(error) => error.to_string().into_bytes(),
-            };
-            if let Err(error) = std::fs::write(self.folder.join(file), content) {
-                self.ui.line(format!("could not write {file}: {error}"));
-            }
-        }
-    }
-
     /// Leaves everything running and says how to go on and how to end it.
     pub fn keep(self) {
         let kubeconfig = self.kubeconfig.clone().unwrap_or_default();
@@ -434,70 +340,4 @@ pub fn workload_image(node: &Node, folder: &Path) -> Result<mendix_test_kit::ima
         .fold(image, |image, tool| image.symlink(&format!("bin/{tool}"), "busybox"))
         .entrypoint(&["/bin/sh"]);
     image.write(&folder.join("workload.tar")).context("write the workload's image")
-}
-
-/// A port that is free now; the control plane binds it a moment later.
-fn free_port(address: IpAddr) -> Result<SocketAddr> {
-    let listener = TcpListener::bind((address, 0))
-        .with_context(|| format!("listen on {address}, which pods must reach"))?;
-    Ok(listener.local_addr()?)
-}
-
-async fn control_plane(
-    ui: &Ui,
-    binaries: &Binaries,
-    folder: &Path,
-    address: SocketAddr,
-    keep: bool,
-) -> Result<(SocketAddr, Child)> {
-    let state = folder.join("control-plane");
-    let made = Command::new(&binaries.control_plane)
-        .arg("--state")
-        .arg(&state)
-        .args(["init", "--ip", &address.ip().to_string()])
-        .output()
-        .await
-        .context("run mendix-control-plane init")?;
-    if !made.status.success() {
-        bail!("mendix-control-plane init: {}", text(&made.stderr));
-    }
-    let log_path = folder.join("control-plane.log");
-    let log = File::create(&log_path).context("create control-plane.log")?;
-    let mut command = Command::new(&binaries.control_plane);
-    command
-        .arg("--state")
-        .arg(&state)
-        .args(["serve", "--listen", &address.to_string()])
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().context("share control-plane.log")?)
-        .stderr(log)
-        // Ctrl-C is for the demo, which then ends this in order.
-        .process_group(0)
-        .kill_on_drop(!keep);
-    let mut child = command.spawn().context("start mendix-control-plane")?;
-    let listening = async || tokio::net::TcpStream::connect(address).await.ok();
-    let came_up = tokio::select! {
-        up = eventually(LISTENING, "the control plane listens", listening) => up.is_ok(),
-        _ = child.wait() => false,
-    };
-    if !came_up {
-        let mut said = String::new();
-        File::open(&log_path)?.read_to_string(&mut said)?;
-        bail!("the control plane did not start:\n{said}");
-    }
-    ui.line(format!(
-        "the control plane listens on {address}, with a fresh CA, TUF repository and keys"
-    ));
-    Ok((address, child))
-}
-
-fn quoted(arguments: &[&str]) -> String {
-    let quote = |word: &&str| {
-        if word.contains([' ', '{', '"', '$']) { format!("'{word}'") } else { (*word).to_owned() }
-    };
-    arguments.iter().map(quote).collect::<Vec<_>>().join(" ")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).trim_end().to_owned()
 }
