@@ -58,6 +58,15 @@ impl World {
         format!("{group}/namespaces/{}/{rest}", self.target)
     }
 
+    /// A webhook that the API server asks about this world's ConfigMaps from when this returns.
+    async fn with_webhook(&self) -> Webhook {
+        self.label_namespace().await;
+        let webhook = Webhook::start(&self.target).await;
+        self.administer(Webhook::PATH, webhook.registration()).await;
+        self.until_refused("forbidden", "the customer's policy says no").await;
+        webhook
+    }
+
     /// Lets webhooks choose this world's namespace.
     async fn label_namespace(&self) {
         let labels = json!({"metadata": {"labels": {"world": self.target}}});
@@ -322,10 +331,7 @@ async fn a_webhook_that_is_down_is_named_and_waited_for() {
 #[tokio::test]
 async fn an_admission_policy_of_the_customer_is_named_with_what_it_refuses() {
     let world = World::new().await;
-    world.label_namespace().await;
-    let webhook = Webhook::start(&world.target).await;
-    world.administer(Webhook::PATH, webhook.registration()).await;
-    world.until_refused("forbidden", "the customer's policy says no").await;
+    let _webhook = world.with_webhook().await;
     let parts = Parts(&world);
     let objects = [parts.config("allowed", json!({})), parts.config("forbidden", json!({}))];
     let bundle = world.take(world.publish(1, &objects)).await;

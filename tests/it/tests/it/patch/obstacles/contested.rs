@@ -234,10 +234,7 @@ async fn a_release_that_can_wait_is_held_back_while_a_disruption_budget_is_short
 #[tokio::test]
 async fn a_webhook_that_goes_down_midway_is_named_and_the_run_goes_on_when_it_is_gone() {
     let world = World::new().await;
-    world.label_namespace().await;
-    let webhook = Webhook::start(&world.target).await;
-    world.administer(Webhook::PATH, webhook.registration()).await;
-    world.until_refused("forbidden", "the customer's policy says no").await;
+    let webhook = world.with_webhook().await;
     // The first component waits at its Job; the second one needs the webhook.
     let parts = Parts(&world);
     let first = [parts.config("first", json!({})), parts.job("migrate")];
