@@ -1,15 +1,20 @@
 //! The whole sweep, with processes that are killed: SIGKILL before and after every single call to the
 //! API server of a release that goes well and of one that is rolled back. The next process, a new one
 //! each time, goes on; its end is compared object by object with that of a run that nobody disturbed.
+//!
+//! Points are independent of each other, so several lanes share them, each in a world of its own.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     env,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
+use futures::future::join_all;
 use mendix_agent::{cluster::Cluster, patch};
 use mendix_agent_core::bundle::Authentic;
 use mendix_test_kit::{apiserver::ApiServer, wait::POLL};
@@ -21,10 +26,14 @@ use super::{
     Moment, mortal,
 };
 
-/// Set to `full`, the sweep is done.
+/// Set to 1, the sweep is done at every point; to n, at every n-th.
 const SWEEP: &str = "MENDIX_SWEEP";
-/// Least number of kill points that make a sweep.
+/// Least number of kill points that make a whole sweep.
 const FULL: usize = 500;
+/// Worlds that share the points of one kind of release.
+const LANES: usize = 4;
+/// This program, also after its file was replaced by a newer build.
+const SELF: &str = "/proc/self/exe";
 /// Tells the started process what it is: the release repository, the wanted index, the agent's
 /// namespace, the kubeconfig, where to say that it may be killed, and at which call.
 const ROLE: &str = "MENDIX_SWEEP_PROCESS";
@@ -32,6 +41,24 @@ const ROLE: &str = "MENDIX_SWEEP_PROCESS";
 const LIFE: Duration = Duration::from_secs(300);
 /// Where a call stands when its process dies.
 const MOMENTS: [Moment; 2] = [Moment::BeforeCall, Moment::AfterCall];
+
+/// Where a process dies: at its n-th call, from 0.
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    call: usize,
+    moment: Moment,
+}
+
+impl Point {
+    /// No process gets there.
+    const NEVER: Self = Self { call: usize::MAX, moment: Moment::BeforeCall };
+
+    /// Of every `stride`-th point, those of one lane, without an end.
+    fn of_lane(lane: usize, stride: usize) -> impl Iterator<Item = Self> {
+        let numbers = (0..).step_by(stride).skip(lane).step_by(LANES);
+        numbers.map(|number| Self { call: number / 2, moment: MOMENTS[number % 2] })
+    }
+}
 
 /// What a started process needs to know.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -63,7 +90,8 @@ async fn a_process_of_the_sweep() {
     tokio::select! {
         ended = work => {
             supply.write_mark(&role.shelf);
-            println!("ended as {}", state(&ended));
+            let calls = killer.calls.load(Ordering::SeqCst);
+            println!("after {calls} calls ended as {}", state(&ended));
         }
         () = killer.died.notified() => {
             supply.write_mark(&role.shelf);
@@ -74,11 +102,36 @@ async fn a_process_of_the_sweep() {
     }
 }
 
+/// A process that is gone, whatever becomes of the test.
+struct Process(Child);
+
+impl Process {
+    /// SIGKILL.
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It has ended already unless the test fails.
+        let _ended = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+/// How a process ended that nobody killed.
+struct Undisturbed {
+    state: String,
+    calls: usize,
+}
+
 /// A world, and the releases in a folder that processes read.
 struct Sweep {
     world: World,
     folder: tempfile::TempDir,
     kubeconfig: PathBuf,
+    sequence: Cell<u64>,
 }
 
 impl Sweep {
@@ -88,6 +141,7 @@ impl Sweep {
             world: World::new().await,
             folder: tempfile::tempdir().unwrap(),
             kubeconfig: server.kubeconfig_path().to_owned(),
+            sequence: Cell::new(0),
         }
     }
 
@@ -95,8 +149,16 @@ impl Sweep {
         self.folder.path()
     }
 
-    /// Runs a process that is killed at this call; whether it was, or ended before.
-    async fn killed_at(&self, index: &Authentic, at: usize, moment: Moment) -> bool {
+    /// The next release, with this content and image.
+    fn publish(&self, content: &str, image: &str) -> (u64, Authentic) {
+        let sequence = self.sequence.get() + 1;
+        self.sequence.set(sequence);
+        let objects = objects(&Parts(&self.world), content, image);
+        (sequence, self.world.publish(sequence, &objects))
+    }
+
+    /// Runs a process that is killed at this point; whether it was, or ended before.
+    async fn killed_at(&self, index: &Authentic, point: Point) -> bool {
         let doomed = self.shelf().join("doomed");
         let _not_there_yet = std::fs::remove_file(&doomed);
         let role = Role {
@@ -105,12 +167,12 @@ impl Sweep {
             namespace: self.world.cluster.namespace.clone(),
             kubeconfig: self.kubeconfig.clone(),
             doomed: doomed.clone(),
-            at,
-            after: matches!(moment, Moment::AfterCall),
+            at: point.call,
+            after: matches!(point.moment, Moment::AfterCall),
         };
         self.world.supply.write(self.shelf());
         let log = std::fs::File::create(self.shelf().join("process.log")).unwrap();
-        let mut child = Command::new(env::current_exe().unwrap())
+        let child = Command::new(SELF)
             .args(["--exact", "patch::killed::process::a_process_of_the_sweep", "--nocapture"])
             .env(ROLE, serde_json::to_string(&role).unwrap())
             .stdin(Stdio::null())
@@ -118,22 +180,19 @@ impl Sweep {
             .stderr(log)
             .spawn()
             .unwrap();
+        let mut process = Process(child);
         let born = Instant::now();
         let killed = loop {
             if doomed.exists() {
-                // SIGKILL.
-                child.kill().unwrap();
-                child.wait().unwrap();
+                process.kill();
                 break true;
             }
-            if let Some(status) = child.try_wait().unwrap() {
-                assert!(status.success(), "the process failed: {}", self.log());
+            if let Some(status) = process.0.try_wait().unwrap() {
+                assert!(status.success(), "{point:?}: the process failed: {}", self.log());
                 break false;
             }
             if born.elapsed() > LIFE {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                panic!("call {at} {moment:?}: the process neither dies nor ends: {}", self.log());
+                panic!("{point:?}: the process neither dies nor ends: {}", self.log());
             }
             tokio::time::sleep(POLL).await;
         };
@@ -145,12 +204,46 @@ impl Sweep {
         std::fs::read_to_string(self.shelf().join("process.log")).unwrap_or_default()
     }
 
-    /// A process that nobody kills; how the run ended.
-    async fn undisturbed(&self, index: &Authentic) -> String {
-        assert!(!self.killed_at(index, usize::MAX, Moment::BeforeCall).await);
+    /// A process that nobody kills.
+    async fn undisturbed(&self, index: &Authentic) -> Undisturbed {
+        assert!(!self.killed_at(index, Point::NEVER).await);
         let log = self.log();
-        let ended = log.lines().find_map(|line| line.split_once("ended as "));
-        ended.unwrap_or_else(|| panic!("no end in: {log}")).1.to_owned()
+        let ended = log.lines().find_map(|line| {
+            let (calls, state) = line.split_once("after ")?.1.split_once(" calls ended as ")?;
+            Some(Undisturbed { state: state.to_owned(), calls: calls.parse().ok()? })
+        });
+        ended.unwrap_or_else(|| panic!("no end in: {log}"))
+    }
+}
+
+/// The points of one kind of release that have passed, in all its lanes.
+struct Tally {
+    what: &'static str,
+    /// Every how many-th point is done.
+    stride: usize,
+    begun: Instant,
+    passed: Cell<usize>,
+    expected: Cell<usize>,
+}
+
+impl Tally {
+    fn new(what: &'static str, stride: usize) -> Self {
+        Self { what, stride, begun: Instant::now(), passed: Cell::new(0), expected: Cell::new(0) }
+    }
+
+    /// What an undisturbed process took to do says how many points there are, give or take a few
+    /// looks of a gate.
+    fn expect(&self, undisturbed: &Undisturbed) {
+        self.expected.set(undisturbed.calls * MOMENTS.len() / self.stride);
+    }
+
+    fn pass(&self) {
+        self.passed.set(self.passed.get() + 1);
+        let (passed, expected) = (self.passed.get(), self.expected.get());
+        if passed.is_multiple_of(10) {
+            let minutes = self.begun.elapsed().as_secs_f32() / 60.0;
+            println!("{}: point {passed} of about {expected}, after {minutes:.1} min", self.what);
+        }
     }
 }
 
@@ -171,70 +264,82 @@ fn objects(parts: &Parts<'_>, content: &str, image: &str) -> Vec<Value> {
     objects
 }
 
-#[tokio::test]
-async fn processes_killed_at_every_call_leave_what_an_undisturbed_one_leaves() {
-    if env::var(SWEEP).is_err() {
-        println!("SKIP the full sweep takes an hour: {SWEEP}=full, or `.ci/nightly sweep`");
-        return;
-    }
+/// Good releases whose processes die, point after point: the end is that of an undisturbed one.
+async fn go_well(points: impl Iterator<Item = Point>, tally: &Tally) {
     let sweep = Sweep::new().await;
-    let parts = Parts(&sweep.world);
-    let mut sequence = 0;
-    let mut publish = |content: &str, image: &str| {
-        sequence += 1;
-        (sequence, sweep.world.publish(sequence, &objects(&parts, content, image)))
-    };
-
     // Contents a and b in turns; the ends of both when nobody dies. Objects of before, since the very
     // first release makes others.
     let mut ends = BTreeMap::new();
     for content in ["b", "a", "b", "a"] {
-        let (_, index) = publish(content, &format!("good-{content}"));
-        assert_eq!(sweep.undisturbed(&index).await, "Committed", "{}", sweep.log());
+        let (_, index) = sweep.publish(content, &format!("good-{content}"));
+        let undisturbed = sweep.undisturbed(&index).await;
+        assert_eq!(undisturbed.state, "Committed", "{}", sweep.log());
+        tally.expect(&undisturbed);
         ends.insert(content, plain(sweep.world.contents().await));
     }
-    let mut good = 0;
-    let mut contents = ["b", "a"].into_iter().cycle();
-    'good: for call in 0.. {
-        for moment in MOMENTS {
-            let content = contents.next().unwrap();
-            let (sequence, index) = publish(content, &format!("good-{content}"));
-            let killed = sweep.killed_at(&index, call, moment).await;
-            assert_eq!(sweep.undisturbed(&index).await, "Committed", "call {call} {moment:?}");
-            let end = plain(sweep.world.contents().await);
-            assert_eq!(end, ends[content], "call {call} {moment:?}");
-            let status = sweep.world.component().await.unwrap().status.unwrap();
-            assert_eq!((status.sequence, status.run), (sequence, None), "call {call} {moment:?}");
-            if !killed {
-                break 'good;
-            }
-            good += 1;
+    for (point, content) in points.zip(["b", "a"].into_iter().cycle()) {
+        let (sequence, index) = sweep.publish(content, &format!("good-{content}"));
+        let killed = sweep.killed_at(&index, point).await;
+        assert_eq!(sweep.undisturbed(&index).await.state, "Committed", "{point:?}");
+        assert_eq!(plain(sweep.world.contents().await), ends[content], "{point:?}");
+        let status = sweep.world.component().await.unwrap().status.unwrap();
+        assert_eq!((status.sequence, status.run), (sequence, None), "{point:?}");
+        if !killed {
+            break;
         }
+        tally.pass();
     }
+}
 
-    // A bad release leaves the very objects of before.
+/// Bad releases whose processes die, point after point: they leave the very objects of before.
+async fn go_back(points: impl Iterator<Item = Point>, tally: &Tally) {
+    let sweep = Sweep::new().await;
+    for content in ["b", "a"] {
+        let (_, index) = sweep.publish(content, &format!("good-{content}"));
+        assert_eq!(sweep.undisturbed(&index).await.state, "Committed", "{}", sweep.log());
+    }
     let before = sweep.world.contents().await;
     let component = sweep.world.component().await.unwrap().status.unwrap();
-    let mut bad = 0;
-    'bad: for call in 0.. {
-        for moment in MOMENTS {
-            let (_, index) = publish("c", "bad");
-            let killed = sweep.killed_at(&index, call, moment).await;
-            assert_eq!(sweep.undisturbed(&index).await, "RolledBack", "call {call} {moment:?}");
-            assert_eq!(sweep.world.contents().await, before, "call {call} {moment:?}");
-            assert_eq!(sweep.world.component().await.unwrap().status.unwrap(), component);
-            if !killed {
-                break 'bad;
-            }
-            bad += 1;
+    let (_, index) = sweep.publish("c", "bad");
+    let undisturbed = sweep.undisturbed(&index).await;
+    assert_eq!(undisturbed.state, "RolledBack", "{}", sweep.log());
+    assert_eq!(sweep.world.contents().await, before);
+    tally.expect(&undisturbed);
+    for point in points {
+        let (_, index) = sweep.publish("c", "bad");
+        let killed = sweep.killed_at(&index, point).await;
+        assert_eq!(sweep.undisturbed(&index).await.state, "RolledBack", "{point:?}");
+        assert_eq!(sweep.world.contents().await, before, "{point:?}");
+        assert_eq!(sweep.world.component().await.unwrap().status.unwrap(), component);
+        if !killed {
+            break;
         }
+        tally.pass();
     }
+}
+
+#[tokio::test]
+async fn processes_killed_at_every_call_leave_what_an_undisturbed_one_leaves() {
+    let Ok(stride) = env::var(SWEEP) else {
+        println!("SKIP the full sweep takes long: {SWEEP}=1, or `.ci/nightly sweep`");
+        return;
+    };
+    let stride: usize = stride.parse().expect("every how many-th point, from 1");
+    let good = Tally::new("a release that goes well", stride);
+    let bad = Tally::new("a release that is rolled back", stride);
+    let lanes = || (0..LANES).map(|lane| Point::of_lane(lane, stride));
+    tokio::join!(
+        join_all(lanes().map(|points| go_well(points, &good))),
+        join_all(lanes().map(|points| go_back(points, &bad))),
+    );
+    let (good, bad) = (good.passed.get(), bad.passed.get());
     println!(
-        "{} kill points: {good} of a release that goes well, all ended as an undisturbed one; {bad} of one \
-         that is rolled back, all left what was before",
+        "{} kill points, all passed: {good} of a release that goes well, which ended as an undisturbed one; \
+         {bad} of one that is rolled back, which left what was before",
         good + bad
     );
-    assert!(good + bad >= FULL, "only {} kill points; a sweep has at least {FULL}", good + bad);
+    assert!(good.min(bad) > 0, "no kill points: the stride of {stride} is too long");
+    assert!(stride > 1 || good + bad >= FULL, "only {} kill points of {FULL}", good + bad);
 }
 
 /// Objects without their identities, which differ between runs that make objects anew.
