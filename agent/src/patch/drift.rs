@@ -256,7 +256,7 @@ impl Drift {
             return Ok(Checked::InRun(managed.component.clone()));
         }
         let mut exceptions: Vec<&str> = managed.exceptions.iter().map(String::as_str).collect();
-        let mut body = managed.body(id)?;
+        let mut body = managed.body.value();
         if *id == own_deployment(&self.driver.cluster.namespace) {
             // Its pods are those of the trial that it committed. What the customer's installation says
             // of them beside the release is not drift.

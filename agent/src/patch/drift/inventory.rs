@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
-use mendix_agent_core::bundle::{canonical, object::ObjectId};
-use serde_json::Value;
+use mendix_agent_core::bundle::object::{Body, ObjectId};
 
 use super::super::{
     driver::{Announced, Driver},
-    failure::{CallCause, CallError},
+    failure::CallError,
     steps::exceptions,
     stored::{self, StoredError},
 };
@@ -41,23 +40,12 @@ pub(super) struct Managed {
     pub(super) component: String,
     /// The release that wants it so.
     pub(super) release_id: String,
-    /// As that release wants it, as JSON: parsed it takes several times as much.
-    body: Vec<u8>,
+    /// As that release wants it.
+    pub(super) body: Body,
     /// The UID that the record knows it by.
     pub(super) uid: Option<String>,
     /// Dotted paths that others may own.
     pub(super) exceptions: Vec<String>,
-}
-
-impl Managed {
-    /// The object as its release wants it.
-    ///
-    /// # Errors
-    /// A defect: it was written from JSON.
-    pub(super) fn body(&self, id: &ObjectId) -> Result<Value, CallError> {
-        serde_json::from_slice(&self.body)
-            .map_err(|error| CallError::new("read", id, CallCause::Answer(error.to_string())))
-    }
 }
 
 /// Reads what is committed. A component whose release can't be read is left out and said in the
@@ -113,7 +101,7 @@ pub(super) async fn load(driver: &Driver) -> Result<Inventory, CallError> {
             let managed = Managed {
                 component: name.clone(),
                 release_id: release_id.clone(),
-                body: canonical::bytes(&object.body),
+                body: object.body.clone(),
                 uid: uids.get(&object.id).cloned().flatten(),
                 exceptions: exceptions(&entry, &object.id).into_iter().map(str::to_owned).collect(),
             };

@@ -3,7 +3,7 @@
 
 use futures::{FutureExt, TryStreamExt};
 use kube::ResourceExt;
-use mendix_agent_core::bundle::{canonical, plan::Plan};
+use mendix_agent_core::bundle::plan::Plan;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -112,7 +112,7 @@ impl Driver {
                 async {
                     let live = patiently(cancel, &paused, || self.live.get(&object.id)).await?;
                     let uid = live.as_ref().and_then(|live| text(live, "/metadata/uid"));
-                    let hash = sha256_hex(&canonical::bytes(&object.body));
+                    let hash = sha256_hex(object.body.bytes());
                     let hash = hash.get(..16).unwrap_or(&hash).to_owned();
                     Ok::<_, StepError>(OwnedObject::new(&object.id, uid, Some(hash)))
                 }

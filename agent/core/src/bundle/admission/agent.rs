@@ -48,7 +48,7 @@ pub(super) fn check(
         let reason = Reason::AgentComponent;
         refusals.push(Refusal::object(entry, &own, reason, field, found.to_owned()));
     };
-    let body = &deployment.body;
+    let body = deployment.body.value();
     for key in body["metadata"].as_object().into_iter().flat_map(|metadata| metadata.keys()) {
         if !METADATA.contains(&key.as_str()) {
             refuse(&format!("metadata.{key}"), "is set");

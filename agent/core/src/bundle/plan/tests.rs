@@ -19,7 +19,7 @@ fn body(kind: &str, name: &str) -> Value {
 }
 
 fn id(kind: &str, name: &str) -> ObjectId {
-    Object::from_body(body(kind, name)).unwrap().id
+    Object::from_body(&body(kind, name)).unwrap().id
 }
 
 fn names<'a>(ids: impl IntoIterator<Item = &'a ObjectId>) -> Vec<String> {
