@@ -20,7 +20,7 @@ use super::{
     index::{ComponentEntry, ReleaseIndex},
     kind,
     limits::Limits,
-    object::{Inventory, Object, ObjectId},
+    object::{IdFields, Inventory, Object, ObjectId},
     schema::{self, Served},
     version::Version,
 };
@@ -421,9 +421,12 @@ fn autoscalers(
             target("name").to_owned(),
         ));
     }
+    if scaled.is_empty() {
+        return;
+    }
     for entry in &index.components {
         for object in objects.get(&entry.name).into_iter().flatten() {
-            let ObjectId { group, kind, namespace, name, .. } = &object.id;
+            let IdFields { group, kind, namespace, name, .. } = &*object.id;
             let key = (group.clone(), kind.clone(), namespace.clone(), name.clone());
             if scaled.contains(&key)
                 && let Some(replicas) = object.body.value().pointer("/spec/replicas")

@@ -1,19 +1,24 @@
 //! Kubernetes objects as the patch path sees them: an identity and a JSON body, which stays the signed
 //! text until somebody looks at this one object.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, ops::Deref, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use thiserror::Error;
 
 use super::{canonical, limits::Limits, name};
 
 /// What makes an object that object: API group, kind, namespace and name. The version is carried
-/// along for addressing and does not take part in equality.
+/// along for addressing and does not take part in equality. Copies share their fields: the same ids stand in
+/// the plan, the inventory, the gates and the watches, thousands in each.
+#[derive(Clone, Debug)]
+pub struct ObjectId(Arc<IdFields>);
+
+/// What an [`ObjectId`] consists of.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ObjectId {
+pub struct IdFields {
     /// API group, empty for the core group.
     pub group: String,
     /// API version inside the group, such as `v1`.
@@ -25,6 +30,32 @@ pub struct ObjectId {
     pub namespace: Option<String>,
     /// Name.
     pub name: String,
+}
+
+impl From<IdFields> for ObjectId {
+    fn from(fields: IdFields) -> Self {
+        Self(Arc::new(fields))
+    }
+}
+
+impl Deref for ObjectId {
+    type Target = IdFields;
+
+    fn deref(&self) -> &IdFields {
+        &self.0
+    }
+}
+
+impl Serialize for ObjectId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ObjectId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IdFields::deserialize(deserializer).map(Self::from)
+    }
 }
 
 impl ObjectId {
@@ -176,13 +207,13 @@ impl Object {
                 return Err(refused("metadata.namespace", &other.to_string(), "a DNS label"));
             }
         };
-        let id = ObjectId {
+        let id = ObjectId::from(IdFields {
             group: group.to_owned(),
             version: version.to_owned(),
             kind: kind.to_owned(),
             namespace,
             name: object_name.to_owned(),
-        };
+        });
         Ok(Self { id, body: Body(json.into()) })
     }
 }
@@ -272,12 +303,14 @@ mod tests {
 
     #[test]
     fn the_version_takes_no_part_in_identity() {
-        let id = |version: &str| ObjectId {
-            group: "apps".into(),
-            version: version.into(),
-            kind: "Deployment".into(),
-            namespace: None,
-            name: "x".into(),
+        let id = |version: &str| {
+            ObjectId::from(IdFields {
+                group: "apps".into(),
+                version: version.into(),
+                kind: "Deployment".into(),
+                namespace: None,
+                name: "x".into(),
+            })
         };
         assert_eq!(id("v1"), id("v1beta1"));
     }

@@ -92,13 +92,14 @@ impl Driver {
                 tracing::warn!(error = error.line(), "the end of the run waits");
             }
         };
-        let recorded =
+        let components =
             patiently(cancel, &paused, || async { self.records.components().await }).await?;
-        if is_settled(bundle, &recorded) {
+        if is_settled(bundle, &components) {
             return Ok(());
         }
-        let (owned, inventory) = self.inventories(&paused, cancel).await?;
-        let plan = match self.plan(bundle, &inventory, supply, &paused, cancel).await {
+        drop(components);
+        let recorded = self.recorded(&paused, cancel).await?;
+        let plan = match self.plan(bundle, &recorded, supply, &paused, cancel).await {
             Ok(plan) => plan,
             Err(NoPlan::Stopped) => return Err(StepError::Stopped),
             Err(NoPlan::Refused(why)) => {
@@ -125,7 +126,7 @@ impl Driver {
                 let Some(live) = live else { continue };
                 let uid = text(&live, "/metadata/uid");
                 let going = live.pointer("/metadata/deletionTimestamp").is_some();
-                if !going && uid.as_deref() == owned.get(id).map(String::as_str) {
+                if !going && uid.as_deref() == recorded.owned.get(id).map(String::as_str) {
                     objects.push(OwnedObject::new(id, uid, None));
                 }
             }

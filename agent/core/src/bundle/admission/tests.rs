@@ -8,6 +8,7 @@ use super::*;
 use crate::bundle::{
     canonical,
     index::{BlobRef, FieldException, Gates, ReleaseClass, SCHEMA, Scope, VersionRange},
+    object::IdFields,
 };
 
 const IMAGE: &str = "registry.local/operator@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -361,12 +362,14 @@ fn replicas_are_left_to_an_autoscaler() {
 
 #[test]
 fn deletes_name_data_only_and_nothing_that_is_denied() {
-    let id = |kind: &str, namespace: Option<&str>, name: &str| ObjectId {
-        group: String::new(),
-        version: "v1".into(),
-        kind: kind.into(),
-        namespace: namespace.map(Into::into),
-        name: name.into(),
+    let id = |kind: &str, namespace: Option<&str>, name: &str| {
+        ObjectId::from(IdFields {
+            group: String::new(),
+            version: "v1".into(),
+            kind: kind.into(),
+            namespace: namespace.map(Into::into),
+            name: name.into(),
+        })
     };
     let deletes = |id| one(vec![config_map("a")]).change(|index| index.deletes = vec![id]);
     deletes(id("PersistentVolumeClaim", Some("mendix"), "old")).admit(&facts()).unwrap();
