@@ -20,7 +20,10 @@ use std::{
 use jiff::Timestamp;
 use kube::ResourceExt;
 use mendix_agent_core::{
-    bundle::{admission::AGENT_CONTAINER, object::ObjectId},
+    bundle::{
+        admission::AGENT_CONTAINER,
+        object::{IdFields, ObjectId},
+    },
     upgrade::Standing,
 };
 use serde_json::{Value, json};
@@ -80,13 +83,13 @@ impl Own {
 
 /// The guard's Deployment.
 pub fn guard_deployment(namespace: &str) -> ObjectId {
-    ObjectId {
+    ObjectId::from(IdFields {
         group: "apps".into(),
         version: "v1".into(),
         kind: "Deployment".into(),
         namespace: Some(namespace.to_owned()),
         name: GUARD.into(),
-    }
+    })
 }
 
 /// Name of the trial of a run. An attempt has its own: it began at another time.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use kube::CustomResource;
-use mendix_agent_core::bundle::object::ObjectId;
+use mendix_agent_core::bundle::object::{IdFields, ObjectId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -109,15 +109,29 @@ pub struct OwnedObject {
 impl OwnedObject {
     /// An entry of the inventory.
     pub fn new(id: &ObjectId, uid: Option<String>, hash: Option<String>) -> Self {
-        let ObjectId { group, version, kind, namespace, name } = id.clone();
+        let IdFields { group, version, kind, namespace, name } = IdFields::clone(id);
         let group = Some(group).filter(|group| !group.is_empty());
         Self { group, version, kind, namespace, name, uid, hash }
     }
 
-    /// Which object it is.
-    pub fn id(&self) -> ObjectId {
-        let Self { group, version, kind, namespace, name, .. } = self.clone();
-        ObjectId { group: group.unwrap_or_default(), version, kind, namespace, name }
+    /// Whether it is this object.
+    pub fn is(&self, id: &ObjectId) -> bool {
+        let group = self.group.as_deref().unwrap_or_default();
+        (group, &self.kind, &self.namespace, &self.name)
+            == (&id.group, &id.kind, &id.namespace, &id.name)
+    }
+
+    /// Which object it is, and its UID.
+    pub fn into_id(self) -> (ObjectId, Option<String>) {
+        let Self { group, version, kind, namespace, name, uid, .. } = self;
+        let id = ObjectId::from(IdFields {
+            group: group.unwrap_or_default(),
+            version,
+            kind,
+            namespace,
+            name,
+        });
+        (id, uid)
     }
 }
 

@@ -359,7 +359,18 @@ fn is_status(error: &CallError, code: u16) -> bool {
     matches!(&error.cause, CallCause::Api(kube::Error::Api(status)) if status.code == code)
 }
 
+/// A SHA-256.
+pub type Sha256 = [u8; digest::SHA256_OUTPUT_LEN];
+
+/// SHA-256 of `bytes`.
+pub fn sha256(bytes: &[u8]) -> Sha256 {
+    let mut sum = Sha256::default();
+    let found = digest::digest(&digest::SHA256, bytes);
+    sum.copy_from_slice(found.as_ref());
+    sum
+}
+
 /// SHA-256 as lower-case hex.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    hex::encode(digest::digest(&digest::SHA256, bytes))
+    hex::encode(sha256(bytes))
 }

@@ -160,7 +160,7 @@ impl Drift {
         let mut due: BTreeMap<ObjectId, Timestamp> = BTreeMap::new();
         let mut running = FuturesUnordered::new();
         let mut busy = BTreeSet::new();
-        let mut stale: BTreeSet<String> = inventory.components.iter().cloned().collect();
+        let mut stale: BTreeSet<Arc<str>> = inventory.components.iter().cloned().collect();
         let mut health = tokio::time::interval(HEALTH_DELAY);
         health.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut full_check = tokio::time::interval(FULL_CHECK);
@@ -211,7 +211,7 @@ impl Drift {
                 _ = health.tick(), if !stale.is_empty() => {
                     for component in std::mem::take(&mut stale) {
                         if let Err(error) = self.look_after(inventory, &component).await {
-                            tracing::warn!(component, error = error.line(), "health can't be told");
+                            tracing::warn!(%component, error = error.line(), "health can't be told");
                             stale.insert(component);
                         }
                     }
@@ -256,7 +256,7 @@ impl Drift {
             return Ok(Checked::InRun(managed.component.clone()));
         }
         let mut exceptions: Vec<&str> = managed.exceptions.iter().map(String::as_str).collect();
-        let mut body = managed.body(id)?;
+        let mut body = managed.body.value();
         if *id == own_deployment(&self.driver.cluster.namespace) {
             // Its pods are those of the trial that it committed. What the customer's installation says
             // of them beside the release is not drift.
@@ -315,7 +315,7 @@ impl Drift {
             return Ok(());
         }
         let noted = self.driver.records.update_component(&managed.component, |mut status| {
-            let entry = status.inventory.iter_mut().find(|owned| owned.id() == *id)?;
+            let entry = status.inventory.iter_mut().find(|owned| owned.is(id))?;
             entry.uid.clone_from(&uid);
             Some(status)
         });
@@ -362,14 +362,15 @@ impl Drift {
     /// Looks at the health of a component and records it if it changed.
     async fn look_after(&self, inventory: &Inventory, component: &str) -> Result<(), CallError> {
         let objects = inventory.objects.iter().filter(|(id, managed)| {
-            managed.component == component && stage(id) != Stage::Configuration
+            *managed.component == *component && stage(id) != Stage::Configuration
         });
         let ids: Vec<ObjectId> = objects.map(|(id, _)| id.clone()).collect();
         let healths = gate::look(&self.driver.live, &ids).await?;
         let fight = {
             let fights = self.fights.lock().await;
             let of_component = fights.iter().find(|(id, fight)| {
-                let is_mine = inventory.objects.get(*id).is_some_and(|m| m.component == component);
+                let is_mine =
+                    inventory.objects.get(*id).is_some_and(|m| *m.component == *component);
                 let waits = fight.not_before().is_some_and(|at| at > Timestamp::now());
                 is_mine && waits
             });
@@ -403,7 +404,7 @@ enum Checked {
     /// It was put back.
     Corrected,
     /// A run has its hands on this component.
-    InRun(String),
+    InRun(Arc<str>),
 }
 
 async fn sleep_until(at: Option<Timestamp>) {

@@ -19,11 +19,15 @@ use kube::{
     core::{GroupVersionKind, Request},
     discovery::{self, Scope},
 };
-use mendix_agent_core::bundle::{canonical, object::ObjectId, version::Version};
+use mendix_agent_core::bundle::{
+    canonical,
+    object::{IdFields, ObjectId},
+    version::Version,
+};
 use serde_json::{Value, json};
 
 use super::{
-    contents::sha256_hex,
+    contents::{Sha256, sha256},
     failure::{CallCause, CallError},
 };
 use crate::cluster::{CALL_DEADLINE, Cluster};
@@ -42,7 +46,7 @@ type Kind = (String, String, String);
 pub struct Live {
     client: Client,
     kinds: Arc<RwLock<HashMap<Kind, Served>>>,
-    forms: Arc<RwLock<HashMap<ObjectId, (String, String)>>>,
+    forms: Arc<RwLock<HashMap<ObjectId, (Sha256, Sha256)>>>,
     strict: bool,
 }
 
@@ -143,7 +147,10 @@ impl Live {
             Err(error) => return Err(error),
         };
         let version = group.recommended_kind(&id.kind).map(|(resource, _)| resource.version);
-        Ok(ObjectId { version: version.unwrap_or_else(|| id.version.clone()), ..id.clone() })
+        Ok(ObjectId::from(IdFields {
+            version: version.unwrap_or_else(|| id.version.clone()),
+            ..IdFields::clone(id)
+        }))
     }
 
     /// Forgets how kinds are served: after CRDs changed.
@@ -309,8 +316,8 @@ impl Live {
     }
 }
 
-fn digest(value: &Value) -> String {
-    sha256_hex(&canonical::bytes(value))
+fn digest(value: &Value) -> Sha256 {
+    sha256(&canonical::bytes(value))
 }
 
 fn no_such_kind(id: &ObjectId) -> CallError {

@@ -206,15 +206,20 @@ impl Records {
                     }
                 }
             };
-            let before = component.status.clone().unwrap_or_default();
-            self.not_superseded(before.epoch, object)?;
-            match change(before.clone()) {
-                Some(after) if component.status.is_none() || after != before => {
+            // Taken and not copied: it names all objects of the component.
+            let before = component.status.take();
+            self.not_superseded(before.as_ref().and_then(|status| status.epoch), object)?;
+            match change(before.clone().unwrap_or_default()) {
+                Some(after) if before.as_ref() != Some(&after) => {
                     let epoch = Some(self.term.epoch());
                     component.status = Some(ManagedComponentStatus { epoch, ..after });
                 }
-                _ => return Ok(component),
+                _ => {
+                    component.status = before;
+                    return Ok(component);
+                }
             }
+            drop(before);
             let call = self.components.replace_status(name, &status_writer, &component);
             match deadline("update", object(), call).await {
                 Err(error) if is_status(&error, 409) && left > 0 => {}

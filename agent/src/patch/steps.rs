@@ -70,7 +70,7 @@ impl Steps<'_> {
     /// # Errors
     /// When the agent stops.
     pub async fn preview(&self, plan: &Plan) -> Result<Vec<String>, StepError> {
-        let mut coming = vec![];
+        let mut coming: Vec<(usize, Brings)> = vec![];
         for (place, component) in plan.components().iter().enumerate() {
             for object in component.objects() {
                 if kind::stage(&object.id) != kind::Stage::Definitions {
@@ -78,7 +78,9 @@ impl Steps<'_> {
                 }
                 let live = promptly(self.cancel, self.paused, || self.live.get(&object.id));
                 match live.await {
-                    Ok(live) => coming.push((place, object, live)),
+                    Ok(live) => {
+                        coming.extend(Brings::of(object, live.as_ref()).map(|it| (place, it)))
+                    }
                     // Told when it is asked about itself.
                     Err(StepError::Call(error)) if error.lacks_rights() => {}
                     Err(error) => return Err(error),
@@ -87,8 +89,7 @@ impl Steps<'_> {
         }
         // What a later component brings is not there yet when this one is applied.
         let comes_before = |at: usize, id: &ObjectId| {
-            let mut before = coming.iter().filter(|(place, ..)| *place <= at);
-            before.any(|(_, new, live)| brings(new, live.as_ref(), id))
+            coming.iter().any(|(place, brings)| *place <= at && brings.it(id))
         };
         let asked = plan.components().iter().enumerate().flat_map(|(place, component)| {
             component.objects().map(move |object| (place, component.entry(), object))
@@ -139,12 +140,13 @@ impl Steps<'_> {
         object: &Object,
     ) -> Result<Option<String>, StepError> {
         let exceptions = exceptions(entry, &object.id);
-        let wanted = self.wanted(entry, object, &exceptions);
+        let body = object.body.value();
+        let wanted = self.wanted(entry, object, &body, &exceptions);
         let answer = promptly(self.cancel, self.paused, || async {
             if let Some(current) = self.live.get(&object.id).await? {
                 may_take(&wanted, &current)?;
             }
-            let body = noted(&object.body, self.run);
+            let body = noted(&body, self.run);
             self.live.apply(&object.id, &body, FIELD_MANAGER, true, Mode::DryRun).await
         });
         match answer.await {
@@ -176,6 +178,7 @@ impl Steps<'_> {
         &'b self,
         entry: &'b ComponentEntry,
         object: &'b Object,
+        body: &'b Value,
         exceptions: &'b [&'b str],
     ) -> Wanted<'b> {
         // The agent's own objects were installed by others and are its own all the same.
@@ -184,14 +187,7 @@ impl Steps<'_> {
             true => Adoption::Any,
             false => Adoption::Ours(self.owned.get(&object.id).map(String::as_str)),
         };
-        Wanted {
-            id: &object.id,
-            body: &object.body,
-            component: &entry.name,
-            run: self.run,
-            exceptions,
-            adoption,
-        }
+        Wanted { id: &object.id, body, component: &entry.name, run: self.run, exceptions, adoption }
     }
 
     /// Reads every object that the plan touches, and packs it as it comes.
@@ -254,7 +250,8 @@ impl Steps<'_> {
         let calls = objects.iter().map(|object| {
             async move {
                 let exceptions = exceptions(entry, &object.id);
-                let wanted = self.wanted(entry, object, &exceptions);
+                let body = object.body.value();
+                let wanted = self.wanted(entry, object, &body, &exceptions);
                 let call = patiently(self.cancel, self.paused, || converge(self.live, wanted));
                 call.await.map(drop)
             }
@@ -417,21 +414,40 @@ fn is_established(definition: Option<&DynamicObject>) -> bool {
     })
 }
 
-/// Whether an object can only be asked about once `new`, a namespace or a CRD, is applied.
-fn brings(new: &Object, live: Option<&Value>, id: &ObjectId) -> bool {
-    if new.id.kind == "Namespace" {
-        return live.is_none() && id.namespace.as_deref() == Some(&new.id.name);
-    }
-    let serves = |definition: &Value| {
-        let versions = definition.pointer("/spec/versions").and_then(Value::as_array);
-        versions.into_iter().flatten().any(|version| {
-            version.get("name").is_some_and(|name| *name == id.version.as_str())
-                && version.get("served") == Some(&Value::Bool(true))
+/// What can only be asked about once a namespace or a definition of the plan is applied. Of a definition
+/// that is only what it says of itself: the whole may be as large as an object can be.
+enum Brings {
+    /// What is in a namespace that is not there yet.
+    Namespace(String),
+    /// A kind, but for the versions that are served already.
+    Kind { group: String, kind: String, served: Vec<String> },
+}
+
+impl Brings {
+    /// What `new` brings, with the object of its name that is there now.
+    fn of(new: &Object, live: Option<&Value>) -> Option<Self> {
+        if new.id.kind == "Namespace" {
+            return live.is_none().then(|| Self::Namespace(new.id.name.clone()));
+        }
+        let body = new.body.value();
+        let versions = live.and_then(|live| live.pointer("/spec/versions")?.as_array());
+        let served = versions.into_iter().flatten().filter(|it| it["served"] == true);
+        Some(Self::Kind {
+            group: text(&body, "/spec/group")?,
+            kind: text(&body, "/spec/names/kind")?,
+            served: served.filter_map(|it| it["name"].as_str().map(str::to_owned)).collect(),
         })
-    };
-    text(&new.body, "/spec/group").as_deref() == Some(&id.group)
-        && text(&new.body, "/spec/names/kind").as_deref() == Some(&id.kind)
-        && !live.is_some_and(serves)
+    }
+
+    /// Whether an object is of it.
+    fn it(&self, id: &ObjectId) -> bool {
+        match self {
+            Self::Namespace(name) => id.namespace.as_ref() == Some(name),
+            Self::Kind { group, kind, served } => {
+                id.group == *group && id.kind == *kind && !served.contains(&id.version)
+            }
+        }
+    }
 }
 
 /// Fields of an object that others may own.

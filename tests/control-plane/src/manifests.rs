@@ -134,7 +134,7 @@ pub(crate) fn rehearse(draft: &Draft, standing: &[Object]) -> Vec<String> {
             Err(error) => problems.push(format!("{}: {}", entry.name, chain(&error))),
         }
     }
-    let standing_now = |object: &Object| (object.id.clone(), object.body.clone());
+    let standing_now = |object: &Object| (object.id.clone(), object.body.value());
     let owned = standing.iter().map(|object| object.id.clone()).collect();
     let facts = ClusterFacts {
         foundation: standing.iter().map(standing_now).collect(),
@@ -221,7 +221,7 @@ fn distinct(bodies: Vec<(String, Value)>, problems: &mut Vec<String>) -> Vec<Obj
     let mut seen = BTreeSet::new();
     let mut objects = Vec::new();
     for (place, body) in bodies {
-        match Object::from_body(body) {
+        match Object::from_body(&body) {
             Ok(object) if !seen.insert(object.id.clone()) => {
                 problems.push(format!("{place}: {} is defined twice", object.id));
             }
@@ -289,7 +289,7 @@ fn scope(objects: &[Object]) -> Scope {
 /// Pinned images of all containers and image volumes; one that is not pinned is left to admission,
 /// which names its object and field.
 fn images(objects: &[Object]) -> Vec<String> {
-    fn walk<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
+    fn walk(value: &Value, found: &mut BTreeSet<String>) {
         match value {
             Value::Object(map) => {
                 for (key, inner) in map {
@@ -301,7 +301,8 @@ fn images(objects: &[Object]) -> Vec<String> {
                     if let (Value::Array(items), false) = (inner, pointer.is_empty()) {
                         let images =
                             items.iter().filter_map(|item| item.pointer(pointer)?.as_str());
-                        found.extend(images.filter(|image| name::is_pinned_image(image)));
+                        let pinned = images.filter(|image| name::is_pinned_image(image));
+                        found.extend(pinned.map(str::to_owned));
                     }
                     walk(inner, found);
                 }
@@ -312,9 +313,9 @@ fn images(objects: &[Object]) -> Vec<String> {
     }
     let mut found = BTreeSet::new();
     for object in objects.iter().filter(|object| object.id.kind != "CustomResourceDefinition") {
-        walk(&object.body, &mut found);
+        walk(&object.body.value(), &mut found);
     }
-    found.into_iter().map(str::to_owned).collect()
+    found.into_iter().collect()
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -164,7 +164,7 @@ pub fn admission(bytes: &[u8]) -> bool {
             .and_then(Value::as_array)
             .into_iter()
             .flatten()
-            .filter_map(|body| Object::from_body(body.clone()).ok())
+            .filter_map(|body| Object::from_body(body).ok())
             .collect();
         let Ok(encoded) = blob::encode(&objects) else { return false };
         index["components"][n]["blob"] = json!(encoded.reference);
@@ -237,7 +237,7 @@ fn allowed(index: &ReleaseIndex, objects: &[&Object], plan: &Plan, facts: &Clust
                 let outside = index.components.iter().all(|entry| entry.name != *owner);
                 assert!(!outside, "{id} belongs to {owner}");
             }
-            assert!(body.is_object());
+            assert!(body.value().is_object());
         }
     }
     assert_eq!(planned.len(), objects.len(), "everything that was signed is planned");
@@ -267,7 +267,7 @@ fn facts(value: &Value) -> ClusterFacts {
         })
         .collect();
     let foundation = value["foundation"].as_array().into_iter().flatten();
-    let foundation = foundation.filter_map(|body| Object::from_body(body.clone()).ok());
+    let foundation = foundation.filter_map(|body| Object::from_body(body).ok());
     ClusterFacts {
         agent_version: text("agent_version"),
         kubernetes_version: text("kubernetes_version"),
@@ -284,7 +284,7 @@ fn facts(value: &Value) -> ClusterFacts {
         inventory,
         custom_kinds: BTreeMap::new(),
         versions: BTreeMap::new(),
-        foundation: foundation.map(|object| (object.id, object.body)).collect(),
+        foundation: foundation.map(|object| (object.id, object.body.value())).collect(),
         state_bytes: value["state_bytes"].as_u64().unwrap_or_default(),
         has_begun: false,
         agent_is_deployment: true,

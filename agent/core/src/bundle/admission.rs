@@ -12,12 +12,14 @@ mod refusal;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
+
 use super::{
     Verified,
     index::{ComponentEntry, ReleaseIndex},
     kind,
     limits::Limits,
-    object::{Inventory, Object, ObjectId},
+    object::{IdFields, Inventory, Object, ObjectId},
     schema::{self, Served},
     version::Version,
 };
@@ -66,7 +68,7 @@ pub struct ClusterFacts {
     pub has_begun: bool,
     /// The objects of component [`super::foundation::FOUNDATION_COMPONENT`] as they are now, which it may
     /// not narrow. Empty once the run has begun, and where there is no cluster.
-    pub foundation: BTreeMap<ObjectId, serde_json::Value>,
+    pub foundation: BTreeMap<ObjectId, Value>,
     /// Whether the agent runs as a Deployment here and so can be upgraded by a release.
     pub agent_is_deployment: bool,
 }
@@ -139,13 +141,17 @@ pub fn admit(
     facts: &ClusterFacts,
 ) -> Result<Admitted, Vec<Refusal>> {
     let mut refusals = release(&index, index.sha256(), facts);
-    let by_digest: BTreeMap<String, &Verified<Vec<Object>>> =
-        blobs.iter().map(|blob| (hex::encode(blob.sha256()), blob)).collect();
+    let mut by_digest: BTreeMap<String, Vec<Object>> =
+        blobs.into_iter().map(|blob| (hex::encode(blob.sha256()), blob.into_inner())).collect();
     let mut objects = BTreeMap::new();
-    for entry in &index.components {
-        match by_digest.get(&entry.blob.sha256) {
-            Some(blob) => {
-                objects.insert(entry.name.clone(), blob.to_vec());
+    for (at, entry) in index.components.iter().enumerate() {
+        match by_digest.remove(&entry.blob.sha256) {
+            Some(of_component) => {
+                let mut later = index.components.iter().skip(at + 1);
+                if later.any(|other| other.blob.sha256 == entry.blob.sha256) {
+                    by_digest.insert(entry.blob.sha256.clone(), of_component.clone());
+                }
+                objects.insert(entry.name.clone(), of_component);
             }
             None => refusals.push(Refusal::component(
                 entry,
@@ -158,13 +164,16 @@ pub fn admit(
     let scopes = object::Scopes::new(facts, objects.values().flatten());
     for entry in &index.components {
         let Some(of_component) = objects.get(&entry.name) else { continue };
+        let mut images = image::Images::new(entry);
         for object in of_component {
-            object::check(entry, object, facts, &scopes, &mut refusals);
+            let body = object.body.value();
+            object::check(entry, &object.id, &body, facts, &scopes, &mut refusals);
+            images.look(&object.id, &body);
         }
         if entry.name == AGENT_COMPONENT {
             agent::check(entry, of_component, facts, &mut refusals);
         }
-        image::check(entry, of_component, &mut refusals);
+        refusals.extend(images.refusals());
         exceptions(entry, of_component, &mut refusals);
         going_back(entry, facts, &mut refusals);
     }
@@ -309,25 +318,35 @@ fn definitions(
     refusals: &mut Vec<Refusal>,
 ) {
     let all = objects.values().flatten();
-    let definitions: BTreeMap<(&str, &str), &Object> = all
+    let definitions: BTreeMap<(String, String), &Object> = all
         .filter(|object| object.id.group_kind() == "apiextensions.k8s.io/CustomResourceDefinition")
         .filter_map(|object| {
-            let text = |pointer| object.body.pointer(pointer)?.as_str();
+            let body = object.body.value();
+            let text = |pointer| Some(body.pointer(pointer)?.as_str()?.to_owned());
             Some(((text("/spec/group")?, text("/spec/names/kind")?), object))
         })
         .collect();
+    if definitions.is_empty() {
+        return;
+    }
+    // Parsed one at a time: definitions are large, and the objects of a kind mostly follow each other.
+    let mut parsed: Option<(&ObjectId, Value)> = None;
     for entry in &index.components {
         for object in objects.get(&entry.name).into_iter().flatten() {
             let Object { id, body } = object;
-            let Some(definition) = definitions.get(&(id.group.as_str(), id.kind.as_str())) else {
+            let Some(definition) = definitions.get(&(id.group.clone(), id.kind.clone())) else {
                 continue;
+            };
+            let parsed = match parsed.take() {
+                Some(same) if *same.0 == definition.id => parsed.insert(same),
+                _ => parsed.insert((&definition.id, definition.body.value())),
             };
             let mut refuse = |reason, field: &str, found: String| {
                 refusals.push(Refusal::object(entry, id, reason, field, found));
             };
-            match schema::served(&definition.body, &id.version) {
+            match schema::served(&parsed.1, &id.version) {
                 Served::As(schema) => {
-                    for (field, found) in schema::findings(schema, body) {
+                    for (field, found) in schema::findings(schema, &body.value()) {
                         refuse(Reason::DefinitionMismatch, &field, found);
                     }
                 }
@@ -394,10 +413,9 @@ fn autoscalers(
         if object.id.group_kind() != "autoscaling/HorizontalPodAutoscaler" {
             continue;
         }
+        let body = object.body.value();
         let target = |field: &str| {
-            object
-                .body
-                .pointer("/spec/scaleTargetRef")
+            body.pointer("/spec/scaleTargetRef")
                 .and_then(|target| target.get(field))
                 .and_then(|value| value.as_str())
                 .unwrap_or_default()
@@ -410,12 +428,15 @@ fn autoscalers(
             target("name").to_owned(),
         ));
     }
+    if scaled.is_empty() {
+        return;
+    }
     for entry in &index.components {
         for object in objects.get(&entry.name).into_iter().flatten() {
-            let ObjectId { group, kind, namespace, name, .. } = &object.id;
+            let IdFields { group, kind, namespace, name, .. } = &*object.id;
             let key = (group.clone(), kind.clone(), namespace.clone(), name.clone());
             if scaled.contains(&key)
-                && let Some(replicas) = object.body.pointer("/spec/replicas")
+                && let Some(replicas) = object.body.value().pointer("/spec/replicas")
             {
                 refusals.push(Refusal::object(
                     entry,

@@ -9,7 +9,6 @@ use std::{
 };
 
 use flate2::{Compression, GzBuilder, bufread::GzDecoder};
-use serde_json::Value;
 use thiserror::Error;
 
 use super::{
@@ -141,7 +140,8 @@ fn verify_within(
     Ok(Verified::new(objects, *authentic.sha256()))
 }
 
-/// Expands and parses, holding one line and one step of expansion at a time besides the objects.
+/// Expands and parses, holding one parsed object and one step of expansion at a time besides the objects
+/// as text.
 fn expand(compressed: &[u8], limits: &Limits) -> Result<Vec<Object>, BlobError> {
     let size = compressed.len() as u64;
     if size > limits.blob_compressed {
@@ -214,8 +214,8 @@ impl Lines<'_> {
         if canonical::bytes(&value) != text {
             return Err(BlobError::NotCanonical(line));
         }
-        let object =
-            Object::from_body(value).map_err(|source| BlobError::Object { line, source })?;
+        let object = Object::from_canonical(&value, text)
+            .map_err(|source| BlobError::Object { line, source })?;
         if !self.seen.insert(object.id.clone()) {
             return Err(BlobError::Twice { line, id: Box::new(object.id) });
         }
@@ -245,7 +245,8 @@ pub fn encode(objects: &[Object]) -> Result<EncodedBlob, BlobError> {
     let mut gzip =
         GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), Compression::best());
     for object in sorted {
-        gzip.write_all(&line(&object.body)).map_err(BlobError::Gzip)?;
+        gzip.write_all(object.body.bytes()).map_err(BlobError::Gzip)?;
+        gzip.write_all(b"\n").map_err(BlobError::Gzip)?;
     }
     let bytes = gzip.finish().map_err(BlobError::Gzip)?;
     expand(&bytes, &Limits::BUILT_IN)?;
@@ -254,12 +255,6 @@ pub fn encode(objects: &[Object]) -> Result<EncodedBlob, BlobError> {
     let reference =
         BlobRef { target: BlobRef::target_name(&sha256), sha256, size: bytes.len() as u64 };
     Ok(EncodedBlob { bytes, reference })
-}
-
-fn line(body: &Value) -> Vec<u8> {
-    let mut line = canonical::bytes(body);
-    line.push(b'\n');
-    line
 }
 
 #[cfg(test)]

@@ -101,11 +101,12 @@ pub fn is_own_definition(id: &ObjectId) -> bool {
 
 /// What the object may not hold as this part of the foundation of an agent in namespace `own`.
 pub fn findings(part: Part, object: &Object, own: &str) -> Vec<Finding> {
+    let body = object.body.value();
     match part {
-        Part::Definition => definition::findings(&object.body),
-        Part::Role(role) => rights::findings(role, &object.body),
-        Part::Binding(kind, name) => binding(&object.body, kind, name, name, own),
-        Part::ManagedBinding => binding(&object.body, "ClusterRole", MANAGED, AGENT, own),
+        Part::Definition => definition::findings(&body),
+        Part::Role(role) => rights::findings(role, &body),
+        Part::Binding(kind, name) => binding(&body, kind, name, name, own),
+        Part::ManagedBinding => binding(&body, "ClusterRole", MANAGED, AGENT, own),
         Part::Namespace => vec![],
     }
 }
@@ -113,8 +114,8 @@ pub fn findings(part: Part, object: &Object, own: &str) -> Vec<Finding> {
 /// What of `live` the object takes away. Bindings say the same always, and a namespace holds no rights.
 pub fn narrowing(part: Part, live: &Value, object: &Object) -> Vec<Finding> {
     match part {
-        Part::Definition => definition::narrowing(live, &object.body),
-        Part::Role(_) => rights::narrowing(live, &object.body),
+        Part::Definition => definition::narrowing(live, &object.body.value()),
+        Part::Role(_) => rights::narrowing(live, &object.body.value()),
         Part::Binding(..) | Part::ManagedBinding | Part::Namespace => vec![],
     }
 }
@@ -136,13 +137,14 @@ pub fn bound_elsewhere(object: &Object, own: &str) -> Vec<Finding> {
     if id.group != RBAC || !matches!(id.kind.as_str(), "RoleBinding" | "ClusterRoleBinding") {
         return vec![];
     }
-    let role = object.body.pointer("/roleRef/name").and_then(Value::as_str);
+    let body = object.body.value();
+    let role = body.pointer("/roleRef/name").and_then(Value::as_str);
     let role = role.filter(|role| is_own_name(role));
     let mut found: Vec<Finding> = role
         .map(|role| ("roleRef.name".to_owned(), format!("{role} is a role of the agent's own")))
         .into_iter()
         .collect();
-    let subjects = object.body.get("subjects").and_then(Value::as_array);
+    let subjects = body.get("subjects").and_then(Value::as_array);
     let subjects = subjects.into_iter().flatten().enumerate();
     let text = |subject: &Value, key: &str| {
         subject.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()

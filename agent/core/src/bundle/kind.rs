@@ -162,16 +162,16 @@ pub fn rank(id: &ObjectId) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::object::IdFields, *};
 
     fn id(group: &str, kind: &str) -> ObjectId {
-        ObjectId {
+        ObjectId::from(IdFields {
             group: group.into(),
             version: "v1".into(),
             kind: kind.into(),
             namespace: None,
             name: "x".into(),
-        }
+        })
     }
 
     #[test]
@@ -194,10 +194,12 @@ mod tests {
 
     #[test]
     fn what_the_rights_name_is_watched_by_itself() {
-        let role = |namespace: Option<&str>, name: &str| ObjectId {
-            namespace: namespace.map(str::to_owned),
-            name: name.into(),
-            ..id("rbac.authorization.k8s.io", "Role")
+        let role = |namespace: Option<&str>, name: &str| {
+            ObjectId::from(IdFields {
+                namespace: namespace.map(str::to_owned),
+                name: name.into(),
+                ..IdFields::clone(&id("rbac.authorization.k8s.io", "Role"))
+            })
         };
         assert!(is_read_by_name(&id("", "Secret")));
         assert!(is_read_by_name(&role(Some("mendix-agent"), "mendix-agent")));

@@ -48,6 +48,11 @@ impl<T> Verified<T> {
         Self { value, sha256 }
     }
 
+    /// The value by itself, for what is made of it next.
+    pub(super) fn into_inner(self) -> T {
+        self.value
+    }
+
     /// SHA-256 of the signed bytes this was parsed from.
     pub fn sha256(&self) -> &[u8; 32] {
         &self.sha256

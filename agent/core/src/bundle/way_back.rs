@@ -23,7 +23,8 @@ pub fn obstacle(object: &Object, live: &Value) -> Option<String> {
             let names = versions.into_iter().flatten().filter_map(|v| v.get("name")?.as_str());
             names.map(str::to_owned).collect()
         };
-        let all = object.body.pointer("/spec/versions").and_then(Value::as_array);
+        let body = object.body.value();
+        let all = body.pointer("/spec/versions").and_then(Value::as_array);
         let stored =
             all.into_iter().flatten().find(|v| v.get("storage") == Some(&Value::Bool(true)));
         let stored = stored?.get("name")?.as_str()?;
@@ -36,7 +37,7 @@ pub fn obstacle(object: &Object, live: &Value) -> Option<String> {
             let size = claim.pointer("/spec/resources/requests/storage").and_then(Value::as_str);
             size.map(str::to_owned)
         };
-        let (wanted, now) = (size(&object.body)?, size(live)?);
+        let (wanted, now) = (size(&object.body.value())?, size(live)?);
         // The server refuses a smaller one on the way there; what differs, grows.
         return (wanted != now)
             .then(|| format!("a volume that has grown to {wanted} does not shrink"));
@@ -57,7 +58,7 @@ fn is_claim(id: &ObjectId) -> bool {
 fn becomes_immutable(object: &Object) -> bool {
     object.id.group.is_empty()
         && matches!(object.id.kind.as_str(), "ConfigMap" | "Secret")
-        && object.body.get("immutable") == Some(&Value::Bool(true))
+        && object.body.value().get("immutable") == Some(&Value::Bool(true))
 }
 
 #[cfg(test)]
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     fn found(new: Value, live: &Value) -> Option<String> {
-        let object = Object::from_body(new).unwrap();
+        let object = Object::from_body(&new).unwrap();
         concerns(&object).then(|| obstacle(&object, live)).flatten()
     }
 

@@ -26,16 +26,18 @@ pub(super) fn worst(healths: &[(ObjectId, Readiness)]) -> (&'static str, Option<
 
 #[cfg(test)]
 mod tests {
+    use mendix_agent_core::bundle::object::IdFields;
+
     use super::*;
 
     fn object(name: &str, health: Readiness) -> (ObjectId, Readiness) {
-        let id = ObjectId {
+        let id = ObjectId::from(IdFields {
             group: "example.com".into(),
             version: "v1".into(),
             kind: "Thing".into(),
             namespace: None,
             name: name.into(),
-        };
+        });
         (id, health)
     }
 

@@ -1,17 +1,20 @@
 //! What is committed: every object that components own, as the release wants it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use kube::ResourceExt;
-use mendix_agent_core::bundle::{canonical, object::ObjectId};
-use serde_json::Value;
+use mendix_agent_core::bundle::object::{Body, ObjectId};
 
 use super::super::{
     driver::{Announced, Driver},
-    failure::{CallCause, CallError},
+    failure::CallError,
     steps::exceptions,
     stored::{self, StoredError},
 };
+use crate::crd::managed_component::OwnedObject;
 
 /// What is committed.
 #[derive(Debug, Default)]
@@ -19,7 +22,7 @@ pub(super) struct Inventory {
     /// The objects.
     pub(super) objects: BTreeMap<ObjectId, Managed>,
     /// The components.
-    pub(super) components: BTreeSet<String>,
+    pub(super) components: BTreeSet<Arc<str>>,
     /// Those of them that a run had its hands on.
     in_run: BTreeSet<String>,
     /// What had been announced before this was read.
@@ -38,26 +41,15 @@ impl Inventory {
 #[derive(Debug)]
 pub(super) struct Managed {
     /// Its component.
-    pub(super) component: String,
+    pub(super) component: Arc<str>,
     /// The release that wants it so.
-    pub(super) release_id: String,
-    /// As that release wants it, as JSON: parsed it takes several times as much.
-    body: Vec<u8>,
+    pub(super) release_id: Arc<str>,
+    /// As that release wants it.
+    pub(super) body: Body,
     /// The UID that the record knows it by.
     pub(super) uid: Option<String>,
     /// Dotted paths that others may own.
     pub(super) exceptions: Vec<String>,
-}
-
-impl Managed {
-    /// The object as its release wants it.
-    ///
-    /// # Errors
-    /// A defect: it was written from JSON.
-    pub(super) fn body(&self, id: &ObjectId) -> Result<Value, CallError> {
-        serde_json::from_slice(&self.body)
-            .map_err(|error| CallError::new("read", id, CallCause::Answer(error.to_string())))
-    }
 }
 
 /// Reads what is committed. A component whose release can't be read is left out and said in the
@@ -73,8 +65,8 @@ pub(super) async fn load(driver: &Driver) -> Result<Inventory, CallError> {
     for component in driver.records.components().await? {
         let name = component.name_any();
         let Some(status) = component.status.filter(|status| status.sequence > 0) else { continue };
-        let uids: BTreeMap<ObjectId, Option<String>> =
-            status.inventory.iter().map(|owned| (owned.id(), owned.uid.clone())).collect();
+        let mut uids: BTreeMap<ObjectId, Option<String>> =
+            status.inventory.into_iter().map(OwnedObject::into_id).collect();
         let (Some(release_id), Some(index_sha256)) = (status.release_id, status.index_sha256)
         else {
             continue;
@@ -105,16 +97,17 @@ pub(super) async fn load(driver: &Driver) -> Result<Inventory, CallError> {
                 continue;
             }
         };
-        inventory.components.insert(name.clone());
         if status.run.is_some() {
             inventory.in_run.insert(name.clone());
         }
+        let (name, release_id): (Arc<str>, Arc<str>) = (name.into(), release_id.into());
+        inventory.components.insert(Arc::clone(&name));
         for object in objects.iter() {
             let managed = Managed {
-                component: name.clone(),
-                release_id: release_id.clone(),
-                body: canonical::bytes(&object.body),
-                uid: uids.get(&object.id).cloned().flatten(),
+                component: Arc::clone(&name),
+                release_id: Arc::clone(&release_id),
+                body: object.body.clone(),
+                uid: uids.remove(&object.id).flatten(),
                 exceptions: exceptions(&entry, &object.id).into_iter().map(str::to_owned).collect(),
             };
             inventory.objects.insert(object.id.clone(), managed);

@@ -1,7 +1,7 @@
 //! Metadata watches over the inventory: one per kind and namespace, or one per object where the agent's
 //! rights name the objects.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{borrow::Borrow, cmp::Ordering, collections::BTreeMap};
 
 use futures::StreamExt;
 use kube::{
@@ -18,16 +18,62 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::{
-    super::{contents::sha256_hex, failure::pauses, live::Live},
+    super::{
+        contents::{Sha256, sha256},
+        failure::pauses,
+        live::Live,
+    },
     Notice,
 };
+
+/// Objects that are listed at once when a watch is set up: who owns which field of them is more than the
+/// rest of their metadata, and one watch of each kind begins at the same time.
+const PAGE: u32 = 100;
 
 /// The objects of one kind in one namespace, or one of them.
 pub(super) struct Group {
     /// Any of them: for the kind and the namespace.
     sample: ObjectId,
     /// By name.
-    objects: BTreeMap<String, ObjectId>,
+    objects: BTreeMap<Named, Seen>,
+}
+
+/// An object, found by its name: within a group it has no other.
+struct Named(ObjectId);
+
+/// What a watch has said of an object.
+#[derive(Default)]
+struct Seen {
+    /// Since the watch was set up last.
+    lately: bool,
+    /// The last [`fingerprint`].
+    print: Option<Sha256>,
+}
+
+impl Borrow<str> for Named {
+    fn borrow(&self) -> &str {
+        &self.0.name
+    }
+}
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name == other.0.name
+    }
+}
+
+impl Eq for Named {}
+
+impl PartialOrd for Named {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Named {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.name.cmp(&other.0.name)
+    }
 }
 
 /// The groups that a set of objects falls into.
@@ -47,7 +93,7 @@ pub(super) fn groups<'a>(objects: impl Iterator<Item = &'a ObjectId>) -> Vec<Gro
             .entry(key)
             .or_insert_with(|| Group { sample: id.clone(), objects: BTreeMap::new() })
             .objects
-            .insert(id.name.clone(), id.clone());
+            .insert(Named(id.clone()), Seen::default());
     }
     groups.into_values().collect()
 }
@@ -55,7 +101,7 @@ pub(super) fn groups<'a>(objects: impl Iterator<Item = &'a ObjectId>) -> Vec<Gro
 impl Group {
     /// Watches until nobody listens. A kind that is not served (any more) is waited for: its
     /// definition may be put back meanwhile.
-    pub(super) async fn watch(self, live: Live, client: Client, notices: mpsc::Sender<Notice>) {
+    pub(super) async fn watch(mut self, live: Live, client: Client, notices: mpsc::Sender<Notice>) {
         let mut pauses = pauses();
         let (resource, scope) = loop {
             match live.kind(&self.sample).await {
@@ -73,31 +119,30 @@ impl Group {
             }
             _ => Api::all_with(client, &resource),
         };
-        let mut config = Config::default();
+        let mut config = Config::default().page_size(PAGE);
         if self.objects.len() == 1 {
             // One object needs no look at its neighbours.
             config = config.fields(&format!("metadata.name={}", self.sample.name));
         }
         let mut events = watcher(api, config).default_backoff().boxed();
-        let mut seen: BTreeSet<String> = BTreeSet::new();
-        let mut prints: BTreeMap<String, String> = BTreeMap::new();
         while let Some(event) = events.next().await {
             let mut said = vec![];
             match event {
-                Ok(Event::Init) => seen.clear(),
-                Ok(Event::InitApply(meta)) => {
-                    seen.extend(meta.metadata.name.clone());
-                    said.extend(self.notice(&meta, &mut prints));
+                Ok(Event::Init) => self.objects.values_mut().for_each(|seen| seen.lately = false),
+                Ok(Event::InitApply(meta)) | Ok(Event::Apply(meta)) => {
+                    said.extend(self.notice(&meta));
                 }
-                Ok(Event::Apply(meta)) => said.extend(self.notice(&meta, &mut prints)),
                 Ok(Event::Delete(meta)) => {
                     let name = meta.metadata.name.unwrap_or_default();
-                    prints.remove(&name);
-                    said.extend(self.objects.get(&name).cloned().map(Notice::Changed));
+                    if let Some(seen) = self.objects.get_mut(name.as_str()) {
+                        seen.print = None;
+                    }
+                    let object = self.objects.get_key_value(name.as_str());
+                    said.extend(object.map(|(object, _)| Notice::Changed(object.0.clone())));
                 }
                 Ok(Event::InitDone) => {
-                    let missing = self.objects.iter().filter(|(name, _)| !seen.contains(*name));
-                    said.extend(missing.map(|(_, id)| Notice::Changed(id.clone())));
+                    let missing = self.objects.iter().filter(|(_, seen)| !seen.lately);
+                    said.extend(missing.map(|(object, _)| Notice::Changed(object.0.clone())));
                 }
                 Err(error) => {
                     tracing::debug!(%error, kind = self.sample.kind, "a watch is set up again");
@@ -111,22 +156,20 @@ impl Group {
         }
     }
 
-    fn notice(
-        &self,
-        meta: &PartialObjectMeta<DynamicObject>,
-        prints: &mut BTreeMap<String, String>,
-    ) -> Option<Notice> {
-        let name = meta.metadata.name.clone()?;
-        let id = self.objects.get(&name)?.clone();
+    fn notice(&mut self, meta: &PartialObjectMeta<DynamicObject>) -> Option<Notice> {
+        let name = meta.metadata.name.as_deref()?;
+        let id = self.objects.get_key_value(name)?.0.0.clone();
+        let seen = self.objects.get_mut(name)?;
+        seen.lately = true;
         let print = fingerprint(meta);
-        let changed = prints.insert(name, print.clone()) != Some(print);
+        let changed = seen.print.replace(print) != Some(print);
         Some(if changed { Notice::Changed(id) } else { Notice::Touched(id) })
     }
 }
 
 /// What changes when anybody but a controller writing status changes the object: its UID and who
 /// owns which field since when.
-fn fingerprint(meta: &PartialObjectMeta<DynamicObject>) -> String {
+fn fingerprint(meta: &PartialObjectMeta<DynamicObject>) -> Sha256 {
     let entries = meta.metadata.managed_fields.iter().flatten();
     let entries = entries.filter(|entry| entry.subresource.as_deref().is_none_or(str::is_empty));
     let entries: Vec<Value> = entries
@@ -143,11 +186,13 @@ fn fingerprint(meta: &PartialObjectMeta<DynamicObject>) -> String {
         })
         .collect();
     let print = json!([meta.metadata.uid, meta.metadata.deletion_timestamp, entries]);
-    sha256_hex(print.to_string().as_bytes())
+    sha256(print.to_string().as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
+    use mendix_agent_core::bundle::object::IdFields;
+
     use super::*;
 
     fn meta(managed_fields: Value) -> PartialObjectMeta<DynamicObject> {
@@ -183,12 +228,14 @@ mod tests {
 
     #[test]
     fn objects_are_watched_by_kind_and_namespace() {
-        let id = |kind: &str, namespace: &str, name: &str| ObjectId {
-            group: String::new(),
-            version: "v1".into(),
-            kind: kind.into(),
-            namespace: Some(namespace.into()),
-            name: name.into(),
+        let id = |kind: &str, namespace: &str, name: &str| {
+            ObjectId::from(IdFields {
+                group: String::new(),
+                version: "v1".into(),
+                kind: kind.into(),
+                namespace: Some(namespace.into()),
+                name: name.into(),
+            })
         };
         let sizes = |ids: &[ObjectId]| -> Vec<usize> {
             groups(ids.iter()).iter().map(|group| group.objects.len()).collect()

@@ -3,7 +3,7 @@
 
 use futures::{FutureExt, TryStreamExt};
 use kube::ResourceExt;
-use mendix_agent_core::bundle::{canonical, plan::Plan};
+use mendix_agent_core::bundle::plan::Plan;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -92,13 +92,14 @@ impl Driver {
                 tracing::warn!(error = error.line(), "the end of the run waits");
             }
         };
-        let recorded =
+        let components =
             patiently(cancel, &paused, || async { self.records.components().await }).await?;
-        if is_settled(bundle, &recorded) {
+        if is_settled(bundle, &components) {
             return Ok(());
         }
-        let (owned, inventory) = self.inventories(&paused, cancel).await?;
-        let plan = match self.plan(bundle, &inventory, supply, &paused, cancel).await {
+        drop(components);
+        let recorded = self.recorded(&paused, cancel).await?;
+        let plan = match self.plan(bundle, &recorded, supply, &paused, cancel).await {
             Ok(plan) => plan,
             Err(NoPlan::Stopped) => return Err(StepError::Stopped),
             Err(NoPlan::Refused(why)) => {
@@ -112,7 +113,7 @@ impl Driver {
                 async {
                     let live = patiently(cancel, &paused, || self.live.get(&object.id)).await?;
                     let uid = live.as_ref().and_then(|live| text(live, "/metadata/uid"));
-                    let hash = sha256_hex(&canonical::bytes(&object.body));
+                    let hash = sha256_hex(object.body.bytes());
                     let hash = hash.get(..16).unwrap_or(&hash).to_owned();
                     Ok::<_, StepError>(OwnedObject::new(&object.id, uid, Some(hash)))
                 }
@@ -125,7 +126,7 @@ impl Driver {
                 let Some(live) = live else { continue };
                 let uid = text(&live, "/metadata/uid");
                 let going = live.pointer("/metadata/deletionTimestamp").is_some();
-                if !going && uid.as_deref() == owned.get(id).map(String::as_str) {
+                if !going && uid.as_deref() == recorded.owned.get(id).map(String::as_str) {
                     objects.push(OwnedObject::new(id, uid, None));
                 }
             }

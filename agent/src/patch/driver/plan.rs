@@ -34,7 +34,20 @@ use super::{
     },
     Driver,
 };
-use crate::crd::{managed_component::ManagedComponent, patch_bundle::PatchBundle};
+use crate::crd::patch_bundle::PatchBundle;
+
+/// What the records of the components say, read once for a step: they name every object, and thousands of
+/// objects are a megabyte of them.
+pub(super) struct Recorded {
+    /// What the components own, with UIDs.
+    pub(super) owned: Owned,
+    /// The same as admission and the plan want it.
+    pub(super) inventory: Inventory,
+    /// Highest sequence that one of them was released with; 0 before the first.
+    sequence: u64,
+    /// Version of each component that a release committed.
+    versions: BTreeMap<String, String>,
+}
 
 /// Why there is no plan.
 pub(super) enum NoPlan {
@@ -105,33 +118,41 @@ impl Driver {
         Ok(stored.ok_or_else(|| lost(format!("{sha256} is not stored")))?)
     }
 
-    /// What the components own: with UIDs for the steps, and as admission and the plan want it.
-    pub(super) async fn inventories(
+    /// What the records of the components say.
+    pub(super) async fn recorded(
         &self,
         paused: &(dyn Fn(Option<&CallError>) + Send + Sync),
         cancel: &CancellationToken,
-    ) -> Result<(Owned, Inventory), StepError> {
+    ) -> Result<Recorded, StepError> {
         let components =
             patiently(cancel, paused, || async { self.records.components().await }).await?;
-        let mut owned = Owned::new();
-        let mut inventory = Inventory::new();
+        let mut recorded = Recorded {
+            owned: Owned::new(),
+            inventory: Inventory::new(),
+            sequence: 0,
+            versions: BTreeMap::new(),
+        };
         for component in components {
             let name = component.name_any();
-            let objects = component.status.map(|status| status.inventory).unwrap_or_default();
-            let ids = inventory.entry(name).or_default();
-            for object in objects {
-                let id = object.id();
+            let status = component.status.unwrap_or_default();
+            recorded.sequence = recorded.sequence.max(status.sequence);
+            if let Some(version) = status.version {
+                recorded.versions.insert(name.clone(), version);
+            }
+            let ids = recorded.inventory.entry(name).or_default();
+            for object in status.inventory {
+                let (id, uid) = object.into_id();
                 ids.push(id.clone());
-                owned.insert(id, object.uid.unwrap_or_default());
+                recorded.owned.insert(id, uid.unwrap_or_default());
             }
         }
-        Ok((owned, inventory))
+        Ok(recorded)
     }
 
     pub(super) async fn plan(
         &self,
         bundle: &PatchBundle,
-        inventory: &Inventory,
+        recorded: &Recorded,
         supply: &dyn Supply,
         paused: &(dyn Fn(Option<&CallError>) + Send + Sync),
         cancel: &CancellationToken,
@@ -153,7 +174,7 @@ impl Driver {
             Ok((index, blobs))
         });
         let (index, blobs) = loaded.await.map_err(of_step)?;
-        let mut facts = patiently(cancel, paused, || async { self.facts(bundle, inventory).await })
+        let mut facts = patiently(cancel, paused, || async { self.facts(bundle, recorded).await })
             .await
             .map_err(of_step)?;
         let marks = self.supplied(bundle, cancel, || async { supply.marks().await });
@@ -183,7 +204,7 @@ impl Driver {
             }
         }
         match admit(index, blobs, &facts) {
-            Ok(admitted) => Ok(Plan::new(admitted, inventory)),
+            Ok(admitted) => Ok(Plan::new(admitted, &recorded.inventory)),
             Err(refusals) => {
                 Err(NoPlan::Refused(refusals.iter().map(ToString::to_string).collect()))
             }
@@ -221,7 +242,7 @@ impl Driver {
     async fn facts(
         &self,
         bundle: &PatchBundle,
-        inventory: &Inventory,
+        recorded: &Recorded,
     ) -> Result<ClusterFacts, CallError> {
         let bundles = self.records.bundles().await?;
         let others = bundles.iter().filter(|other| other.name_any() != bundle.name_any());
@@ -237,24 +258,20 @@ impl Driver {
             .iter()
             .filter(|other| state_of(other) == Some(State::Committed))
             .map(|other| other.spec.sequence);
-        let components = self.records.components().await?;
-        let of_components = components
-            .iter()
-            .filter_map(|component| component.status.as_ref().map(|status| status.sequence));
         Ok(ClusterFacts {
             agent_version: self.identity.agent_version.clone(),
             kubernetes_version: self.cluster.server_version.clone(),
             agent_namespace: self.cluster.namespace.clone(),
             ring: (self.identity.ring)(),
             marks: Marks::default(),
-            committed_sequence: committed.chain(of_components).max().filter(|s| *s > 0),
+            committed_sequence: committed.max().max(Some(recorded.sequence)).filter(|s| *s > 0),
             quarantined,
-            inventory: inventory.clone(),
+            inventory: recorded.inventory.clone(),
             custom_kinds: Default::default(),
             foundation: Default::default(),
             // A run that has begun is not judged by what it has changed itself.
             versions: match state_of(bundle).is_some_and(|state| state.untouched()) {
-                true => committed_versions(&components),
+                true => recorded.versions.clone(),
                 false => Default::default(),
             },
             state_bytes: self.state_bytes(bundle).await?,
@@ -272,13 +289,4 @@ impl Driver {
 
 fn lost(why: String) -> CallError {
     CallError::about("read", "pre-images".into(), CallCause::Answer(why))
-}
-
-/// Version of each component that a release committed.
-fn committed_versions(components: &[ManagedComponent]) -> BTreeMap<String, String> {
-    let versions = components.iter().filter_map(|component| {
-        let version = component.status.as_ref()?.version.clone()?;
-        Some((component.name_any(), version))
-    });
-    versions.collect()
 }

@@ -34,12 +34,12 @@ impl Driver {
         cancel: &CancellationToken,
     ) -> Result<Done, StepError> {
         let run = bundle.name_any();
-        let (owned, inventory) = self.inventories(paused, cancel).await?;
+        let recorded = self.recorded(paused, cancel).await?;
         let steps = Steps {
             live: &self.live,
             client: &self.cluster.client,
             run: &run,
-            owned: &owned,
+            owned: &recorded.owned,
             cancel,
             paused,
         };
@@ -47,7 +47,7 @@ impl Driver {
             Step::Start => Ok(Done::on(Event::Started)),
             Step::Receive => self.receive(bundle, supply, paused, cancel).await,
             Step::Preflight => {
-                let plan = match self.plan(bundle, &inventory, supply, paused, cancel).await {
+                let plan = match self.plan(bundle, &recorded, supply, paused, cancel).await {
                     Ok(plan) => plan,
                     Err(NoPlan::Stopped) => return Err(StepError::Stopped),
                     Err(NoPlan::Refused(why)) => return Ok(Done::refused(why)),
@@ -94,7 +94,7 @@ impl Driver {
                 }
                 let index = self.index(bundle, paused, cancel).await?;
                 Box::pin(self.wait_for_budgets(bundle, &index, &steps)).await?;
-                let plan = match self.plan(bundle, &inventory, supply, paused, cancel).await {
+                let plan = match self.plan(bundle, &recorded, supply, paused, cancel).await {
                     Ok(plan) => plan,
                     Err(NoPlan::Stopped) => return Err(StepError::Stopped),
                     Err(NoPlan::Refused(why)) => return Ok(Done::refused(why)),
@@ -107,7 +107,7 @@ impl Driver {
                 Ok(done)
             }
             Step::Begin => {
-                let plan = match self.plan(bundle, &inventory, supply, paused, cancel).await {
+                let plan = match self.plan(bundle, &recorded, supply, paused, cancel).await {
                     Ok(plan) => plan,
                     Err(NoPlan::Stopped) => return Err(StepError::Stopped),
                     Err(NoPlan::Refused(why)) => {
@@ -118,7 +118,7 @@ impl Driver {
                 Ok(Done::on(Event::Begun))
             }
             Step::Apply(_) | Step::Gate(_) | Step::Soak { .. } => {
-                let plan = match self.plan(bundle, &inventory, supply, paused, cancel).await {
+                let plan = match self.plan(bundle, &recorded, supply, paused, cancel).await {
                     Ok(plan) => plan,
                     Err(NoPlan::Stopped) => return Err(StepError::Stopped),
                     Err(NoPlan::Refused(why)) => {

@@ -181,7 +181,7 @@ impl Driver {
                     return Ok(Done::because(Event::Failed, "NoGuard", why));
                 }
                 Some(phase) if rolls_out(phase) && trial_of(&live) != Some(&name) => {
-                    let body = dressed(&wanted.body, &name);
+                    let body = dressed(&wanted.body.value(), &name);
                     let body = based_on(&body, text(&live, "/metadata/resourceVersion"));
                     let applied = patiently(steps.cancel, steps.paused, || async {
                         match self.live.apply(&id, &body, FIELD_MANAGER, true, Mode::Persist).await
@@ -211,7 +211,7 @@ impl Driver {
         steps: &Steps<'_>,
     ) -> Result<bool, StepError> {
         let id = &wanted.id;
-        let same = dressed_like(&wanted.body, live);
+        let same = dressed_like(&wanted.body.value(), live);
         let answer = patiently(steps.cancel, steps.paused, || {
             self.live.apply(id, &same, FIELD_MANAGER, true, Mode::DryRun)
         });
@@ -228,7 +228,7 @@ impl Driver {
             bundle: bundle.name_any(),
             release_id: bundle.spec.release_id.clone(),
             version: entry.version.clone(),
-            image: image_of(&wanted.body).unwrap_or_default().to_owned(),
+            image: image_of(&wanted.body.value()).unwrap_or_default().to_owned(),
             pre_image: live["spec"].to_string(),
             lasts_seconds: entry.gates.timeout_seconds,
             hold_seconds: entry.gates.soak_seconds,

@@ -79,7 +79,7 @@ pub(crate) fn compare(
     now: &[Object],
 ) -> ComponentDiff {
     let by_id = |objects: &[Object]| -> BTreeMap<ObjectId, Value> {
-        objects.iter().map(|object| (object.id.clone(), object.body.clone())).collect()
+        objects.iter().map(|object| (object.id.clone(), object.body.value())).collect()
     };
     let (old, new) = (by_id(before.map_or(&[], |(_, _, objects)| objects)), by_id(now));
     let only = |a: &BTreeMap<ObjectId, Value>, b: &BTreeMap<ObjectId, Value>| {
@@ -180,7 +180,7 @@ mod tests {
             panic!("objects")
         };
         body_fields.extend(rest);
-        Object::from_body(body).expect("an object")
+        Object::from_body(&body).expect("an object")
     }
 
     #[test]

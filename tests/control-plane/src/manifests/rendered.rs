@@ -9,7 +9,10 @@ use std::{
     fmt,
 };
 
-use mendix_agent_core::bundle::{kind, object::ObjectId};
+use mendix_agent_core::bundle::{
+    kind,
+    object::{IdFields, ObjectId},
+};
 use serde_json::{Map, Value, json};
 
 const HOOK: &str = "helm.sh/hook";
@@ -187,13 +190,13 @@ pub(super) fn set_namespace(
     let text = |field: &str| body.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-    let id = ObjectId {
+    let id = ObjectId::from(IdFields {
         group: group.to_owned(),
         version: version.to_owned(),
         kind,
         namespace: None,
         name: String::new(),
-    };
+    });
     let wanted = kind::is_namespaced(&id).unwrap_or_else(|| namespaced.contains(&id.group_kind()));
     let metadata = body.get_mut("metadata").and_then(Value::as_object_mut);
     let absent = |metadata: &&mut Map<String, Value>| !metadata.contains_key("namespace");

@@ -162,7 +162,7 @@ async fn a_release_that_was_replaced_is_not_applied_again_and_the_report_says_wh
 async fn a_gate_whose_time_is_over_says_how_long_it_waited_and_what_the_pods_are_up_to() {
     let world = World::new().await;
     let deployment = Parts(&world).deployment("hanging", None);
-    let id = Object::from_body(deployment.clone()).unwrap().id;
+    let id = Object::from_body(&deployment).unwrap().id;
     let live = Live::new(&world.cluster);
     live.create(&id, &deployment, "somebody").await.unwrap();
     until("the rollout has begun", async || {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{AGENT_CONTAINER, AGENT_DEPLOYMENT, ClusterFacts, Reason, Refusal};
 use crate::bundle::{
     index::ComponentEntry,
-    object::{Object, ObjectId},
+    object::{IdFields, Object, ObjectId},
 };
 
 /// Metadata that the Deployment may name: the trial puts nothing else back.
@@ -17,13 +17,13 @@ const FIXED: [&str; 2] = ["/spec/strategy", "/spec/paused"];
 
 /// The agent's own Deployment, as the agent finds it.
 pub fn own_deployment(namespace: &str) -> ObjectId {
-    ObjectId {
+    ObjectId::from(IdFields {
         group: "apps".into(),
         version: "v1".into(),
         kind: "Deployment".into(),
         namespace: Some(namespace.to_owned()),
         name: AGENT_DEPLOYMENT.into(),
-    }
+    })
 }
 
 /// Adds everything that is wrong with the agent's component.
@@ -48,7 +48,7 @@ pub(super) fn check(
         let reason = Reason::AgentComponent;
         refusals.push(Refusal::object(entry, &own, reason, field, found.to_owned()));
     };
-    let body = &deployment.body;
+    let body = deployment.body.value();
     for key in body["metadata"].as_object().into_iter().flat_map(|metadata| metadata.keys()) {
         if !METADATA.contains(&key.as_str()) {
             refuse(&format!("metadata.{key}"), "is set");

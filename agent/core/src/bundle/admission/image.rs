@@ -9,19 +9,29 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{Reason, Refusal};
-use crate::bundle::{index::ComponentEntry, kind, name, object::Object};
+use crate::bundle::{index::ComponentEntry, kind, name, object::ObjectId};
 
-/// Adds everything that is wrong with the images of one component.
-pub(super) fn check(entry: &ComponentEntry, objects: &[Object], refusals: &mut Vec<Refusal>) {
-    let mut used = BTreeSet::new();
-    for object in objects.iter().filter(|object| object.id.kind != "CustomResourceDefinition") {
+/// The images of one component, collected object by object.
+pub(super) struct Images<'a> {
+    entry: &'a ComponentEntry,
+    used: BTreeSet<String>,
+    refusals: Vec<Refusal>,
+}
+
+impl<'a> Images<'a> {
+    /// None yet.
+    pub(super) fn new(entry: &'a ComponentEntry) -> Self {
+        Self { entry, used: BTreeSet::new(), refusals: vec![] }
+    }
+
+    /// Looks at one object; `body` is what it holds.
+    pub(super) fn look(&mut self, id: &ObjectId, body: &Value) {
+        if id.kind == "CustomResourceDefinition" {
+            return;
+        }
+        let Self { entry, used, refusals } = self;
         let mut found = Vec::new();
-        walk(
-            &object.body,
-            &mut String::new(),
-            kind::is_built_in_group(&object.id.group),
-            &mut found,
-        );
+        walk(body, &mut String::new(), kind::is_built_in_group(&id.group), &mut found);
         for Found { path, what } in found {
             let (reason, text) = match what {
                 What::Ephemeral => (Reason::EphemeralContainers, "is set".to_owned()),
@@ -31,22 +41,30 @@ pub(super) fn check(entry: &ComponentEntry, objects: &[Object], refusals: &mut V
                     (Reason::ImageNotPinned, format!("{image:?} is not pinned by digest"))
                 }
                 What::Image(image) => {
-                    used.insert(image);
+                    if !used.contains(image) {
+                        used.insert(image.to_owned());
+                    }
                     if entry.images.iter().any(|listed| listed == image) {
                         continue;
                     }
                     (Reason::ImageNotListed, format!("{image} is not in the index"))
                 }
             };
-            refusals.push(Refusal::object(entry, &object.id, reason, &path, text));
+            refusals.push(Refusal::object(entry, id, reason, &path, text));
         }
     }
-    for (n, image) in entry.images.iter().enumerate() {
-        if !used.contains(image.as_str()) {
-            let field = format!("images[{n}]");
-            let found = format!("no container uses {image}");
-            refusals.push(Refusal::component(entry, Reason::ImageNotUsed, &field, found));
+
+    /// Everything that is wrong with them.
+    pub(super) fn refusals(self) -> Vec<Refusal> {
+        let Self { entry, used, mut refusals } = self;
+        for (n, image) in entry.images.iter().enumerate() {
+            if !used.contains(image) {
+                let field = format!("images[{n}]");
+                let found = format!("no container uses {image}");
+                refusals.push(Refusal::component(entry, Reason::ImageNotUsed, &field, found));
+            }
         }
+        refusals
     }
 }
 

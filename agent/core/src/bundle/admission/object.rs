@@ -37,7 +37,8 @@ impl Scopes {
     pub(super) fn new<'a>(facts: &ClusterFacts, objects: impl Iterator<Item = &'a Object>) -> Self {
         let mut scopes = facts.custom_kinds.clone();
         for object in objects.filter(|object| is_crd(&object.id)) {
-            let text = |pointer| object.body.pointer(pointer).and_then(Value::as_str);
+            let body = object.body.value();
+            let text = |pointer| body.pointer(pointer).and_then(Value::as_str);
             if let (Some(group), Some(kind), Some(scope)) =
                 (text("/spec/group"), text("/spec/names/kind"), text("/spec/scope"))
             {
@@ -64,19 +65,19 @@ fn is_crd(id: &ObjectId) -> bool {
     id.group == "apiextensions.k8s.io" && id.kind == "CustomResourceDefinition"
 }
 
-/// Adds everything that is wrong with one object.
+/// Adds everything that is wrong with one object; `body` is what it holds.
 pub(super) fn check(
     entry: &ComponentEntry,
-    object: &Object,
+    id: &ObjectId,
+    body: &Value,
     facts: &ClusterFacts,
     scopes: &Scopes,
     refusals: &mut Vec<Refusal>,
 ) {
-    let id = &object.id;
     let mut refuse = |reason, field: &str, found: String| {
         refusals.push(Refusal::object(entry, id, reason, field, found));
     };
-    if id.kind.ends_with("List") && object.body.get("items").is_some() || id.kind == "List" {
+    if id.kind.ends_with("List") && body.get("items").is_some() || id.kind == "List" {
         refuse(Reason::ListForbidden, "kind", format!("{} holds other objects", id.kind));
     }
     if !entry.scope.kinds.contains(&id.group_kind()) {
@@ -128,40 +129,39 @@ pub(super) fn check(
         && entry.name != AGENT_COMPONENT
         && entry.name != FOUNDATION_COMPONENT
         && (id.name.ends_with(&format!(".{AGENT_GROUP}"))
-            || object.body.pointer("/spec/group").and_then(Value::as_str) == Some(AGENT_GROUP))
+            || body.pointer("/spec/group").and_then(Value::as_str) == Some(AGENT_GROUP))
     {
         refuse(Reason::AgentState, "spec.group", format!("{AGENT_GROUP} is defined by the agent"));
     }
 
-    for (field, found) in stray_webhooks(entry, object) {
+    for (field, found) in stray_webhooks(entry, id, body) {
         refuse(Reason::WebhookOutside, &field, found);
     }
 
-    if object.body.get("status").is_some() {
+    if body.get("status").is_some() {
         refuse(Reason::FieldForbidden, "status", "is set".into());
     }
-    let metadata = object.body.get("metadata").and_then(Value::as_object);
+    let metadata = body.get("metadata").and_then(Value::as_object);
     for (key, value) in metadata.into_iter().flatten() {
         if FORBIDDEN_METADATA.contains(&key.as_str()) {
             let found = if value.is_null() { "is null" } else { "is set" };
             refuse(Reason::FieldForbidden, &format!("metadata.{key}"), found.into());
         }
     }
-    if is_namespace && object.body.pointer("/spec/finalizers").is_some() {
+    if is_namespace && body.pointer("/spec/finalizers").is_some() {
         refuse(Reason::FieldForbidden, "spec.finalizers", "is set".into());
     }
 }
 
 /// Webhooks of admission and conversion that the API server would call anywhere else than in the
 /// component's own namespaces: field and what was found. Objects of the whole cluster go there.
-fn stray_webhooks(entry: &ComponentEntry, object: &Object) -> Vec<(String, String)> {
-    let id = &object.id;
+fn stray_webhooks(entry: &ComponentEntry, id: &ObjectId, body: &Value) -> Vec<(String, String)> {
     let clients: Vec<(String, Option<&Value>)> = match (id.group.as_str(), id.kind.as_str()) {
         (
             "admissionregistration.k8s.io",
             "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration",
         ) => {
-            let webhooks = object.body.get("webhooks").and_then(Value::as_array);
+            let webhooks = body.get("webhooks").and_then(Value::as_array);
             let webhooks = webhooks.into_iter().flatten().enumerate();
             webhooks
                 .map(|(n, webhook)| {
@@ -170,7 +170,7 @@ fn stray_webhooks(entry: &ComponentEntry, object: &Object) -> Vec<(String, Strin
                 .collect()
         }
         _ if is_crd(id) => {
-            let client = object.body.pointer("/spec/conversion/webhook/clientConfig");
+            let client = body.pointer("/spec/conversion/webhook/clientConfig");
             vec![("spec.conversion.webhook.clientConfig".to_owned(), client)]
         }
         _ => return vec![],

@@ -8,6 +8,7 @@ use super::*;
 use crate::bundle::{
     canonical,
     index::{BlobRef, FieldException, Gates, ReleaseClass, SCHEMA, Scope, VersionRange},
+    object::IdFields,
 };
 
 const IMAGE: &str = "registry.local/operator@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -43,12 +44,11 @@ impl Draft {
 
     /// A component that may own what it has, in namespace `mendix`.
     pub(crate) fn component(mut self, name: &str, phase: u32, bodies: Vec<Value>) -> Self {
-        let objects: Vec<_> =
-            bodies.into_iter().map(|body| Object::from_body(body).unwrap()).collect();
+        let objects: Vec<_> = bodies.iter().map(|body| Object::from_body(body).unwrap()).collect();
         let kinds: BTreeSet<_> = objects.iter().map(|object| object.id.group_kind()).collect();
         let mut images = BTreeSet::new();
         for object in &objects {
-            collect_images(&object.body, &mut images);
+            collect_images(&object.body.value(), &mut images);
         }
         let sha256 = hex::encode(digest(self.objects.len()));
         self.index.components.push(ComponentEntry {
@@ -337,7 +337,7 @@ fn an_object_has_one_owner() {
     assert_eq!(refused[0].component.as_deref(), Some("other"));
     assert!(refused[0].found.contains("mendix-operator"));
 
-    let owned = Object::from_body(config_map("a")).unwrap().id;
+    let owned = Object::from_body(&config_map("a")).unwrap().id;
     let facts =
         ClusterFacts { inventory: BTreeMap::from([("other".into(), vec![owned])]), ..facts() };
     let draft = one(vec![config_map("a")]);
@@ -362,12 +362,14 @@ fn replicas_are_left_to_an_autoscaler() {
 
 #[test]
 fn deletes_name_data_only_and_nothing_that_is_denied() {
-    let id = |kind: &str, namespace: Option<&str>, name: &str| ObjectId {
-        group: String::new(),
-        version: "v1".into(),
-        kind: kind.into(),
-        namespace: namespace.map(Into::into),
-        name: name.into(),
+    let id = |kind: &str, namespace: Option<&str>, name: &str| {
+        ObjectId::from(IdFields {
+            group: String::new(),
+            version: "v1".into(),
+            kind: kind.into(),
+            namespace: namespace.map(Into::into),
+            name: name.into(),
+        })
     };
     let deletes = |id| one(vec![config_map("a")]).change(|index| index.deletes = vec![id]);
     deletes(id("PersistentVolumeClaim", Some("mendix"), "old")).admit(&facts()).unwrap();
@@ -390,7 +392,7 @@ fn deletes_name_data_only_and_nothing_that_is_denied() {
 #[test]
 fn an_exception_names_an_object_of_its_component() {
     let exception = |name: &str| {
-        let object = Object::from_body(config_map(name)).unwrap().id;
+        let object = Object::from_body(&config_map(name)).unwrap().id;
         one(vec![config_map("a")]).change(|index| {
             index.components[0].exceptions = vec![FieldException { object, path: "data".into() }];
         })

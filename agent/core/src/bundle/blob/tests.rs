@@ -5,7 +5,7 @@ use super::*;
 use crate::bundle::index::{Gates, Scope};
 
 fn config_map(name: &str, data: &str) -> Object {
-    Object::from_body(json!({
+    Object::from_body(&json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": name, "namespace": "mendix"},
@@ -167,8 +167,9 @@ fn a_blob_is_one_gzip_stream_and_nothing_else() {
 fn the_publisher_learns_what_the_agent_would_refuse() {
     let object = config_map("a", "1");
     assert!(matches!(encode(&[object.clone(), object]), Err(BlobError::Twice { .. })));
-    let mut inexact = config_map("a", "1");
-    inexact.body["data"]["key"] = json!(-3.931836409904614e+215);
+    let mut inexact = config_map("a", "1").body.value();
+    inexact["data"]["key"] = json!(-3.931836409904614e+215);
+    let inexact = Object::from_body(&inexact).unwrap();
     assert!(matches!(encode(&[inexact]), Err(BlobError::NotCanonical(1))));
 }
 

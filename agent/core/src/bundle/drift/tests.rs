@@ -1,17 +1,18 @@
 use serde_json::json;
 
 use super::*;
+use crate::bundle::object::IdFields;
 
 const MANAGER: &str = "mendix-agent";
 
 fn id(group: &str, kind: &str) -> ObjectId {
-    ObjectId {
+    ObjectId::from(IdFields {
         group: group.into(),
         version: "v1".into(),
         kind: kind.into(),
         namespace: Some("shop".into()),
         name: "web".into(),
-    }
+    })
 }
 
 fn entry(manager: &str, operation: &str, fields: Value) -> Value {

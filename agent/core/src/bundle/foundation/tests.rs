@@ -5,7 +5,7 @@ const OWN: &str = "mendix-agent";
 const RBAC_V1: &str = "rbac.authorization.k8s.io/v1";
 
 fn part_of(api_version: &str, kind: &str, namespace: Option<&str>, name: &str) -> Option<Part> {
-    part(&Object::from_body(object(api_version, kind, namespace, name)).unwrap().id, OWN)
+    part(&Object::from_body(&object(api_version, kind, namespace, name)).unwrap().id, OWN)
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_binding_says_one_thing() {
         body
     };
     let fields = |body: Value| -> Vec<String> {
-        let object = Object::from_body(body).unwrap();
+        let object = Object::from_body(&body).unwrap();
         findings(Part::ManagedBinding, &object, OWN).into_iter().map(|(field, _)| field).collect()
     };
     assert!(fields(body(MANAGED, AGENT, OWN)).is_empty());
@@ -108,13 +108,13 @@ fn an_account_of_the_agent_is_known_in_every_spelling() {
     ] {
         let mut body = object(RBAC_V1, "ClusterRoleBinding", None, "mendix-operator");
         body["subjects"] = json!([{"kind": "User", "name": "somebody"}, subject]);
-        let found = bound_elsewhere(&Object::from_body(body.clone()).unwrap(), OWN);
+        let found = bound_elsewhere(&Object::from_body(&body).unwrap(), OWN);
         let fields: Vec<String> = found.into_iter().map(|(field, _)| field).collect();
         assert_eq!(fields == ["subjects[1]"], is_agents, "{body}: {fields:?}");
     }
     let mut other = object("v1", "ConfigMap", Some("mendix"), "a");
     other["subjects"] = json!([{"kind": "ServiceAccount", "namespace": OWN}]);
-    assert_eq!(bound_elsewhere(&Object::from_body(other).unwrap(), OWN), []);
+    assert_eq!(bound_elsewhere(&Object::from_body(&other).unwrap(), OWN), []);
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_role_of_the_agent_is_bound_to_nobody_else() {
         body["roleRef"] = json!({"apiGroup": RBAC, "kind": "ClusterRole", "name": role});
         body["subjects"] =
             json!([{"kind": "ServiceAccount", "name": "operator", "namespace": "mendix-operator"}]);
-        let found = bound_elsewhere(&Object::from_body(body).unwrap(), OWN);
+        let found = bound_elsewhere(&Object::from_body(&body).unwrap(), OWN);
         let fields: Vec<&str> = found.iter().map(|(field, _)| field.as_str()).collect();
         assert_eq!(fields, ["roleRef.name"][..usize::from(is_agents)], "{role}");
     }

@@ -2,7 +2,10 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::bundle::admission::tests::{Draft, facts, object};
+use crate::bundle::{
+    admission::tests::{Draft, facts, object},
+    object::IdFields,
+};
 
 fn body(kind: &str, name: &str) -> Value {
     let (api_version, namespaced) = match kind {
@@ -19,7 +22,7 @@ fn body(kind: &str, name: &str) -> Value {
 }
 
 fn id(kind: &str, name: &str) -> ObjectId {
-    Object::from_body(body(kind, name)).unwrap().id
+    Object::from_body(&body(kind, name)).unwrap().id
 }
 
 fn names<'a>(ids: impl IntoIterator<Item = &'a ObjectId>) -> Vec<String> {
@@ -166,9 +169,8 @@ fn components_outside_the_release_are_left_alone() {
 
 #[test]
 fn a_new_api_version_of_an_object_is_the_same_object() {
-    let mut old = id("Deployment", "d");
-    old.version = "v1beta1".into();
-    let inventory = Inventory::from([("a".into(), vec![old])]);
+    let old = IdFields { version: "v1beta1".into(), ..IdFields::clone(&id("Deployment", "d")) };
+    let inventory = Inventory::from([("a".into(), vec![old.into()])]);
     let draft = Draft::new(1).component("a", 1, vec![body("Deployment", "d")]);
     assert!(plan(draft, &inventory).components()[0].prune().is_empty());
 }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::bundle::canonical;
+use crate::bundle::{canonical, object::IdFields};
 
 /// `{apiVersion, kind, metadata: {generation: 2}}` with spec and status.
 fn live(api_version: &str, kind: &str, spec: Value, status: Value) -> Value {
@@ -517,13 +517,13 @@ fn a_kind_that_is_not_judged_is_ready_whatever_its_object_says() {
             "status": {"phase": "Terminating", "observedGeneration": 1, "replicas": 0},
         });
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let id = ObjectId {
+        let id = ObjectId::from(IdFields {
             group: group.into(),
             version: version.into(),
             kind: kind.into(),
             namespace: None,
             name: "a".into(),
-        };
+        });
         assert_eq!(judge(&sick) != Readiness::Ready, is_judged(&id), "{kind}");
     }
 }

@@ -214,7 +214,7 @@ impl Site {
             wanted.extend(objects.into_iter().map(|object: Object| {
                 let place = object.id.namespace.clone().unwrap_or_default();
                 let name = format!("{} {place}/{}", object.id.kind, object.id.name);
-                let mut body = object.body;
+                let mut body = object.body.value();
                 // Items of a list don't say what they are.
                 for field in ["apiVersion", "kind"] {
                     body.as_object_mut().unwrap().remove(field);

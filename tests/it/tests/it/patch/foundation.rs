@@ -87,7 +87,7 @@ impl Site {
 }
 
 fn id(body: &Value) -> ObjectId {
-    Object::from_body(body.clone()).unwrap().id
+    Object::from_body(body).unwrap().id
 }
 
 /// Where the API server has it.

@@ -271,12 +271,13 @@ impl World {
         objects: &[Value],
     ) -> ComponentEntry {
         let objects: Vec<Object> =
-            objects.iter().map(|body| Object::from_body(body.clone()).unwrap()).collect();
+            objects.iter().map(|body| Object::from_body(body).unwrap()).collect();
         let blob = blob::encode(&objects).unwrap();
         let mut kinds: Vec<String> = objects.iter().map(|object| object.id.group_kind()).collect();
         kinds.sort();
         kinds.dedup();
-        let mut images: Vec<String> = objects.iter().flat_map(|o| images(&o.body)).collect();
+        let mut images: Vec<String> =
+            objects.iter().flat_map(|o| images(&o.body.value())).collect();
         images.sort();
         images.dedup();
         let mut targets = self.supply.targets.lock().unwrap();

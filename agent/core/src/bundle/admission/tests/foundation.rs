@@ -54,7 +54,7 @@ fn everything() -> Vec<Value> {
 }
 
 fn id(body: &Value) -> ObjectId {
-    Object::from_body(body.clone()).unwrap().id
+    Object::from_body(body).unwrap().id
 }
 
 /// A cluster in which these are the objects of the foundation, installed or released.

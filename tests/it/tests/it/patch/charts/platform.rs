@@ -4,7 +4,10 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use kube::Client;
-use mendix_agent_core::bundle::{object::ObjectId, version::Version};
+use mendix_agent_core::bundle::{
+    object::{IdFields, ObjectId},
+    version::Version,
+};
 use mendix_test_kit::{pki::Ca, wait::POLL};
 use serde_json::{Value, json};
 use tokio::task::AbortHandle;
@@ -62,13 +65,13 @@ pub(super) fn served<'a>(
 
 /// Any object of a kind.
 pub(super) fn sample(group: &str, version: &str, kind: &str) -> ObjectId {
-    ObjectId {
+    ObjectId::from(IdFields {
         group: group.into(),
         version: version.into(),
         kind: kind.into(),
         namespace: None,
         name: "any".into(),
-    }
+    })
 }
 
 pub(super) struct Platform(AbortHandle);
