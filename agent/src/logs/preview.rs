@@ -191,42 +191,19 @@ pub async fn run(cluster: Cluster, arguments: Arguments) -> Result<String, Previ
     }
     let mut managed = objects::list(&cluster.own(), "list ManagedComponents").await?;
     managed.retain(ManagedComponent::has_release);
-    let mut components = chosen(&arguments.components, &managed)?;
-    let mut notes = vec![];
+    let wanted = chosen(&arguments.components, &managed)?;
     let to = Timestamp::now();
-    let mut from = to.saturating_sub(arguments.since).unwrap_or(to);
-    let api: Api<LogSharingPolicy> = cluster.own();
-    let mut excluded = vec![];
-    let mut patterns = CustomPatterns::default();
-    match call("get LogSharingPolicy", api.get_opt(NAME)).await {
-        Ok(Some(policy)) => {
-            let spec = policy.spec;
-            if spec.mode == SharingMode::Deny || spec.suspend {
-                notes.push(
-                    "LogSharingPolicy stops all sharing now: none of this would leave".into(),
-                );
-            }
-            (excluded, components) =
-                components.into_iter().partition(|name| spec.excluded_components.contains(name));
-            match ExtraPatterns::new(spec.extra_patterns).compiled() {
-                Ok(compiled) => patterns = compiled.clone(),
-                Err(error) => notes.push(format!("none of this would leave: {error}")),
-            }
-            if let Some(hours) = spec.max_window_hours {
-                let most = SignedDuration::from_hours(hours.into());
-                from = from.max(to.saturating_sub(most).unwrap_or(to));
-            }
-        }
-        Ok(None) => notes.push("there is no LogSharingPolicy: none of this would leave".into()),
-        Err(error) => notes.push(format!("LogSharingPolicy not considered: {}", describe(&error))),
-    }
+    let from = to.saturating_sub(arguments.since).unwrap_or(to);
+    let policies: Api<LogSharingPolicy> = cluster.own();
+    let policy = call("get LogSharingPolicy", policies.get_opt(NAME)).await;
+    let Limited { components, excluded, patterns, window, notes } =
+        limited(policy, wanted, Window { from, to });
     let mut classes = vec![DataClass::ComponentLogs, DataClass::Events, DataClass::Status];
     if arguments.runtime_logs {
         classes.push(DataClass::RuntimeLogs);
     }
     let bytes = Arc::default();
     let sink = Shown { target: target(&arguments)?, bytes: Arc::clone(&bytes) };
-    let window = Window { from, to };
     let classes = classes.into_iter().collect();
     let (uid, version) = (cluster.uid.clone(), cluster.server_version.clone());
     let scope =
@@ -251,6 +228,53 @@ pub async fn run(cluster: Cluster, arguments: Arguments) -> Result<String, Previ
     let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
     let bytes = *bytes.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(said(&tally, bytes, &notes))
+}
+
+/// What of a preview the customer's policy leaves, and what there is to say about it.
+struct Limited {
+    components: Vec<String>,
+    excluded: Vec<String>,
+    patterns: CustomPatterns,
+    window: Window,
+    notes: Vec<String>,
+}
+
+/// A policy that shares nothing limits nothing here: the preview shows what would leave without it,
+/// and says so.
+fn limited(
+    policy: Result<Option<LogSharingPolicy>, ApiError>,
+    components: Vec<String>,
+    mut window: Window,
+) -> Limited {
+    let mut notes = vec![];
+    let spec = match policy {
+        Ok(Some(policy)) => policy.spec,
+        missing => {
+            notes.push(match missing {
+                Err(error) => format!("LogSharingPolicy not considered: {}", describe(&error)),
+                Ok(_) => "there is no LogSharingPolicy: none of this would leave".into(),
+            });
+            let patterns = CustomPatterns::default();
+            return Limited { components, excluded: vec![], patterns, window, notes };
+        }
+    };
+    if spec.mode == SharingMode::Deny || spec.suspend {
+        notes.push("LogSharingPolicy stops all sharing now: none of this would leave".into());
+    }
+    let (excluded, components) =
+        components.into_iter().partition(|name| spec.excluded_components.contains(name));
+    let patterns = match ExtraPatterns::new(spec.extra_patterns).compiled() {
+        Ok(compiled) => compiled.clone(),
+        Err(error) => {
+            notes.push(format!("none of this would leave: {error}"));
+            CustomPatterns::default()
+        }
+    };
+    if let Some(hours) = spec.max_window_hours {
+        let most = SignedDuration::from_hours(hours.into());
+        window.from = window.from.max(window.to.saturating_sub(most).unwrap_or(window.to));
+    }
+    Limited { components, excluded, patterns, window, notes }
 }
 
 /// The components asked for, or all.
@@ -315,5 +339,38 @@ mod tests {
     fn only_managed_components_can_be_looked_at() {
         let error = chosen(&["nginx".into()], &[]).unwrap_err();
         assert!(matches!(error, PreviewError::Unknown { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_policy_takes_components_and_time_away_and_is_told_when_it_stops_everything() {
+        let time = |text: &str| text.parse::<Timestamp>().unwrap();
+        let window =
+            Window { from: time("2026-11-20T08:00:00Z"), to: time("2026-11-20T12:00:00Z") };
+        let wanted = || vec!["ingress".to_owned(), "mendix-operator".to_owned()];
+        let policy = |spec: serde_json::Value| {
+            let spec = serde_json::from_value(spec).unwrap();
+            limited(Ok(Some(LogSharingPolicy::new(NAME, spec))), wanted(), window)
+        };
+        let narrow = policy(serde_json::json!({
+            "mode": "WithConsent", "excludedComponents": ["ingress"], "maxWindowHours": 1,
+        }));
+        assert_eq!(narrow.components, ["mendix-operator"]);
+        assert_eq!(narrow.excluded, ["ingress"]);
+        assert_eq!(narrow.window, Window { from: time("2026-11-20T11:00:00Z"), ..window });
+        assert!(narrow.notes.is_empty(), "{:?}", narrow.notes);
+
+        let open = serde_json::json!({ "mode": "WithConsent", "maxWindowHours": 24 });
+        assert_eq!(policy(open).window, window, "it never widens");
+        for stops in [
+            serde_json::json!({ "mode": "Deny" }),
+            serde_json::json!({ "mode": "WithConsent", "suspend": true }),
+            serde_json::json!({ "mode": "WithConsent", "extraPatterns": ["("] }),
+        ] {
+            let shown = policy(stops);
+            assert_eq!(shown.components, wanted());
+            assert!(shown.notes[0].contains("none of this would leave"), "{:?}", shown.notes);
+        }
+        let none = limited(Ok(None), wanted(), window);
+        assert!(none.notes[0].contains("there is no LogSharingPolicy"), "{:?}", none.notes);
     }
 }

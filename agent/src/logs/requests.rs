@@ -24,12 +24,23 @@ use self::{
 };
 use super::{
     Logs,
+    assemble::Tally,
+    ledger::Budget,
+    live::Live,
     news::News,
     objects::Receipts,
     snapshot::{self, Ending, Snapshot},
     upload::{self, Settled},
 };
-use crate::{cluster::ApiError, crd::log_snapshot::LogSnapshot, errors::describe};
+use crate::{
+    audit::RecordedSnapshot,
+    cluster::ApiError,
+    crd::{
+        log_snapshot::{LogSnapshot, LogSnapshotStatus},
+        managed_component::ManagedComponent,
+    },
+    errors::describe,
+};
 
 /// Pause after a failure of the Kubernetes API.
 const RETRY: Duration = Duration::from_secs(5);
@@ -98,7 +109,7 @@ async fn handle(
         }
     };
     let admitted = admit(logs, id, request, &components, snapshot_id, shutdown).await;
-    let Admitted { live, recorded, mut budget } = match admitted {
+    let Admitted { live, recorded, budget } = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => {
             refuse(logs, id, request, &refusal).await;
@@ -116,45 +127,16 @@ async fn handle(
         }
     };
     announce(logs, &receipt).await;
-    let (ending, tally) = {
-        let snapshot = Snapshot {
-            recorded: &recorded,
-            cluster: &logs.cluster,
-            dialer: &logs.dialer,
-            live: &live,
-            components,
-            finders: vec![Box::new(logs.own.secrets().await), Box::new(live.consent().patterns())],
-            budget: &mut budget,
-        };
-        Box::pin(snapshot.run()).await
-    };
-    budget.close().await;
-    logs.spent.send_modify(|n| *n += 1);
-    if live.solved() {
-        void_grant(logs, live.consent().grant()).await;
-    }
+    let (ending, tally) = take(logs, &recorded, &live, budget, components).await;
     let started_at = receipt.status.as_ref().and_then(|status| status.started_at);
     let mut status = ended(&ending, tally, started_at);
     if !matches!(ending, Ending::Succeeded(_)) {
-        let reason = status.reason.clone().unwrap_or_default();
-        match upload::settle(&logs.dialer, recorded.id(), &reason).await {
-            Ok(Settled::Discarded) => {}
-            Ok(Settled::Finished { size }) => status = finished_after_all(status, size),
-            Err(error) => {
-                tracing::warn!(
-                    error = describe(&error),
-                    snapshot = recorded.id(),
-                    "not settled yet"
-                );
-                orphans.add(recorded.id());
-            }
-        }
+        status = settle(logs, orphans, recorded.id(), status).await;
     }
     write_down(logs, recorded.id(), &status).await;
     admission::remember(logs, id, &request.ticket_id, &status);
-    let receipt = close(receipts, recorded.id(), &status).await;
-    if let Some(receipt) = &receipt {
-        announce(logs, receipt).await;
+    if let Some(receipt) = close(receipts, recorded.id(), &status).await {
+        announce(logs, &receipt).await;
     }
     let was_shutdown = shutdown.is_cancelled() && matches!(ending, Ending::Failed { .. });
     if !was_shutdown {
@@ -165,6 +147,54 @@ async fn handle(
         tracing::warn!(error = describe(&error), "old receipts could not be deleted");
     }
     Ok(())
+}
+
+/// Takes the snapshot, gives back what it did not spend, and voids the grant when its ticket was solved
+/// meanwhile.
+async fn take(
+    logs: &Arc<Logs>,
+    recorded: &RecordedSnapshot,
+    live: &Live,
+    mut budget: Budget,
+    components: Vec<ManagedComponent>,
+) -> (Ending, Tally) {
+    let snapshot = Snapshot {
+        recorded,
+        cluster: &logs.cluster,
+        dialer: &logs.dialer,
+        live,
+        components,
+        finders: vec![Box::new(logs.own.secrets().await), Box::new(live.consent().patterns())],
+        budget: &mut budget,
+    };
+    let taken = Box::pin(snapshot.run()).await;
+    budget.close().await;
+    logs.spent.send_modify(|n| *n += 1);
+    if live.solved() {
+        void_grant(logs, live.consent().grant()).await;
+    }
+    taken
+}
+
+/// Has the control plane discard what it holds of a snapshot that did not succeed. It may be complete
+/// there all the same, and then it did.
+async fn settle(
+    logs: &Logs,
+    orphans: &mut Orphans,
+    snapshot_id: &str,
+    status: LogSnapshotStatus,
+) -> LogSnapshotStatus {
+    let reason = status.reason.clone().unwrap_or_default();
+    match upload::settle(&logs.dialer, snapshot_id, &reason).await {
+        Ok(Settled::Discarded) => status,
+        Ok(Settled::Finished { size }) => finished_after_all(status, size),
+        Err(error) => {
+            let why = describe(&error);
+            tracing::warn!(error = why, snapshot = snapshot_id, "not settled yet");
+            orphans.add(snapshot_id);
+            status
+        }
+    }
 }
 
 /// A terminal receipt of an earlier process for this request; one that a restart cut off is none.

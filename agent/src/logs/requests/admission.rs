@@ -10,8 +10,9 @@ use mendix_agent_core::{
     audit::Event,
     consent::{
         Refusal,
-        gate::{self, Candidate, Facts, Now, Told, Wish},
+        gate::{self, ActiveConsent, Candidate, Facts, Now, Told, Wish},
         grant::Grant,
+        lease::LeaseClock,
         ledger::Ledger,
     },
     redact::POLICY_VERSION,
@@ -73,13 +74,7 @@ pub(super) async fn admit(
         candidate.admit(&lease, &view, &ledger, now)?
     };
     // What is written down holds at that moment: the ticket may have ended while we waited.
-    {
-        let ticket = logs.sources.ticket(&request.ticket_id);
-        let told = Told { ticket: ticket.as_ref(), deregistered: logs.sources.deregistered() };
-        let (trust, now) = (logs.pinned.current(), logs.sources.clock.now());
-        let now = Now { wall: ledger.now(now.wall), ..now };
-        consent.still_holds(&trust, told, &lease, &logs.policy.view(), now)?;
-    }
+    still_holds(logs, &request.ticket_id, &consent, &lease, &ledger)?;
     let consent = Arc::new(consent);
     // Written down before anything is spent or read: what can't be is not done.
     let recorded = logs
@@ -88,22 +83,7 @@ pub(super) async fn admit(
         .await
         .map_err(|error| error.refusal())?;
     // Spent before anything is read; this is where two replicas meet.
-    let budget = match Budget::begin(&logs.ledger, consent.grant()).await {
-        Ok(budget) => budget,
-        Err(refusal) => {
-            logs.audit
-                .tell(Event::SnapshotEnded {
-                    snapshot: recorded.id().into(),
-                    phase: "Refused".into(),
-                    reason: Some(refusal.code().into()),
-                    sealed_bytes: 0,
-                    sha256: None,
-                    replaced: Default::default(),
-                })
-                .await;
-            return Err(refusal);
-        }
-    };
+    let budget = spend(logs, &recorded, &consent).await?;
     logs.spent.send_modify(|n| *n += 1);
     let live = Live::new(
         consent,
@@ -115,6 +95,45 @@ pub(super) async fn admit(
         shutdown.child_token(),
     );
     Ok(Admitted { live, recorded, budget })
+}
+
+/// Whether nothing has ended a consent since the gate opened.
+fn still_holds(
+    logs: &Logs,
+    ticket_id: &str,
+    consent: &ActiveConsent,
+    lease: &LeaseClock,
+    ledger: &Ledger,
+) -> Result<(), Refusal> {
+    let ticket = logs.sources.ticket(ticket_id);
+    let told = Told { ticket: ticket.as_ref(), deregistered: logs.sources.deregistered() };
+    let (trust, now) = (logs.pinned.current(), logs.sources.clock.now());
+    let now = Now { wall: ledger.now(now.wall), ..now };
+    consent.still_holds(&trust, told, lease, &logs.policy.view(), now)
+}
+
+/// The first bytes of the grant's budget. When they can't be had the audit log, which has the
+/// snapshot already, is told that it ended.
+async fn spend(
+    logs: &Logs,
+    recorded: &RecordedSnapshot,
+    consent: &ActiveConsent,
+) -> Result<Budget, Refusal> {
+    match Budget::begin(&logs.ledger, consent.grant()).await {
+        Ok(budget) => Ok(budget),
+        Err(refusal) => {
+            let ended = Event::SnapshotEnded {
+                snapshot: recorded.id().into(),
+                phase: "Refused".into(),
+                reason: Some(refusal.code().into()),
+                sealed_bytes: 0,
+                sha256: None,
+                replaced: Default::default(),
+            };
+            logs.audit.tell(ended).await;
+            Err(refusal)
+        }
+    }
 }
 
 async fn consider(

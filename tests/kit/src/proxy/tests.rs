@@ -1,7 +1,10 @@
 use std::collections::HashMap;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use super::{
     connect::{Answer, ConnectProxy},
+    flow::PIECE,
     *,
 };
 use crate::{port, wait::eventually};
