@@ -19,4 +19,7 @@ fi
 # The crypto library of the image (ADR 0017). Other profiles use what is compiled for the tests.
 [ "$profile" = release ] && export AWS_LC_SYS_SMALL=1
 cargo build --quiet --locked --package mendix-agent --bin mendix-agent --profile "$profile" >&2
-"$tool" --quiet --no-build --package mendix-agent --profile "$profile" --locked
+# What only tests install need not be small.
+fast=()
+[ "$profile" = release ] || fast=(--fast)
+"$tool" --quiet --no-build --package mendix-agent --profile "$profile" --locked "${fast[@]}"

@@ -13,6 +13,7 @@ use super::{ConfigError, DEFAULT_FILE, MAX_FILE};
 /// One way of saying things. Values are text until they are checked, so that a wrong one can be
 /// reported with its source.
 #[derive(Clone, Debug, Default, Deserialize, clap::Args)]
+#[command(next_help_heading = "Configuration, also in the file and the environment")]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Layer {
     /// Private endpoint of the control plane, https://HOST:PORT.

@@ -3,7 +3,8 @@
 //! The agent is tested against what it meets in production, not against imitations: a real
 //! kube-apiserver with etcd ([`apiserver`]), a whole one-node Kubernetes with real pods ([`node`]),
 //! images made from files ([`image`]), real certificates ([`pki`]), a network that stalls and breaks
-//! on demand ([`proxy`]), hosts that vanish ([`hosts`]), a real Helm ([`helm`]) and a real Prometheus ([`prometheus`]). [`assets`]
+//! on demand ([`proxy`]), hosts that vanish ([`hosts`]), a machine with systemd ([`machine`]) and what is
+//! installed there ([`deb`]), a real Helm ([`helm`]) and a real Prometheus ([`prometheus`]). [`assets`]
 //! finds or builds the Kubernetes programs, [`wait`] is how tests wait: on a condition, with a
 //! deadline.
 //!
@@ -25,9 +26,11 @@
 pub mod agent_image;
 pub mod apiserver;
 pub mod assets;
+pub mod deb;
 pub mod helm;
 pub mod hosts;
 pub mod inventory;
+pub mod machine;
 pub mod node;
 pub mod pki;
 pub mod port;

@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use crate::files::root;
+use mendix_test_kit::deb::{self, DebError};
+
+use crate::files::program;
 
 fn text(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -13,17 +15,19 @@ fn text(command: &mut Command) -> String {
 
 #[test]
 fn the_package_holds_the_program_the_unit_and_what_they_need() {
-    let cache = mendix_test_kit::assets::cache_folder().unwrap();
-    if !cache.join("tools/bin/cargo-deb").is_file() {
-        // Compiling it takes minutes: not something that a test does unasked.
-        mendix_test_kit::skip(
-            "cargo-deb is not in the cache; packaging/deb/build.sh puts it there",
-        );
-        return;
-    }
-    let build = root().join("packaging/deb/build.sh");
-    let package = text(Command::new(build).args(["--profile", "dev"]));
-    let list = text(Command::new("dpkg-deb").args(["--contents", package.trim()]));
+    let built = {
+        let _alone = program();
+        deb::build()
+    };
+    let package = match built {
+        Ok(package) => package,
+        Err(error @ DebError::NoBuilder) => {
+            mendix_test_kit::skip(&error.to_string());
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let list = text(Command::new("dpkg-deb").arg("--contents").arg(&package));
     let has = |mode: &str, path: &str| {
         let found = list.lines().find(|line| line.ends_with(&format!(" .{path}")));
         let line = found.unwrap_or_else(|| panic!("{path} is not in the package:\n{list}"));
@@ -40,13 +44,13 @@ fn the_package_holds_the_program_the_unit_and_what_they_need() {
     // Nothing of the configuration is the package's: upgrades never ask about it.
     assert!(!list.contains(" ./etc/"), "{list}");
 
-    let about = text(Command::new("dpkg-deb").args(["--field", package.trim()]));
+    let about = text(Command::new("dpkg-deb").arg("--field").arg(&package));
     assert!(about.contains(&format!("Version: {}", env!("CARGO_PKG_VERSION"))), "{about}");
     for needed in ["systemd (>= 252)", "init-system-helpers", "libc6"] {
         assert!(about.contains(needed), "{needed} is no dependency:\n{about}");
     }
     let folder = tempfile::tempdir().unwrap();
-    text(Command::new("dpkg-deb").args(["--control", package.trim()]).arg(folder.path()));
+    text(Command::new("dpkg-deb").arg("--control").arg(&package).arg(folder.path()));
     for script in ["postinst", "prerm", "postrm"] {
         text(Command::new("sh").arg("-n").arg(folder.path().join(script)));
     }

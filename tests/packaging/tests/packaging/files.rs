@@ -1,6 +1,9 @@
 //! The repository's files, as the tests read them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use serde_json::Value;
 
@@ -18,4 +21,11 @@ pub(crate) fn read(path: &str) -> String {
 pub(crate) fn objects(yaml: &str) -> Vec<Value> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).unwrap();
     documents.into_iter().filter(|document| !document.is_null()).collect()
+}
+
+/// To be held while the agent's program is built and read: the package's and the image's, which is
+/// static, are linked in the same place.
+pub(crate) fn program() -> MutexGuard<'static, ()> {
+    static PROGRAM: Mutex<()> = Mutex::new(());
+    PROGRAM.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -17,6 +17,8 @@ use mendix_agent_image::{
 use mendix_test_kit::{agent_image, progress::Progress, skip};
 use serde_json::Value;
 
+use crate::files;
+
 /// What is in the agent; nothing after a SKIP on a machine that is no Debian, where no image is made.
 fn graph() -> Option<Graph> {
     let error = match graph::of_the_agent() {
@@ -231,8 +233,11 @@ fn the_bill_of_materials_is_whole_and_says_nothing_of_this_machine() {
 fn no_crate_of_the_program_is_missing_among_materials_and_licences() {
     let Some(graph) = graph() else { return };
     // Places of panics in the program name the sources they are from.
-    let program = agent_image::build(agent_image::AGENT, &Progress::stderr()).unwrap();
-    let program = std::fs::read(program).unwrap();
+    let program = {
+        let _alone = files::program();
+        let path = agent_image::build(agent_image::AGENT, &Progress::stderr()).unwrap();
+        std::fs::read(path).unwrap()
+    };
     let mut inside = BTreeSet::new();
     for at in memchr::memmem::find_iter(&program, b"/registry/src/") {
         let rest = &program[at..program.len().min(at + 200)];
