@@ -35,6 +35,7 @@ pub(super) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Opti
             2 => URL_SAFE_NO_PAD.encode(source.random.bytes(30)),
             _ => source.random.letters(HEX, 40),
         },
+        "dockercfg" => registry_config(source),
         "md5" => format!("md5{}", source.random.letters(HEX, 32)),
         "argon" => {
             let mut piece = |n| STANDARD.encode(source.random.bytes(n)).replace('=', "");
@@ -355,6 +356,15 @@ fn mounted_token(source: &mut Source<'_>) -> String {
         json_part(&claims),
         URL_SAFE_NO_PAD.encode(signature)
     )
+}
+
+/// A whole registry configuration in Base64, as Secrets and headers hold it.
+fn registry_config(source: &mut Source<'_>) -> String {
+    let (user, password) = (source.word("user"), random_mixed(source, 20));
+    let auth = STANDARD.encode(format!("{user}:{password}"));
+    STANDARD.encode(format!(
+        r#"{{"auths":{{"harbor.meridiaan.example":{{"username":"{user}","password":"{password}","auth":"{auth}"}}}}}}"#
+    ))
 }
 
 /// What a client presents behind `Bearer`: signed tokens mostly, else opaque ones.
