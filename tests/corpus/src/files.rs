@@ -30,5 +30,5 @@ pub(crate) const REHEARSAL: &[Files] = &[
     ),
 ];
 pub(crate) const EVALUATION: &[Files] = &[files!(
-    Evaluation "evaluation": "words" "beginning" "passwords" "structured" "commands" "connections" "tokens" "keys" "sessions" "people"
+    Evaluation "evaluation": "words" "passwords" "structured" "commands" "connections" "tokens" "keys" "sessions" "people" "plain"
 )];
