@@ -36,11 +36,6 @@ pub(super) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Opti
             _ => source.random.letters(HEX, 40),
         },
         "dockercfg" => registry_config(source),
-        "md5" => format!("md5{}", source.random.letters(HEX, 32)),
-        "argon" => {
-            let mut piece = |n| STANDARD.encode(source.random.bytes(n)).replace('=', "");
-            format!("$argon2id$v=19$m=65536,t=3,p=4${}${}", piece(16), piece(32))
-        }
         "pin" => source.random.letters(DIGITS, 6),
         _ => return None,
     })
