@@ -235,6 +235,7 @@ impl Lines {
         let line_ends = if signs.backslash { escaped_line_ends(text) } else { 0 };
 
         let mut scan = Scan::new(text, body, &mut self.spans);
+        scan.own = signs.own;
         if self.follow.waits() {
             self.follow.apply(&mut scan);
         }
