@@ -8,6 +8,7 @@ mod ordinary;
 pub(crate) mod personal;
 mod rehearsal;
 mod second_rehearsal;
+mod third_rehearsal;
 
 pub(crate) use ordinary::ordinary;
 
@@ -26,6 +27,7 @@ pub(crate) fn secret(name: &str, argument: &str, source: &mut Source<'_>) -> Opt
     credential::value(name, argument, source)
         .or_else(|| issued::value(name, argument, source))
         .or_else(|| second_rehearsal::value(name, argument, source))
+        .or_else(|| third_rehearsal::value(name, argument, source))
         .or_else(|| evaluation::value(name, argument, source))
         .or_else(|| personal::value(name, argument, source))
 }
