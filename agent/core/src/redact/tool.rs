@@ -6,7 +6,9 @@ mod flags;
 mod table;
 
 pub(super) use self::command::{at_creds, at_echo, at_oracle, at_pgpass, at_put, at_secure_string};
-pub(super) use self::flags::{at_rule_of_user, at_short_flag, at_slash_flag, at_user_flag};
+pub(super) use self::flags::{
+    at_rule_of_user, at_short_flag, at_slash_flag, at_user_flag, at_value_flag,
+};
 use self::table::{FLAGS, Flag, Holds, WORDS};
 use super::Class;
 use super::header;
@@ -34,10 +36,16 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
     // `["mysql","-px"]`, `[mysql, -px]`: arguments in a list.
     let close = value::quote_at(scan, end).map_or(end, |(slashes, _)| end + slashes + 1);
     let listed = scan.at(close) == Some(b',');
-    if close != end && !listed || scan.at(end) == Some(b'\\') && close == end {
+    // `["redis-cli" "-a" "x"]`, as Go prints a list.
+    let quoted = close != end && scan.at(close) == Some(b' ');
+    if close != end && !listed && !quoted || scan.at(end) == Some(b'\\') && close == end {
         return;
     }
-    let end = if listed { close + 1 } else { end };
+    let end = match (listed, quoted) {
+        (true, _) => close + 1,
+        (_, true) => close,
+        _ => end,
+    };
     let flags = || FLAGS.iter().filter(move |f| f.tools.iter().any(|t| t.as_bytes() == name));
     let words = || WORDS.iter().filter(move |(tool, ..)| tool.as_bytes() == name);
     if flags().next().is_none() && words().next().is_none() {

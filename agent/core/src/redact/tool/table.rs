@@ -64,7 +64,8 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(&["ansible", "http", "https"], &["-a", "--auth"], Holds::Pair, false),
     flag(&["openssl"], &["-k", "-K"], Holds::Password, false),
     flag(&["zip", "unzip", "mosquitto_pub", "mosquitto_sub"], &["-P"], Holds::Password, false),
-    flag(&["7z", "7za"], &["-p"], Holds::Password, true),
+    flag(&["7z", "7za", "rar"], &["-p"], Holds::Password, true),
+    flag(&["rar"], &["-hp"], Holds::Password, true),
     flag(&["useradd", "usermod"], &["-p"], Holds::Password, false),
     flag(&["ssh-keygen"], &["-N", "-P"], Holds::Password, false),
     flag(&["smbclient", "rpcclient"], &["-U"], Holds::PercentPair, false),
@@ -113,6 +114,8 @@ pub(super) const WORDS: &[(&str, &str, usize)] = &[
     ("net", "use", 1),
     ("net", "user", 2),
     ("cargo", "login", 1),
+    ("nuget", "push", 2),
+    ("rclone", "obscure", 1),
     ("mc", "set", 4),
     ("mc", "add", 4),
 ];
