@@ -34,7 +34,7 @@ pub enum Set {
     /// To see whether rules hold on lines they were not written from. It was measured on until its
     /// figures had taught the rules something; since then its lines may be read, too.
     Validation,
-    /// The evaluation sets of redaction policies 2 to 4 and of policy 5, which have been read since.
+    /// The evaluation sets of redaction policies before the present one, which have been read since.
     Rehearsal,
     /// To measure on: nobody who works on the rules reads its lines.
     Evaluation,

@@ -31,6 +31,7 @@ pub(crate) enum Hand {
     Validation,
     Rehearsal,
     SecondRehearsal,
+    ThirdRehearsal,
     Evaluation,
 }
 

@@ -2,10 +2,10 @@
 
 use super::Class;
 use super::key::{self, Key, Strength};
-use super::phrase::is_phrase;
+use super::phrase::{is_grouped, is_phrase};
 use super::scan::Scan;
 use super::value;
-use super::words::{JOINED, PARTS};
+use super::words::{COMMON, JOINED, PARTS};
 
 /// Whether `text` is something to hide under `key`.
 pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
@@ -124,6 +124,8 @@ fn is_word(key: &Key, text: &[u8]) -> bool {
     matches!(key.class, Class::Secret | Class::Token)
         && text.len() <= 30
         && text.iter().all(|b| b.is_ascii_lowercase() || *b == b'-')
+        && !COMMON.has(text)
+        && !is_grouped(text)
 }
 
 /// `PASSWORD_ROUNDS=12`, `token.leeway: 30s`: a number under a key that goes on after its stem.
@@ -312,7 +314,7 @@ fn is_object_name(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
                 let plain = |w: &&[u8]| w.len() >= 2 && w.iter().all(u8::is_ascii_lowercase);
                 let several = words().count() >= 2 && words().any(|w| plain(&w));
                 let listed = key.plural && name.iter().any(u8::is_ascii_lowercase);
-                dns(name) && name.len() < 64 && (several || listed)
+                dns(name) && name.len() < 64 && (several || listed) && !is_grouped(name)
             }
             _ => false,
         }

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::{
     ALNUM, DIGITS, HEX, LOWER, UPPER, URL_SAFE, evaluation, length, ordinary, rehearsal,
-    second_rehearsal,
+    second_rehearsal, third_rehearsal,
 };
 use crate::fill::Source;
 use crate::template::Hand;
@@ -127,6 +127,7 @@ pub(super) fn password(source: &mut Source<'_>, symbols: &str) -> String {
     let candidate: Option<fn(&mut Source<'_>, &str) -> String> = match source.part.hand {
         Hand::Rehearsal => Some(rehearsal::candidate),
         Hand::SecondRehearsal => Some(second_rehearsal::candidate),
+        Hand::ThirdRehearsal => Some(third_rehearsal::candidate),
         Hand::Evaluation => Some(evaluation::candidate),
         _ => None,
     };
@@ -219,6 +220,7 @@ fn url_password(source: &mut Source<'_>) -> String {
     match source.part.hand {
         Hand::Rehearsal => return rehearsal::url_password(source),
         Hand::SecondRehearsal => return second_rehearsal::url_password(source),
+        Hand::ThirdRehearsal => return third_rehearsal::url_password(source),
         Hand::Evaluation => return evaluation::url_password(source),
         _ => {}
     }
@@ -251,6 +253,7 @@ fn token(source: &mut Source<'_>) -> String {
     match source.part.hand {
         Hand::Rehearsal => return rehearsal::token(source),
         Hand::SecondRehearsal => return second_rehearsal::token(source),
+        Hand::ThirdRehearsal => return third_rehearsal::token(source),
         Hand::Evaluation => return evaluation::token(source),
         _ => {}
     }

@@ -1,80 +1,84 @@
 //! Tokens that name their issuer, as the evaluation set has them.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
 use crate::fill::Source;
 use crate::value::{ALNUM, DIGITS, HEX, LOWER, UPPER, URL_SAFE};
 
 /// Tokens of services whose first letters name them.
-pub(super) fn issued(name: &str, source: &mut Source<'_>) -> String {
+pub(super) fn minted(name: &str, source: &mut Source<'_>) -> String {
     let upper = format!("{UPPER}{DIGITS}");
     let lower = format!("{LOWER}{DIGITS}");
+    let base32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let random = &mut *source.random;
     match name {
-        "github" => format!("ghp_{}", random.letters(ALNUM, 36)),
-        "fine" => {
-            format!("github_pat_11{}_{}", random.letters(&upper, 20), random.letters(ALNUM, 59))
+        "ghp" => format!("ghp_{}", random.letters(ALNUM, 36)),
+        "ghs" => format!("ghs_{}", random.letters(ALNUM, 36)),
+        "gho" => format!("gho_{}", random.letters(ALNUM, 36)),
+        "ghfine" => {
+            format!(
+                "github_pat_11{}0{}_{}",
+                random.letters(&upper, 7),
+                random.letters(ALNUM, 12),
+                random.letters(ALNUM, 59)
+            )
         }
-        "gitlab" => format!("glpat-{}", random.letters(URL_SAFE, 20)),
-        "gitlabci" => format!("glcbt-64_{}", random.letters(URL_SAFE, 20)),
-        "slack" => format!(
+        "glpat" => format!("glpat-{}", random.letters(URL_SAFE, 20)),
+        "gldt" => format!("gldt-{}", random.letters(URL_SAFE, 20)),
+        "glrt" => format!("glrt-{}", random.letters(URL_SAFE, 20)),
+        "xoxb" => format!(
             "xoxb-{}-{}-{}",
-            random.letters(DIGITS, 11),
-            random.letters(DIGITS, 13),
+            random.letters(DIGITS, 12),
+            random.letters(DIGITS, 12),
             random.letters(ALNUM, 24)
         ),
-        "akid" => format!("AKIA{}", random.letters(&upper, 16)),
+        "xapp" => format!(
+            "xapp-1-A0{}-{}-{}",
+            random.letters(&upper, 9),
+            random.letters(DIGITS, 13),
+            random.letters(HEX, 64)
+        ),
+        "slackhook" => format!(
+            "T0{}/B0{}/{}",
+            random.letters(&upper, 9),
+            random.letters(&upper, 9),
+            random.letters(ALNUM, 24)
+        ),
+        "akia" => format!("AKIA{}", random.letters(base32, 16)),
+        "asia" => format!("ASIA{}", random.letters(base32, 16)),
         "npm" => format!("npm_{}", random.letters(ALNUM, 36)),
-        "pypi" => format!("pypi-AgEIcHlwaS5vcmc{}", random.letters(URL_SAFE, 150)),
-        "nuget" => format!("oy2{}", random.letters(&lower, 43)),
-        "sonar" => format!("{}_{}", random.pick(&["squ", "sqp", "sqa"]), random.letters(HEX, 40)),
-        "anthropic" => format!("sk-ant-api03-{}AA", random.letters(URL_SAFE, 93)),
-        "openai" => {
-            format!("sk-{}T3BlbkFJ{}", random.letters(ALNUM, 20), random.letters(ALNUM, 20))
-        }
-        "vault" => format!("hvs.{}", random.letters(URL_SAFE, 92)),
-        "vaultold" => format!("s.{}", random.letters(ALNUM, 24)),
-        "grafana" => format!("glsa_{}_{}", random.letters(ALNUM, 32), random.letters(HEX, 8)),
-        "stripe" => format!("sk_live_{}", random.letters(ALNUM, 24)),
+        "stripe" => format!("sk_live_51{}", random.letters(ALNUM, 97)),
+        "whsec" => format!("whsec_{}", random.letters(ALNUM, 32)),
         "sendgrid" => {
             format!("SG.{}.{}", random.letters(URL_SAFE, 22), random.letters(URL_SAFE, 43))
         }
-        "telegram" => {
-            format!("{}:AA{}", random.letters("123456789", 10), random.letters(URL_SAFE, 33))
-        }
-        "mailgun" => format!("key-{}", random.letters(HEX, 32)),
-        "tailscale" => {
-            format!("tskey-auth-{}CNTRL-{}", random.letters(ALNUM, 9), random.letters(ALNUM, 32))
-        }
-        "figma" => format!("figd_{}", random.letters(URL_SAFE, 40)),
-        "jfrog" => format!("AKCp{}", random.letters(ALNUM, 69)),
-        "gapi" => format!("AIzaSy{}", random.letters(URL_SAFE, 33)),
-        "dockerhub" => format!("dckr_pat_{}", random.letters(URL_SAFE, 27)),
-        "hook" => format!(
-            "T{}/B{}/{}",
-            random.letters(&upper, 8),
-            random.letters(&upper, 10),
-            random.letters(ALNUM, 24)
+        "hvs" => format!("hvs.CAES{}", random.letters(URL_SAFE, 91)),
+        "glsa" => format!("glsa_{}_{}", random.letters(ALNUM, 32), random.letters(HEX, 8)),
+        "databricks" => format!("dapi{}-2", random.letters(HEX, 32)),
+        "hf" => format!("hf_{}", random.letters(ALNUM, 34)),
+        "atlassian" => format!(
+            "ATATT3xFfGF0{}={}",
+            random.letters(URL_SAFE, 171),
+            random.letters("0123456789ABCDEF", 8)
         ),
-        "ado" => format!(
-            "{}JQQJ99{}AAAAAAAAAAAAASAZDO{}",
+        "google" => format!("AIzaSy{}", random.letters(URL_SAFE, 33)),
+        "goclient" => format!("GOCSPX-{}", random.letters(URL_SAFE, 28)),
+        "openai" => format!("sk-proj-{}", random.letters(ALNUM, 48)),
+        "sonar" => format!("squ_{}", random.letters(HEX, 40)),
+        "dckr" => format!("dckr_pat_{}", random.letters(URL_SAFE, 27)),
+        "newrelic" => format!("NRAK-{}", random.letters(&upper, 27)),
+        "dynatrace" => {
+            format!("dt0c01.{}.{}", random.letters(base32, 24), random.letters(base32, 64))
+        }
+        "azpat" => format!(
+            "{}JQQJ99BB{}AZDO{}",
             random.letters(ALNUM, 52),
-            random.letters(&upper, 6),
+            random.letters(&upper, 18),
             random.letters(ALNUM, 4)
         ),
-        "acr" => format!("{}+ACR{}", random.letters(ALNUM, 42), random.letters(ALNUM, 6)),
-        "azfunc" => {
-            format!("{}AzFu{}==", random.letters(URL_SAFE, 44), random.letters(URL_SAFE, 6))
-        }
+        "tfc" => format!("{}.atlasv1.{}", random.letters(ALNUM, 14), random.letters(URL_SAFE, 67)),
         "age" => {
             format!("AGE-SECRET-KEY-1{}", random.letters("023456789ACDEFGHJKLMNPQRSTUVWXYZ", 58))
         }
-        "adyen" => {
-            format!("AQE{}-{}", STANDARD.encode(random.bytes(60)), random.letters(ALNUM, 16))
-        }
-        "mollie" => format!("live_{}", random.letters(ALNUM, 30)),
-        "circleci" => format!("CCIPAT_{}_{}", random.letters(ALNUM, 22), random.letters(HEX, 40)),
+        "nuget" => format!("oy2{}", random.letters(&lower, 43)),
         _ => panic!("no issuer {name}"),
     }
 }
