@@ -16,7 +16,7 @@ macro_rules! files {
 
 /// Forms that the other sets showed to be unknown are thought up here.
 pub(crate) const DEVELOPMENT: &[Files] = &[files!(
-    Development "development": "words" "keys" "formats" "azure" "tokens" "web" "keyfiles" "personal" "ordinary" "forms" "systems"
+    Development "development": "words" "keys" "formats" "azure" "tokens" "web" "keyfiles" "personal" "ordinary" "forms" "systems" "families"
 )];
 pub(crate) const VALIDATION: &[Files] = &[files!(Validation "validation")];
 /// The evaluation set of policies 2 to 4, that of policy 5, and that of the policies behind it.

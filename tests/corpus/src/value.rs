@@ -2,6 +2,7 @@
 //! most must be.
 
 pub(crate) mod credential;
+mod development;
 mod evaluation;
 mod issued;
 mod ordinary;
@@ -25,6 +26,7 @@ pub(crate) const URL_SAFE: &str =
 /// The value of a secret generator, or `None` if there is none of that name.
 pub(crate) fn secret(name: &str, argument: &str, source: &mut Source<'_>) -> Option<String> {
     credential::value(name, argument, source)
+        .or_else(|| development::value(name, argument, source))
         .or_else(|| issued::value(name, argument, source))
         .or_else(|| second_rehearsal::value(name, argument, source))
         .or_else(|| third_rehearsal::value(name, argument, source))

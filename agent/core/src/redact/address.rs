@@ -176,7 +176,17 @@ fn ipv6(scan: &mut Scan<'_>, colon: usize) -> Option<usize> {
         start -= 1;
     }
     let rest = scan.slice(start, start + LONGEST + 1);
-    let mut len = rest.iter().take(LONGEST + 1).take_while(|b| bytes::ADDRESS.has(**b)).count();
+    let (mut len, mut colons, mut telling, mut last) = (0, 0, false, 0);
+    for &byte in rest.iter().take_while(|b| bytes::ADDRESS.has(**b)) {
+        telling |= byte == b'.' || byte == b':' && last == b':';
+        colons += usize::from(byte == b':');
+        last = byte;
+        len += 1;
+    }
+    // Most are times of day.
+    if !telling && colons < 7 {
+        return Some((start + len - usize::from(last == b':')).max(colon + 1));
+    }
     // `::` of a listener, the colon before a port, the dot of a sentence.
     while len > 0
         && matches!(rest.get(len - 1), Some(b':' | b'.'))

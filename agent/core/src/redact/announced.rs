@@ -3,6 +3,8 @@
 
 use super::Class;
 use super::bytes;
+use super::judge::is_random_word;
+use super::phrase::is_unlike_names;
 use super::scan::{Cue, Scan};
 use super::value;
 
@@ -132,8 +134,17 @@ pub(super) fn at_private_lines(scan: &mut Scan<'_>) {
 /// `kubectl get secret x -o jsonpath='…'`, `echo $TOKEN`: the next line is what it printed.
 pub(super) fn at_print(scan: &mut Scan<'_>, start: usize, end: usize) {
     /// What the command or the variable must be about.
-    const ABOUT: &[&[u8]] =
-        &[b"secret", b"token", b"passw", b"pwd", b"key", b"credential", b"rand", b"pwgen"];
+    const ABOUT: &[&[u8]] = &[
+        b"secret",
+        b"token",
+        b"passw",
+        b"pwd",
+        b"key",
+        b"credential",
+        b"rand",
+        b"pwgen",
+        b"gossip",
+    ];
     let near = scan.slice(start.saturating_sub(128).max(scan.body.min(start)), end + 64);
     // `X=$(cat /run/secrets/x)`: prints nothing.
     let before = scan.slice(start.saturating_sub(64).max(scan.body.min(start)), start);
@@ -145,5 +156,17 @@ pub(super) fn at_print(scan: &mut Scan<'_>, start: usize, end: usize) {
     let about = ABOUT.iter().any(|word| memchr::memmem::find(&near, word).is_some());
     if about && scan.cues.next.is_none() {
         scan.cues.next = Some(Cue::Output(Class::K8sSecret));
+    }
+}
+
+/// `New value: x`, after the reset of a password: alone in its line, and like no setting.
+pub(super) fn at_new_value(scan: &mut Scan<'_>, start: usize, end: usize) {
+    let lead = scan.slice(scan.body, start);
+    let value = value::read(scan, end, value::Reach::Word);
+    let text = scan.slice(value.start, value.end);
+    let first = lead.iter().all(u8::is_ascii_whitespace);
+    if first && value.next >= scan.text_end && (is_random_word(text) || is_unlike_names(text)) {
+        scan.add(value.start, value.end, Class::Password);
+        scan.done = scan.done.max(value.end);
     }
 }

@@ -1,12 +1,14 @@
 //! From a sensitive key to its value: R01–R10, R12–R14, R22, R27, R41.
 
 mod enclosed;
+mod place;
 mod read;
 
 use self::enclosed::{
     argument, bracketed, element, element_pair, escaped_head, positional, set_variable, tuple,
     xml_content,
 };
+use self::place::{begins_body, begins_string, is_checksum, is_kind, is_parsers, is_typed};
 use self::read::{
     after_slash, at_line_end, begins_field, in_list, introduced_later, is_command,
     is_listed_secret, is_progress, phrase, quotable, skip_tab, typed,
@@ -56,12 +58,6 @@ pub(super) fn at_stem(scan: &mut Scan<'_>, rule: Rule, start: usize, end: usize)
     after_key(scan, key);
 }
 
-/// `checksum/secret: …`: an annotation that makes pods restart.
-fn is_checksum(scan: &Scan<'_>, key: &Key) -> bool {
-    key.class != Class::Password
-        && scan.slice(key.start.saturating_sub(9), key.start) == b"checksum/"
-}
-
 /// A cheap look at what follows the key: most stems in running text and class names end here.
 fn may_have_value(scan: &Scan<'_>, rule: Rule, end: usize) -> bool {
     let is_key = |b: &u8| bytes::KEY.has(*b);
@@ -85,17 +81,6 @@ fn may_have_value(scan: &Scan<'_>, rule: Rule, end: usize) -> bool {
         }
         Some(_) => false,
     }
-}
-
-/// Whether the word at `start` is the value of `kind`.
-fn is_kind(scan: &Scan<'_>, start: usize) -> bool {
-    let before = scan.slice(start.saturating_sub(24), start);
-    let signs =
-        before.iter().rev().take_while(|b| matches!(b, b'"' | b'\\' | b':' | b' ' | b'=')).count();
-    signs > 0
-        && before
-            .get(..before.len() - signs)
-            .is_some_and(|b| b.ends_with(b"kind") || b.ends_with(b"Kind"))
 }
 
 /// Finds what separates `key` from its value and takes the value.
@@ -128,20 +113,6 @@ fn unsaid(scan: &mut Scan<'_>, key: &Key) {
     if own && (asks || alone || is_typed(scan)) {
         scan.cues.next = Some(Cue::Output(key.class));
     }
-}
-
-/// Whether the line is a command after the prompt of a shell: it may print what it is about.
-fn is_typed(scan: &Scan<'_>) -> bool {
-    const PROMPT: usize = 48;
-    let line = scan.slice(scan.body, (scan.body + PROMPT).min(scan.text.len()));
-    if [&b"$ "[..], b"# ", b"+ ", b"++ ", b"> "].iter().any(|prompt| line.starts_with(prompt)) {
-        return true;
-    }
-    // `bob@host:~$ `, `C:\ops> `: one word, or one and the folder.
-    let mark = line.windows(2).position(|w| matches!(w, [b'$' | b'#' | b'>', b' ']));
-    let before = mark.and_then(|mark| line.get(..mark)).unwrap_or_default();
-    let words = before.iter().filter(|&&b| b == b' ').count();
-    words <= 1 && before.iter().any(|b| b"@~\\".contains(b))
 }
 
 /// Takes the value that a sign, or none, separates from `key`.
@@ -253,24 +224,6 @@ fn separated(scan: &mut Scan<'_>, key: Key) {
     }
 }
 
-/// `unexpected token …`: of a language that is parsed.
-fn is_parsers(scan: &Scan<'_>, key: &Key) -> bool {
-    const WORDS: &[&[u8]] = &[
-        b"unexpected ",
-        b"unrecognized ",
-        b"illegal ",
-        b"mismatched ",
-        b"extraneous ",
-        b"json ",
-        b"lexer ",
-        b"parser ",
-        b"current ",
-        b"found ",
-    ];
-    let before = scan.slice(key.start.saturating_sub(16), key.start).to_ascii_lowercase();
-    WORDS.iter().any(|word| before.ends_with(word))
-}
-
 /// How a key and its value stand to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
@@ -307,7 +260,7 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     }
     let starts_line = begins_body(scan, key.start)
         || matches!(form, Form::Equals | Form::Yaml) && begins_string(scan, key.start, at);
-    if form == Form::Yaml && is_block_mark(scan.slice(at, scan.text_end.min(at + 16))) {
+    if form == Form::Yaml && follow::is_block_mark(scan.slice(at, scan.text_end.min(at + 16))) {
         let lead = key.start - scan.body.min(key.start);
         let indent = if begins_body(scan, key.start) { lead } else { 0 };
         scan.cues.next = Some(Cue::Block { indent, class: key.class });
@@ -405,58 +358,6 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     if is_value(scan, &key, text) {
         several::accept(scan, &key, value);
     }
-}
-
-/// Whether only indentation, a list dash, a quote, or `export` stands before `at` in the line.
-fn begins_body(scan: &Scan<'_>, at: usize) -> bool {
-    // Indentation and the words below; anything longer is text.
-    const FAR: usize = 64;
-    if at - scan.body.min(at) > FAR {
-        return false;
-    }
-    let mut before = scan.slice(scan.body, at);
-    before = before.strip_suffix(b"\"").or(before.strip_suffix(b"'")).unwrap_or(before);
-    for word in [&b"- "[..], b"-e ", b"export ", b"set ", b"ENV "] {
-        before = before.strip_suffix(word).unwrap_or(before);
-    }
-    before.trim_ascii().is_empty()
-}
-
-/// Whether `at` is the first word of a quoted string that goes on to `value_at`; notes where it ends.
-fn begins_string(scan: &mut Scan<'_>, at: usize, value_at: usize) -> bool {
-    let before = scan.slice(at.saturating_sub(32).max(scan.body.min(at)), at);
-    let spaces = before.iter().rev().take_while(|&&b| b == b' ').count();
-    let Some((quote, before)) = before.get(..before.len() - spaces).and_then(|b| b.split_last())
-    else {
-        return false;
-    };
-    let slashes = before.iter().rev().take_while(|&&b| b == b'\\').count();
-    let opens = before.get(..before.len() - slashes).and_then(|b| b.last());
-    let opens = opens.is_none_or(|b| matches!(b, b':' | b'=' | b',' | b'[' | b'(' | b'{' | b' '));
-    if !matches!(quote, b'"' | b'\'') || !opens {
-        return false;
-    }
-    let string = value::quoted(scan, at - spaces - 1 - slashes, slashes, *quote);
-    // `'password' = x (from a file)`: the name alone is quoted.
-    if string.end <= value_at {
-        return false;
-    }
-    scan.string_end = Some(string.end);
-    true
-}
-
-/// `|`, `|-`, `>+2` and nothing else: the value is on the lines that follow.
-pub(super) fn is_block_mark(rest: &[u8]) -> bool {
-    let slashes = rest.iter().take_while(|&&b| b == b'\\').count();
-    let escaped = rest.get(slashes..).and_then(|r| r.strip_prefix(b"u003e"));
-    if slashes > 0
-        && let Some(tail) = escaped
-    {
-        return tail.len() <= 2 && tail.iter().all(|b| matches!(b, b'+' | b'-' | b'0'..=b'9'));
-    }
-    matches!(rest.first(), Some(b'|' | b'>'))
-        && rest.len() <= 3
-        && rest.iter().skip(1).all(|b| matches!(b, b'+' | b'-' | b'0'..=b'9'))
 }
 
 /// R28: `--from-literal=name=value` of `kubectl create secret`.

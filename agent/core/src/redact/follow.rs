@@ -5,15 +5,15 @@
 //! its end mark, by indentation, or after a bounded number of lines that do not look like it.
 
 mod manifest;
+mod member;
 mod pem;
 
 use self::manifest::Manifest;
 pub(super) use self::manifest::one_line_manifest;
-use self::pem::{PEM_END, SSH2_END, pem_text, pem_words};
+pub(super) use self::member::is_block_mark;
+use self::member::{indentation, member, value_of};
 use super::Class;
 use super::announced;
-use super::assign;
-use super::bytes;
 use super::judge::{is_made_up, is_password_like, is_random_word};
 use super::members;
 use super::mendix;
@@ -22,8 +22,6 @@ use super::scan::{Cue, Cues, Scan};
 use super::sql;
 use super::value::{self, Reach};
 
-/// Lines between the lines of a PEM block that may belong to other writers of the stream.
-const PEM_STRANGERS: u32 = 8;
 /// Longest SAML assertion, in lines.
 const SAML_LINES: u32 = 4096;
 /// Longest section of a description, in lines.
@@ -43,17 +41,6 @@ pub(super) struct Follow {
     manifest: Option<Manifest>,
     /// What is below a key may be a map of secrets.
     members: bool,
-}
-
-/// A line that is `name: value`.
-struct Member<'a> {
-    /// Column of the line's first character.
-    indent: usize,
-    /// Column of the name, after the dash of a list.
-    column: usize,
-    name: &'a [u8],
-    /// Where the value begins, after white space.
-    value: usize,
 }
 
 impl Follow {
@@ -300,68 +287,6 @@ impl Follow {
             }
         }
     }
-
-    /// Base64 over lines, from the first line that is nothing else to the last.
-    fn blob(&mut self, scan: &mut Scan<'_>, class: Class) {
-        let (here, blank) = indentation(scan);
-        let end = value::trimmed_end(scan, scan.body + here, scan.text.len());
-        let text = scan.slice(scan.body + here, end);
-        let base64 = |b: &u8| bytes::ANY_BASE64.has(*b);
-        let first = self.strangers == 0;
-        // A last line may be short.
-        let least = if first { 32 } else { 1 };
-        if first && !announced::is_blob(text) {
-            self.cue = None;
-            return;
-        }
-        if blank
-            || text.len() < least
-            || !text.iter().all(base64)
-            || text.iter().all(|&b| b == b'-')
-        {
-            self.cue = None;
-            return;
-        }
-        self.strangers = 1;
-        scan.add(scan.body + here, end, class);
-        if !first && text.len() < 32 || text.ends_with(b"=") {
-            self.cue = None;
-        }
-    }
-
-    fn pem(&mut self, scan: &mut Scan<'_>, column: usize) {
-        let text = scan.text;
-        let rest = scan.rest(scan.body);
-        let mark = PEM_END.find(rest).or_else(|| SSH2_END.find(rest));
-        if let Some(mark) = mark {
-            let end = scan.body + mark;
-            match pem_text(scan, column, end) {
-                Some((from, to)) => {
-                    scan.add(from, value::trimmed_end(scan, from, to), Class::Pem);
-                }
-                None => {
-                    pem_words(scan, end);
-                }
-            }
-            self.cue = None;
-            return;
-        }
-        let end = value::trimmed_end(scan, scan.body, text.len());
-        match pem_text(scan, column, end) {
-            Some((from, to)) => {
-                scan.add(from, to, Class::Pem);
-                self.strangers = 0;
-            }
-            None if end == scan.body => {}
-            None if pem_words(scan, end) => self.strangers = 0,
-            None => {
-                self.strangers += 1;
-                if self.strangers > PEM_STRANGERS {
-                    self.cue = None;
-                }
-            }
-        }
-    }
 }
 
 /// Position of `</…Assertion>` in `text`.
@@ -372,104 +297,4 @@ pub(super) fn find_close(text: &[u8]) -> Option<usize> {
         let open = at.checked_sub(prefix + 2)?;
         (text.get(open..open + 2)? == b"</").then_some(open)
     })
-}
-
-/// Column of the first character of the body, and whether there is none.
-fn indentation(scan: &Scan<'_>) -> (usize, bool) {
-    let spaces = scan.run(scan.body, usize::MAX, |b| matches!(b, b' ' | b'\t'));
-    (spaces, scan.at(scan.body + spaces).is_none_or(|b| b == b'\r'))
-}
-
-fn member<'a>(scan: &Scan<'a>) -> Option<Member<'a>> {
-    let (indent, _) = indentation(scan);
-    let mut at = scan.body + indent;
-    if scan.starts(at, b"- ") {
-        at = scan.skip_space(at + 1);
-    }
-    let column = at - scan.body;
-    if let Some((slashes, _)) = value::quote_at(scan, at) {
-        at += slashes + 1;
-    }
-    let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'/');
-    let len = scan.run(at, 256, is_name);
-    let mut colon = at + len;
-    if let Some((slashes, _)) = value::quote_at(scan, colon) {
-        colon += slashes + 1;
-    }
-    colon = scan.skip_space(colon);
-    (len > 0 && scan.at(colon) == Some(b':')).then(|| Member {
-        indent,
-        column,
-        name: scan.slice(at, at + len),
-        value: scan.skip_space(colon + 1),
-    })
-}
-
-impl Member<'_> {
-    fn redact(&self, scan: &mut Scan<'_>, class: Class) {
-        let value = value::read(scan, self.value, Reach::Line);
-        let text = scan.slice(value.start, value.end);
-        let block = assign::is_block_mark(text);
-        if block {
-            scan.cues.next = Some(Cue::Block { indent: self.indent, class });
-        }
-        let opens = block || matches!(text, b"{" | b"[");
-        if !opens && !value::is_nothing(text) {
-            scan.add(value.start, value.end, class);
-        }
-    }
-}
-
-/// R08 over two lines: `name: X` was the line before.
-fn value_of(scan: &mut Scan<'_>, class: Class) {
-    let (here, _) = indentation(scan);
-    if scan.at(scan.body + here) == Some(b'#') {
-        scan.cues.next = Some(Cue::ValueOf(class));
-        return;
-    }
-    let start = scan.body + here;
-    // `<string>x</string>`
-    if scan.at(start) == Some(b'<') && scan.at(start + 1).is_some_and(|b| b.is_ascii_alphabetic()) {
-        let tag = scan.run(start, 32, |&b| b != b'>');
-        let from = start + tag + 1;
-        if let Some(end) = scan.find(b'<', from.min(scan.text.len()), scan.text.len())
-            && !value::is_nothing(scan.slice(from, end))
-        {
-            scan.add(from, end, class);
-        }
-        return;
-    }
-    // `default = "x"`, of a variable of Terraform.
-    if scan.starts(start, b"default") {
-        let sign = scan.skip_space(start + 7);
-        let from = scan.skip_space(sign + 1);
-        if scan.at(sign) == Some(b'=') && value::quote_at(scan, from).is_some() {
-            let value = value::read(scan, from, Reach::Word);
-            if !value::is_nothing(scan.slice(value.start, value.end)) {
-                scan.add(value.start, value.end, class);
-            }
-            return;
-        }
-    }
-    let found = member(scan);
-    // `description: …`, `type = …`: what else is said of the name, before its value.
-    let between = [&b"description"[..], b"type", b"required", b"sensitive", b"displayname"];
-    let name = scan.run(start, 16, u8::is_ascii_alphabetic);
-    let name = scan.slice(start, start + name).to_ascii_lowercase();
-    // Of JSON another member, up to the brace that closes the object.
-    let member_of_object = found.as_ref().is_some_and(|member| {
-        scan.at(start) == Some(b'"')
-            && scan.before(scan.text_end) == Some(b',')
-            && !member.name.eq_ignore_ascii_case(b"value")
-            && !matches!(scan.at(member.value), Some(b'{' | b'['))
-    });
-    if between.contains(&&*name) || member_of_object {
-        scan.cues.next = Some(Cue::ValueOf(class));
-        return;
-    }
-    if let Some(member) = found
-        && [&b"value"[..], b"default"].iter().any(|name| member.name.eq_ignore_ascii_case(name))
-    {
-        member.redact(scan, class);
-    }
 }

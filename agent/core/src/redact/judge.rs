@@ -2,10 +2,10 @@
 
 use super::Class;
 use super::key::{self, Key, Strength};
-use super::phrase::is_phrase;
+use super::phrase::{is_grouped, is_phrase};
 use super::scan::Scan;
 use super::value;
-use super::words::{JOINED, PARTS};
+use super::words::{COMMON, JOINED, PARTS};
 
 /// Whether `text` is something to hide under `key`.
 pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
@@ -97,8 +97,11 @@ pub(super) fn is_hex_secret(key: &[u8], text: &[u8]) -> bool {
         b"routing_key",
         b"routingkey",
     ];
-    let key = key.to_ascii_lowercase();
-    is_long_hex(text) && STEMS.iter().any(|stem| key.ends_with(stem))
+    let ends = |stem: &&[u8]| {
+        let from = key.len().checked_sub(stem.len());
+        from.and_then(|from| key.get(from..)).is_some_and(|end| end.eq_ignore_ascii_case(stem))
+    };
+    is_long_hex(text) && STEMS.iter().any(ends)
 }
 
 /// `?user_key=…`, `&key=…`: a parameter of a URL that lets its caller in.
@@ -121,6 +124,8 @@ fn is_word(key: &Key, text: &[u8]) -> bool {
     matches!(key.class, Class::Secret | Class::Token)
         && text.len() <= 30
         && text.iter().all(|b| b.is_ascii_lowercase() || *b == b'-')
+        && !COMMON.has(text)
+        && !is_grouped(text)
 }
 
 /// `PASSWORD_ROUNDS=12`, `token.leeway: 30s`: a number under a key that goes on after its stem.
@@ -309,7 +314,7 @@ fn is_object_name(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
                 let plain = |w: &&[u8]| w.len() >= 2 && w.iter().all(u8::is_ascii_lowercase);
                 let several = words().count() >= 2 && words().any(|w| plain(&w));
                 let listed = key.plural && name.iter().any(u8::is_ascii_lowercase);
-                dns(name) && name.len() < 64 && (several || listed)
+                dns(name) && name.len() < 64 && (several || listed) && !is_grouped(name)
             }
             _ => false,
         }
@@ -317,7 +322,7 @@ fn is_object_name(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
 
 /// A word that a sentence gives as a secret without saying so: long, mixed, and no name of anything.
 pub(super) fn is_random_word(text: &[u8]) -> bool {
-    !is_named(text) && value::looks_random(text) && !is_uuid(text) && !is_product(text)
+    value::looks_random(text) && !is_named(text) && !is_uuid(text) && !is_product(text)
         || is_product_key(text)
         || is_base32(text)
 }
@@ -326,6 +331,9 @@ pub(super) fn is_random_word(text: &[u8]) -> bool {
 pub(super) fn is_jumbled(text: &[u8]) -> bool {
     /// A longer one is judged by its head.
     const HEAD: usize = 256;
+    if text.len() < 16 {
+        return false;
+    }
     let text = text.get(..text.len().min(HEAD)).unwrap_or_default();
     let kind = |b: u8| match b {
         b'a'..=b'z' => 0,
@@ -336,8 +344,7 @@ pub(super) fn is_jumbled(text: &[u8]) -> bool {
     // A capital and a small letter after it are one step, as in a name.
     let steps = text.windows(2).filter(|w| matches!(w, [a, b] if kind(*a) != kind(*b))).count();
     let signs = text.iter().filter(|b| kind(**b) == 3).count();
-    text.len() >= 16
-        && signs * 6 <= text.len()
+    signs * 6 <= text.len()
         && steps * 5 >= text.len() * 2
         && text.iter().any(u8::is_ascii_lowercase)
         && text.iter().any(u8::is_ascii_uppercase)
@@ -358,10 +365,12 @@ pub(super) fn is_product(text: &[u8]) -> bool {
 /// The secret of a generator of one-time codes (RFC 4648 §6).
 fn is_base32(text: &[u8]) -> bool {
     let text = text.trim_ascii_end();
+    if !(16..=128).contains(&text.len()) {
+        return false;
+    }
     let digits = text.iter().filter(|b| b.is_ascii_digit()).count();
     let body = text.split(|&b| b == b'=').next().unwrap_or_default();
-    (16..=128).contains(&text.len())
-        && body.iter().all(|b| matches!(b, b'A'..=b'Z' | b'2'..=b'7'))
+    body.iter().all(|b| matches!(b, b'A'..=b'Z' | b'2'..=b'7'))
         && text.len() - body.len() <= 6
         && digits >= 2
         && digits * 2 < body.len()
@@ -373,7 +382,9 @@ fn is_product_key(text: &[u8]) -> bool {
         (4..=8).contains(&part.len())
             && part.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
     };
-    text.split(|&b| b == b'-').filter(|part| group(part)).count() >= 4
+    // Four groups and the dashes between them.
+    text.len() >= 19
+        && text.split(|&b| b == b'-').filter(|part| group(part)).count() >= 4
         && text.split(|&b| b == b'-').all(group)
         && text.iter().any(u8::is_ascii_digit)
         && text.iter().filter(|b| b.is_ascii_uppercase()).count() >= 6
@@ -384,26 +395,41 @@ fn is_named(text: &[u8]) -> bool {
     const NAME: usize = 8;
     /// In so long a word without order eight small letters come by chance.
     const LONG: usize = 40;
+    if text.len() < NAME {
+        return false;
+    }
     if text.len() >= LONG && is_jumbled(text) {
         return false;
     }
     text.split(|b| !b.is_ascii_lowercase()).any(|run| {
-        let vowels = run.iter().filter(|b| b"aeiou".contains(b)).count();
+        let vowels = run.iter().filter(|b| matches!(b, b'a' | b'e' | b'i' | b'o' | b'u')).count();
         run.len() >= NAME && vowels * 4 >= run.len()
     })
 }
 
 /// A word that looks like what people are made to choose: several kinds of characters.
 pub(super) fn is_password_like(text: &[u8]) -> bool {
-    let has = |test: fn(&u8) -> bool| usize::from(text.iter().any(test));
-    let kinds = has(u8::is_ascii_lowercase)
-        + has(u8::is_ascii_uppercase)
-        + has(u8::is_ascii_digit)
-        + has(|b| b"!@#$%^&*?+~|<>=".contains(b))
-        + has(|b| !b.is_ascii());
-    let sign = has(|b| b"_-.:,;".contains(b));
-    text.len() >= 6
-        && (kinds >= 3 || kinds >= 2 && sign > 0 && has(u8::is_ascii_digit) > 0)
+    const DIGIT: u8 = 4;
+    const DIVIDER: u8 = 32;
+    if text.len() < 6 {
+        return false;
+    }
+    // A bit for each kind, in one pass: words of sentences are asked about one after another.
+    let found = text.iter().fold(0, |found, b| {
+        found
+            | match b {
+                b'a'..=b'z' => 1,
+                b'A'..=b'Z' => 2,
+                b'0'..=b'9' => DIGIT,
+                b'!' | b'@' | b'#' | b'$' | b'%' | b'^' | b'&' | b'*' | b'?' | b'+' | b'~'
+                | b'|' | b'<' | b'>' | b'=' => 8,
+                0x80.. => 16,
+                b'_' | b'-' | b'.' | b':' | b',' | b';' => DIVIDER,
+                _ => 0,
+            }
+    });
+    let kinds = (found & !DIVIDER).count_ones();
+    (kinds >= 3 || kinds >= 2 && found & DIVIDER != 0 && found & DIGIT != 0)
         && !text.starts_with(b"HTTP/")
         && !text.iter().all(|b| b.is_ascii_digit() || b"-:.TZ+".contains(b))
 }

@@ -66,6 +66,12 @@ impl Scan<'_> {
             Rule::PemBegin => prefixed::at_pem(self, start, end),
             Rule::Jwt => prefixed::at_jwt(self, start),
             Rule::Blob => prefixed::at_blob(self, start, end),
+            Rule::Bot => prefixed::at_bot(self, start),
+            Rule::Hook => prefixed::at_hook(self, end),
+            Rule::Mark => prefixed::at_mark(self, start, end),
+            Rule::Hash => prefixed::at_hash(self, start, end),
+            Rule::ValueFlag => tool::at_value_flag(self, start, end),
+            Rule::NewValue => announced::at_new_value(self, start, end),
             Rule::Vendor(index) => prefixed::at_vendor(self, index, start, end),
             Rule::MendixConstants => members::at_map(self, Class::MendixConstant, start, end),
             Rule::MendixVariable => mendix::at_mendix_variable(self, start, end),
@@ -235,6 +241,7 @@ impl Lines {
         let line_ends = if signs.backslash { escaped_line_ends(text) } else { 0 };
 
         let mut scan = Scan::new(text, body, &mut self.spans);
+        scan.own = signs.own;
         if self.follow.waits() {
             self.follow.apply(&mut scan);
         }

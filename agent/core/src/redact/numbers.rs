@@ -29,7 +29,10 @@ pub(super) fn at_digits(scan: &mut Scan<'_>, at: usize) -> usize {
     if len < 10 && !has_neighbours(scan, start, end) {
         return end;
     }
-    let letter_before = scan.before(start).is_some_and(|b| b.is_ascii_alphabetic());
+    let escape = matches!(scan.before(start), Some(b'n' | b't' | b'r'))
+        && start > scan.body + 1
+        && scan.before(start - 1) == Some(b'\\');
+    let letter_before = !escape && scan.before(start).is_some_and(|b| b.is_ascii_alphabetic());
     let found = if len >= 13 && !letter_before { card::plain(scan, start, end) } else { None };
     let found = found
         .or_else(|| (10..=15).contains(&len).then(|| phone::plain(scan, start, end)).flatten());

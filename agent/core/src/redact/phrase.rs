@@ -21,10 +21,34 @@ pub(super) fn is_phrase(text: &[u8]) -> bool {
             && letters.first().is_some_and(u8::is_ascii_alphabetic)
             && rest.iter().all(u8::is_ascii_lowercase)
             && letters.iter().any(|b| b"aeiouyAEIOUY".contains(b))
-            && !PARTS.has(letters)
-            && !PLAIN.has(letters)
     };
-    WORDS.contains(&words().count()) && words().all(word)
+    let common = |word: &&[u8]| {
+        let letters = word.iter().take_while(|b| b.is_ascii_alphabetic()).count();
+        let letters = word.get(..letters).unwrap_or_default();
+        PARTS.has(letters) || PLAIN.has(letters)
+    };
+    // One word of four may be one that software uses, too.
+    let (count, taken) = (words().count(), words().filter(common).count());
+    WORDS.contains(&count) && words().all(word) && (taken == 0 || taken == 1 && count >= 4)
+        || is_grouped(text)
+}
+
+/// `qdeu-etxa-ecch-meov`, `7K2M-PX4Q-9TRV`, `xqwert-hbnmop-Zkl3fg`: groups of one length, as generators make
+/// passwords and codes to type in, with one at least that no language has.
+pub(super) fn is_grouped(text: &[u8]) -> bool {
+    const GROUP: std::ops::RangeInclusive<usize> = 4..=6;
+    const GROUPS: std::ops::RangeInclusive<usize> = 3..=8;
+    let groups = || text.split(|&b| b == b'-');
+    let len = groups().next().map_or(0, <[u8]>::len);
+    let odd = |group: &[u8]| {
+        let digits = group.iter().filter(|b| b.is_ascii_digit()).count();
+        let vowels = group.iter().filter(|b| b"aeiouyAEIOUY".contains(b)).count();
+        (digits > 0 && digits < group.len() || digits == 0 && vowels == 0) && !PARTS.has(group)
+    };
+    GROUP.contains(&len)
+        && GROUPS.contains(&groups().count())
+        && groups().all(|group| group.len() == len && group.iter().all(u8::is_ascii_alphanumeric))
+        && groups().any(odd)
 }
 
 /// A word as no host, pod, file or version is called: three kinds of letters with a sign that names do
@@ -44,6 +68,7 @@ pub(super) fn is_unlike_names(text: &[u8]) -> bool {
     (6..=64).contains(&text.len()) && !foreign && sign && !variable && kinds >= 2
         || is_scrambled(text)
         || is_mixed(text)
+        || is_grouped(text)
 }
 
 /// `vT-3mBq_9z`: letters and digits in turn, and a capital right after a small letter.
@@ -77,16 +102,7 @@ pub(super) fn is_scrambled(text: &[u8]) -> bool {
 /// A word that people chose: a phrase, one of those chosen again and again, or six digits and more.
 pub(super) fn is_chosen(text: &[u8]) -> bool {
     let digits = (6..=12).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
-    digits || COMMON.has(text) || is_phrase(text) || is_grouped(text)
-}
-
-/// `xqwert-hbnmop-Zkl3fg`: three groups of six, as key chains make them.
-fn is_grouped(text: &[u8]) -> bool {
-    let group = |part: &[u8]| part.len() == 6 && part.iter().all(u8::is_ascii_alphanumeric);
-    text.len() == 20
-        && text.split(|&b| b == b'-').all(group)
-        && text.iter().any(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
-        && text.iter().any(u8::is_ascii_lowercase)
+    digits || COMMON.has(text) || is_phrase(text)
 }
 
 /// Letters alone, with so many capitals in such places as no name has them: right after a word that

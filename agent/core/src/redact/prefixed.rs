@@ -6,8 +6,10 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use memchr::memmem::Finder;
 
+mod inside;
 mod vendors;
 
+pub(super) use self::inside::{at_bot, at_hash, at_hook, at_mark};
 pub(super) use self::vendors::VENDORS;
 use super::Class;
 use super::bytes;
@@ -84,7 +86,16 @@ pub(super) fn at_vendor(scan: &mut Scan<'_>, index: u8, start: usize, end: usize
         || tail.iter().any(u8::is_ascii_digit)
         || tail.iter().any(u8::is_ascii_uppercase) && tail.iter().any(u8::is_ascii_lowercase);
     if len >= vendor.min && telling {
-        scan.add(if webhook { end } else { start }, end + len, Class::VendorToken);
+        // `x.atlasv1.y`: the name of the token is before its prefix.
+        let named = vendor.prefix == "atlasv1" && scan.before(start) == Some(b'.');
+        let lead = if named {
+            1 + scan.run_before(start - 1, scan.body.max(start.saturating_sub(32)), |b| {
+                b.is_ascii_alphanumeric()
+            })
+        } else {
+            0
+        };
+        scan.add(if webhook { end } else { start - lead }, end + len, Class::VendorToken);
         scan.done = scan.done.max(end + len);
     }
 }
@@ -124,7 +135,10 @@ pub(super) fn at_jwt(scan: &mut Scan<'_>, start: usize) {
     } else {
         Class::Jwt
     };
-    scan.add(start, end, class);
+    // `sk.eyJ…`, of Mapbox.
+    let lead = scan.slice(start.saturating_sub(3).max(scan.body.min(start)), start);
+    let lead = if matches!(lead, b"sk." | b"tk.") && begins_token(scan, start - 3) { 3 } else { 0 };
+    scan.add(start - lead, end, class);
     scan.done = scan.done.max(end);
 }
 
@@ -164,6 +178,7 @@ pub(super) fn at_blob(scan: &mut Scan<'_>, start: usize, end: usize) {
     let (least, class) = match prefix {
         b"MII" => (64, Class::KeyBlob),
         b"LS0tLS1CRUdJTi" | b"b3BlbnNzaC1rZXkt" => (24, Class::KeyBlob),
+        b"TlRMTVNTUAA" => (40, Class::Authorization),
         b"PHNhbW" if matches!(scan.at(end), Some(b'w' | b'x')) => (40, Class::Saml),
         // `<?xml`, `<Asser`, `<Respo`, `<Authn`, `<Logou`, `<Encry`, of SAML or of anything else.
         b"PD94bW" | b"PEFzc2Vy" | b"PFJlc3Bv" | b"PEF1dGhu" | b"PExvZ291" | b"PEVuY3J5"

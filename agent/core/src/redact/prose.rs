@@ -209,7 +209,7 @@ fn stands_for_itself(scan: &Scan<'_>, key: &Key, value: &Value) -> bool {
     let plain = text.iter().all(u8::is_ascii_lowercase) || digits == text.len() && digits < 4;
     let last = scan.slice(value.next, value.next + 2);
     let ends = last.is_empty() || !last.starts_with(b" ") || value.quoted;
-    !plain || ends
+    !plain || ends || is_chosen(text)
 }
 
 /// `your PIN is 0123`, `one-time code 012345`, `use code 012345`: the digits of a code within a few words.

@@ -95,7 +95,12 @@ pub(super) fn at_oauth(scan: &mut Scan<'_>, start: usize, end: usize) {
     let random = text.len() >= 8 && mixed >= 2
         || text.len() >= 24 && mixed >= 1
         || text.len() >= 6 && redirect();
-    let random = random && (!quoted || text.len() >= 16 && mixed >= 2 && !is_uuid(text));
+    let granted = || {
+        let near = scan.slice(start.saturating_sub(256), start + 256);
+        memchr::memmem::find(near, b"grant_type").is_some()
+    };
+    let random =
+        random && (!quoted || text.len() >= 16 && mixed >= 2 && (!is_uuid(text) || granted()));
     if random && !value::is_nothing(text) {
         scan.add(end, value_end, Class::Oauth);
         scan.done = scan.done.max(value_end);
@@ -157,7 +162,8 @@ pub(super) fn at_oauth_member(scan: &mut Scan<'_>, start: usize, end: usize) {
         let around = scan.slice(start.saturating_sub(512).max(scan.body.min(start)), start + 512);
         let has = |word: &[u8]| memchr::memmem::find(around, word).is_some();
         let state = folded.ends_with(b"state");
-        state && has(b"code") || !state && (has(b"state") || has(b"redirect_uri"))
+        let code = has(b"state") || has(b"redirect_uri") || has(b"authorization_code");
+        state && has(b"code") || !state && code
     };
     let answer = || {
         let lower = text.iter().any(u8::is_ascii_lowercase);

@@ -79,6 +79,8 @@ pub(super) struct Scan<'a> {
     pub(super) text_end: usize,
     pub(super) spans: &'a mut Vec<Span>,
     pub(super) cues: Cues,
+    /// It may hold placeholders of ours.
+    pub(super) own: bool,
     /// An escape was seen that the decoded shadow should resolve.
     pub(super) escapes: bool,
     /// Up to here a rule has dealt with the text as a whole.
@@ -101,6 +103,7 @@ impl<'a> Scan<'a> {
             text_end: text.trim_ascii_end().len(),
             spans,
             cues: Cues::default(),
+            own: true,
             escapes: false,
             done: 0,
             string_end: None,
@@ -136,16 +139,18 @@ impl<'a> Scan<'a> {
     /// Notes a span; empty ones and placeholders of ours are left alone.
     pub(super) fn add(&mut self, start: usize, end: usize, class: Class) {
         let (mut start, mut end) = (start, end.min(self.text.len()));
-        if let Some((_, inside)) = placeholder::around(self.text, start) {
-            start = inside;
+        if self.own {
+            if let Some((_, inside)) = placeholder::around(self.text, start) {
+                start = inside;
+            }
+            if let Some((_, inside)) = placeholder::around(self.text, end) {
+                end = inside;
+            }
+            if placeholder::end_at(self.text, start) == Some(end) {
+                return;
+            }
         }
-        if let Some((_, inside)) = placeholder::around(self.text, end) {
-            end = inside;
-        }
-        if start < end
-            && self.spans.len() <= MOST_SPANS
-            && placeholder::end_at(self.text, start) != Some(end)
-        {
+        if start < end && self.spans.len() <= MOST_SPANS {
             self.spans.push(Span { start, end, class });
         }
     }
@@ -274,7 +279,7 @@ impl<'a> Scan<'a> {
 
     /// Whether `at` is the class name of a placeholder.
     pub(super) fn in_placeholder(&self, at: usize) -> bool {
-        at >= 3 && placeholder::end_at(self.text, at - 3).is_some()
+        self.own && at >= 3 && placeholder::end_at(self.text, at - 3).is_some()
     }
 
     /// Takes the value of `key`; no other key looks for one in it.

@@ -12,6 +12,12 @@ use memchr::memmem;
 pub(super) static PADDING: LazyLock<memmem::Finder<'static>> =
     LazyLock::new(|| memmem::Finder::new(b"=="));
 
+/// What every placeholder of ours begins with.
+static OWN: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"[R:"));
+
+/// Bytes that are looked at together for those beyond ASCII.
+const BLOCK: usize = 256;
+
 /// What a line may hold; false is certain.
 #[derive(Clone, Copy)]
 pub(super) struct Signs {
@@ -22,12 +28,23 @@ pub(super) struct Signs {
     pub(super) plus: bool,
     /// [`PADDING`].
     pub(super) padding: bool,
+    /// A placeholder, of text that was redacted before.
+    pub(super) own: bool,
+    /// Bytes beyond ASCII.
+    pub(super) wide: bool,
 }
 
 impl Signs {
     /// Of a line that nothing is known of.
-    pub(super) const ANY: Self =
-        Self { odd: true, backslash: true, at: true, plus: true, padding: true };
+    pub(super) const ANY: Self = Self {
+        odd: true,
+        backslash: true,
+        at: true,
+        plus: true,
+        padding: true,
+        own: true,
+        wide: true,
+    };
 }
 
 /// The searches through one chunk.
@@ -38,23 +55,29 @@ pub(super) struct Ahead<'c> {
     at: usize,
     plus: usize,
     padding: usize,
+    own: usize,
+    wide: usize,
 }
 
 impl<'c> Ahead<'c> {
     pub(super) fn new(chunk: &'c [u8]) -> Self {
-        Self { chunk, odd: 0, backslash: 0, at: 0, plus: 0, padding: 0 }
+        Self { chunk, odd: 0, backslash: 0, at: 0, plus: 0, padding: 0, own: 0, wide: 0 }
     }
 
     /// Of the line at `line`, which stands behind the one before.
     #[inline]
     pub(super) fn of(&mut self, line: Range<usize>) -> Signs {
-        let Self { chunk, odd, backslash, at, plus, padding } = self;
+        let Self { chunk, odd, backslash, at, plus, padding, own, wide } = self;
         Signs {
             odd: within(odd, chunk, &line, |text| memchr::memchr3(0x1b, b'%', b'~', text)),
             backslash: within(backslash, chunk, &line, |text| memchr::memchr(b'\\', text)),
             at: within(at, chunk, &line, |text| memchr::memchr(b'@', text)),
             plus: within(plus, chunk, &line, |text| memchr::memchr(b'+', text)),
             padding: within(padding, chunk, &line, |text| PADDING.find(text)),
+            own: within(own, chunk, &line, |text| OWN.find(text)),
+            wide: within(wide, chunk, &line, |text| {
+                Some(BLOCK * text.chunks(BLOCK).position(|block| !block.is_ascii())?)
+            }),
         }
     }
 }
@@ -80,7 +103,9 @@ mod tests {
 
     #[test]
     fn no_sign_of_a_line_is_left_out() {
-        let lines = ["a", "", "b@c", "@", "\\n+", "x==", "=", "= =", "~", "+~%@\\==", "", "z"];
+        let lines = [
+            "a", "", "b@c", "@", "\\n+", "x==", "=", "= =", "~", "+~%@\\==", "", "[R", "[R:é", "z",
+        ];
         for first in 0..lines.len() {
             let chunk = lines[first..].join("\n");
             let mut ahead = Ahead::new(chunk.as_bytes());
@@ -93,11 +118,14 @@ mod tests {
                     (signs.at, "@"),
                     (signs.plus, "+"),
                     (signs.padding, "=="),
+                    (signs.own, "[R:"),
                 ] {
                     // Of the first line nothing is certain.
                     let holds = line.contains(sign) || index == 0 && !line.is_empty();
                     assert_eq!(said, holds, "{sign} in {line:?} of {chunk:?}");
                 }
+                // Of its neighbours in the block it may be said as well.
+                assert!(signs.wide || line.is_ascii(), "{line:?} of {chunk:?}");
                 start += line.len() + 1;
             }
         }

@@ -308,14 +308,22 @@ fn holds(text: &[u8], word: &[u8]) -> bool {
 
 /// The quote that closes the literal that `open` begins; two quotes are one of its letters.
 fn literal_end(scan: &Scan<'_>, open: usize, limit: usize) -> Option<usize> {
+    let letter = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphabetic() || b >= 0x80);
     let mut at = open + 1;
+    // Two quotes at the end: the second one is that of the text around.
+    let mut doubled = None;
     loop {
-        let close = scan.find(b'\'', at, limit)?;
+        let Some(close) = scan.find(b'\'', at, limit) else { return doubled };
         scan.spend(close - at);
-        if scan.at(close + 1) != Some(b'\'') {
+        if scan.at(close + 1) == Some(b'\'') {
+            doubled = Some(close);
+            at = close + 2;
+        } else if close > open + 1 && letter(scan.before(close)) && letter(scan.at(close + 1)) {
+            // `O'Brien`, by one who did not escape it.
+            at = close + 1;
+        } else {
             return Some(close);
         }
-        at = close + 2;
     }
 }
 

@@ -35,13 +35,12 @@ struct Long {
 /// What is known of a line before it is looked at, from the chunk that it is in.
 #[derive(Clone, Copy)]
 struct Known {
-    ascii: bool,
     no_nul: bool,
     signs: Signs,
 }
 
 impl Known {
-    const NOTHING: Self = Self { ascii: false, no_nul: false, signs: Signs::ANY };
+    const NOTHING: Self = Self { no_nul: false, signs: Signs::ANY };
 }
 
 /// What speaks for or against this being text.
@@ -115,7 +114,7 @@ impl Redactor {
 
     fn push_lines(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), RedactError> {
         // One look at the chunk spares most lines the check for binary bytes.
-        let (ascii, no_nul) = (input.is_ascii(), memchr::memchr(0, input).is_none());
+        let no_nul = memchr::memchr(0, input).is_none();
         let mut ahead = Ahead::new(input);
         let mut rest = input;
         while let Some(end) = memchr::memchr(b'\n', rest) {
@@ -124,7 +123,7 @@ impl Redactor {
             if self.carry.is_empty() && self.long.is_none() && piece.len() <= MAX_LINE {
                 let start = input.len() - rest.len() - piece.len() - 1;
                 let signs = ahead.of(start..start + piece.len());
-                self.whole_line(piece, Known { ascii, no_nul, signs }, out)?;
+                self.whole_line(piece, Known { no_nul, signs }, out)?;
             } else {
                 self.keep(piece);
                 if let Some(long) = self.long.take() {
@@ -176,7 +175,7 @@ impl Redactor {
         out: &mut Vec<u8>,
     ) -> Result<(), RedactError> {
         self.seen.total += line.len() as u64;
-        let ascii = known.ascii || line.is_ascii();
+        let ascii = !known.signs.wide || line.is_ascii();
         let nul = if known.no_nul { 0 } else { memchr::memchr_iter(0, line).count() as u64 };
         self.seen.nul += nul;
         if !ascii && std::str::from_utf8(line).is_err() {

@@ -428,10 +428,12 @@ mod sign {
 
 /// R41: looks random enough to be a secret, and like none of the identifiers that must stay.
 pub(super) fn looks_random(value: &[u8]) -> bool {
+    if value.len() < 16 {
+        return false;
+    }
     let head = value.get(..value.len().min(HEAD)).unwrap_or_default();
     let kinds = head.iter().fold(0, |kinds, &b| kinds | sign::KINDS[usize::from(b)]);
-    head.len() >= 16
-        && kinds & !sign::OTHER == sign::LOWER | sign::UPPER | sign::DIGIT
+    kinds & !sign::OTHER == sign::LOWER | sign::UPPER | sign::DIGIT
         && entropy(head) >= 4.0_f64.min((head.len() as f64).log2() - 0.4)
 }
 

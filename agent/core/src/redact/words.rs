@@ -203,7 +203,12 @@ pub(super) static COMMON: LazyLock<Words> = LazyLock::new(|| {
     Words::of(
         "changeme changeit letmein qwerty qwertyuiop qweasdzxc asdfgh asdfghjkl zxcvbnm qazwsx iloveyou welkom
         welcome toor nimda hunter passw0rd welkom01 monkey dragon sunshine princess football superman batman
-        trustno1 geheim hallo azerty motdepasse postgres guest abc123 123456 12345678 123456789 000000 111111 hunter2 nimda toor admin123 root123 test123",
+        trustno1 geheim hallo azerty motdepasse postgres guest abc123 123456 12345678 123456789 000000 111111 hunter2 nimda toor admin123 root123 test123
+        supersecret topsecret sesame opensesame s3cret s3cr3t p4ssw0rd pa55word password1 password123 welcome1 welcome123 letmein1 letmein123
+        changeme1 changeme123 changethis change_me change-me qwerty123 qwertz 1q2w3e4r 1qaz2wsx zaq12wsx asdf1234 passport1
+        ninja mustang liverpool starwars pokemon
+        secret123 mysecret mypassword admin1234 administrator1 raspberry foobar foobaz barfoo hackme iloveu loveme
+        sommer winter zomer fruehling lente voetbal feyenoord hallo123 lol123",
     )
 });
 

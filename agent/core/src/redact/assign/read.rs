@@ -1,7 +1,9 @@
 //! Where a value after its sign begins and ends, and what is none.
 
-use super::{Form, begins_body, is_block_mark};
+use super::Form;
+use super::place::begins_body;
 use crate::redact::Class;
+use crate::redact::follow;
 use crate::redact::judge::{is_field, is_made_up, is_password_like, is_random_word};
 use crate::redact::key::{Key, Strength};
 use crate::redact::phrase::is_chosen;
@@ -131,7 +133,7 @@ pub(super) fn typed(scan: &Scan<'_>, at: usize) -> usize {
     if matches!(scan.at(at), Some(b'!' | b'&')) {
         let word = at + scan.run(at, 32, |b| !b.is_ascii_whitespace());
         let next = scan.skip_space(word);
-        if next > word && is_block_mark(scan.slice(next, scan.text_end.min(next + 16))) {
+        if next > word && follow::is_block_mark(scan.slice(next, scan.text_end.min(next + 16))) {
             return next;
         }
     }

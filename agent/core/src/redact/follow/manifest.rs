@@ -1,6 +1,6 @@
 //! Manifests of Secrets, in YAML and JSON of many lines or of one (R11).
 
-use super::{Member, indentation, member};
+use super::member::{Member, indentation, member};
 use crate::redact::Class;
 use crate::redact::members;
 use crate::redact::scan::Scan;

@@ -196,6 +196,16 @@ fn value_after(scan: &Scan<'_>, key_end: usize) -> Option<usize> {
         b"back on ",
         b"on ",
         b": ",
+        b"customer ",
+        b"client ",
+        b"klant ",
+        b"kunde ",
+        b"at ",
+        b"from ",
+        b"van ",
+        b"von ",
+        b"of ",
+        b"id: ",
     ];
     for word in words {
         if scan.slice(at, at + word.len()).eq_ignore_ascii_case(word) {

@@ -127,14 +127,16 @@ pub(in crate::redact) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -
                     || lead > 0 && text.len() >= 32 && text.iter().all(u8::is_ascii_hexdigit))
                 && (last != b"from" || matches!(word_at(scan, next).0, b"to" | b"naar"))
             || password && is_unlike_names(text);
-        let fits = if password {
-            (is_made_up(text) || is_phrase(text) || is_unlike_names(text)) && !spoken
-        } else {
-            let hex = text.len() >= 24 && text.iter().all(u8::is_ascii_hexdigit);
-            is_random_word(text) || is_jumbled(text) || hex
+        let fits = || {
+            if password {
+                (is_made_up(text) || is_phrase(text) || is_unlike_names(text)) && !spoken
+            } else {
+                let hex = text.len() >= 24 && text.iter().all(u8::is_ascii_hexdigit);
+                is_random_word(text) || is_jumbled(text) || hex
+            }
         };
-        let pair = pair || !value.quoted && several::is_pair(text);
-        if choice && !pair && fits && !is_place(text) && !is_field(text) {
+        let pair = || pair || !value.quoted && several::is_pair(text);
+        if choice && !pair() && fits() && !is_place(text) && !is_field(text) {
             several::accept(scan, key, value);
             return true;
         }

@@ -99,7 +99,7 @@ pub(super) fn told(scan: &mut Scan<'_>, key: &Key, at: usize) -> Option<usize> {
             return Some(at);
         }
         let colon = word.iter().position(|b| matches!(b, b':' | b'/')).unwrap_or(0);
-        if colon > 0 && is_made_up(word.get(colon + 1..)?) {
+        if colon > 0 && !word.contains(&b'=') && is_made_up(word.get(colon + 1..)?) {
             return Some(at + colon + 1);
         }
         let (sign, after) = word_at(scan, next);

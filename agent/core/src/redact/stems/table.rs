@@ -246,7 +246,7 @@ impl Stems {
     fn look<'t, R: Reader>(&self, text: &'t [u8], mut at: usize) -> Option<Seen<'t>> {
         while let Some(block) = text.get(at..).and_then(<[u8]>::first_chunk) {
             let seen = self.seen::<R>(at, block);
-            if seen.stem || seen.marks != 0 {
+            if seen.stem || seen.marks.any() {
                 return Some(seen);
             }
             at += STEP;
@@ -260,7 +260,7 @@ impl Stems {
         for i in 0..STEP / 2 {
             stem |= self.maybe(hash(window(block, 2 * i)));
         }
-        let marks = if R::NUMBERS { numbers(block) } else { 0 };
+        let marks = if R::NUMBERS { numbers(block) } else { Marks::NONE };
         Seen { at, block, stem: stem & 1 == 1, marks }
     }
 
@@ -283,20 +283,27 @@ impl Stems {
     ) {
         let &Seen { at, block, stem, marks } = seen;
         if stem {
+            // All windows first: a branch for each would be guessed wrong for the one that counts.
+            let mut windows = 0;
             for i in 0..STEP / 2 {
-                let window = window(block, 2 * i);
-                if self.maybe(hash(window)) & 1 == 1 {
-                    self.verify(text, from, at + 2 * i, window, reader);
+                windows |= (self.maybe(hash(window(block, 2 * i))) & 1) << i;
+            }
+            while windows != 0 {
+                let place = 2 * windows.trailing_zeros() as usize;
+                let window = block.get(place..).and_then(<[u8]>::first_chunk);
+                if let Some(window) = window {
+                    self.verify(text, from, at + place, u32::from_le_bytes(*window), reader);
                 }
+                windows &= windows - 1;
             }
         }
-        if marks != 0 {
+        if marks.any() {
             let mut marks = Marks {
-                digits: places(marks, DIGITS) & later(at, next.digits),
+                digits: marks.digits & later(at, next.digits),
                 // An address is told by the byte before its first sign.
-                address: places(marks, ADDRESS) & later(at + 1, next.address),
+                address: marks.address & later(at + 1, next.address),
             };
-            if marks.digits | marks.address != 0 {
+            if marks.any() {
                 marks.read(at, next, reader);
             }
         }
@@ -330,17 +337,13 @@ fn window(block: &[u8; BLOCK], at: usize) -> u32 {
     u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
 }
 
-const DIGITS: u8 = 1;
-const ADDRESS: u8 = 2;
-
-/// For each place of a block: four digits begin here ([`DIGITS`], at odd places only those
-/// that no digit stands before), and an address
-/// may have its first dot or colon one further ([`ADDRESS`]). What counts as a digit here are those of the
-/// digits' row of ASCII.
+/// Where a block has numbers: four digits begin there (at odd places only those that no digit stands
+/// before), and an address may have its first dot or colon one further. What counts as a digit here are
+/// those of the digits' row of ASCII.
 #[inline(always)]
-fn numbers(block: &[u8; BLOCK]) -> u128 {
+fn numbers(block: &[u8; BLOCK]) -> Marks {
     let places = [may_begin(block, 0), may_begin(block, STEP / 2)];
-    if places == [0; 2] { 0 } else { marks(block, places) }
+    if places == [0; 2] { Marks::NONE } else { marks(block) }
 }
 
 /// The eight places from `from` on where [`numbers`] may have something, as the highest bits of their
@@ -348,59 +351,76 @@ fn numbers(block: &[u8; BLOCK]) -> u128 {
 /// instructions only where the whole program is built for speed, and the agent is not.
 #[inline(always)]
 fn may_begin(block: &[u8; BLOCK], from: usize) -> u64 {
-    const HIGHEST: u64 = of_all(0x80);
-    let at = |more: usize| {
-        // A block reaches farther than the last of these.
-        let bytes = block.get(from + more..).and_then(<[u8]>::first_chunk);
-        bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
-    };
-    // The highest bit of each byte that is not 0.
-    let not_zero = |v: u64| (v & !HIGHEST).wrapping_add(!HIGHEST) | v;
-    // 0 for what is in the digits' row.
-    let row = |v: u64| (v ^ of_all(b'0')) & of_all(0xf0);
-    let [a, b, c, d] = [at(0), at(1), at(2), at(3)];
-    let digits = not_zero(row(a) | row(b) | row(c) | row(d));
-    let dot = not_zero((b ^ of_all(b'.')) | row(a) | row(c));
+    let [a, b, c, d] = [0, 1, 2, 3].map(|more| eight(block, from + more));
+    let digits = not_zero(off_row(a) | off_row(b) | off_row(c) | off_row(d));
+    let dot = not_zero((b ^ of_all(b'.')) | off_row(a) | off_row(c));
     // Digits of any base stand from the digits' row on.
     let from_row = |v: u64| (v & !HIGHEST).wrapping_add(of_all(0x80 - b'0'));
     let colon = not_zero(b ^ of_all(b':')) | !(from_row(a) & from_row(c));
     !(digits & dot & colon) & HIGHEST
 }
 
+/// [`numbers`], of a block that may have some.
+#[inline(never)]
+fn marks(block: &[u8; BLOCK]) -> Marks {
+    let (first, second) = (marks_of_eight(block, 0), marks_of_eight(block, STEP / 2));
+    Marks { digits: first.0 | second.0 << 8, address: first.1 | second.1 << 8 }
+}
+
+/// Of the eight places from `from` on, which is even: digits, and addresses.
+#[inline(always)]
+fn marks_of_eight(block: &[u8; BLOCK], from: usize) -> (u64, u64) {
+    /// Even places; in front of an odd one stands the one before it.
+    const EVEN: u64 = 0x0080_0080_0080_0080;
+    let [a, b, c, d] = [0, 1, 2, 3].map(|more| eight(block, from + more));
+    let [a_row, b_row, c_row, d_row] = [a, b, c, d].map(|v| !not_zero(off_row(v)) & HIGHEST);
+    let digits = a_row & b_row & c_row & d_row & (EVEN | !(a_row << 8));
+    // An octet has three digits at most, and a dot after it.
+    let again = is(d, b'.') | is(eight(block, from + 4), b'.') | is(eight(block, from + 5), b'.');
+    let dot = is(b, b'.') & a_row & c_row & again;
+    let hex = |v: u64, row: u64| row | is(v & of_all(0xd0), 0x40);
+    let colon = is(b, b':') & hex(a, a_row) & hex(c, c_row);
+    (gather(digits), gather(dot | colon))
+}
+
+/// The eight bytes from `from` on.
+#[inline(always)]
+fn eight(block: &[u8; BLOCK], from: usize) -> u64 {
+    // A block reaches farther than the last of these.
+    let bytes = block.get(from..).and_then(<[u8]>::first_chunk);
+    bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
 /// Eight times `byte`.
+#[inline(always)]
 const fn of_all(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// [`numbers`], at `places` alone.
-#[inline(never)]
-fn marks(block: &[u8; BLOCK], places: [u64; 2]) -> u128 {
-    let mut marks = [0; STEP];
-    for (from, mut places) in [0, STEP / 2].into_iter().zip(places) {
-        while places != 0 {
-            let i = from + places.trailing_zeros() as usize / 8;
-            if let Some(mark) = marks.get_mut(i) {
-                *mark = mark_at(block, i);
-            }
-            places &= places - 1;
-        }
-    }
-    u128::from_le_bytes(marks)
+const HIGHEST: u64 = of_all(0x80);
+
+/// The highest bit of each byte that is not 0; the other bits mean nothing.
+#[inline(always)]
+const fn not_zero(v: u64) -> u64 {
+    (v & !HIGHEST).wrapping_add(!HIGHEST) | v
 }
 
-/// What [`numbers`] says of the place `i`.
-fn mark_at(block: &[u8; BLOCK], i: usize) -> u8 {
-    let [a, b, c, d] = [block[i], block[i + 1], block[i + 2], block[i + 3]];
-    let row = |byte: u8| byte & 0xf0 == 0x30;
-    let hex = |byte: u8| row(byte) | (byte & 0xd0 == 0x40);
-    let begins = i.is_multiple_of(2) | !row(block[i.saturating_sub(1)]);
-    let digits = row(a) & row(b) & row(c) & row(d) & begins;
-    let dot = (b == b'.') & row(a) & row(c);
-    let colon = (b == b':') & hex(a) & hex(c);
-    // An octet has three digits at most, and a dot after it.
-    let again = (block[i + 3] == b'.') | (block[i + 4] == b'.') | (block[i + 5] == b'.');
-    let dot = dot & again;
-    (u8::from(digits) * DIGITS) | (u8::from(dot | colon) * ADDRESS)
+/// The highest bit of each byte that is `sign`.
+#[inline(always)]
+const fn is(v: u64, sign: u8) -> u64 {
+    !not_zero(v ^ of_all(sign)) & HIGHEST
+}
+
+/// Not 0 where a byte is outside of the digits' row.
+#[inline(always)]
+const fn off_row(v: u64) -> u64 {
+    (v ^ of_all(b'0')) & of_all(0xf0)
+}
+
+/// The highest bits of eight bytes, in their order.
+#[inline(always)]
+fn gather(highest: u64) -> u64 {
+    (highest >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
 }
 
 /// What may be in a block.
@@ -408,24 +428,14 @@ struct Seen<'t> {
     at: usize,
     block: &'t [u8; BLOCK],
     stem: bool,
-    /// Of [`numbers`], a byte for each place.
-    marks: u128,
+    marks: Marks,
 }
 
-/// Marks of one block, a bit for each place.
+/// Numbers of one block, a bit for each place, that of the first one the lowest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Marks {
     digits: u64,
     address: u64,
-}
-
-/// The places of a block that have `mark`, the first one in the lowest bit.
-#[inline(always)]
-fn places(marks: u128, mark: u8) -> u64 {
-    /// Moves the lowest bits of eight bytes, in their order, into the highest byte.
-    const GATHER: u64 = 0x0102_0408_1020_4080;
-    const LOWEST: u64 = 0x0101_0101_0101_0101;
-    let half = |marks: u64| ((marks >> mark.trailing_zeros()) & LOWEST).wrapping_mul(GATHER) >> 56;
-    half(marks as u64) | half((marks >> 64) as u64) << 8
 }
 
 /// The places from `next` on, of a block that begins at `at`.
@@ -436,6 +446,13 @@ fn later(at: usize, next: usize) -> u64 {
 }
 
 impl Marks {
+    const NONE: Self = Self { digits: 0, address: 0 };
+
+    #[inline(always)]
+    fn any(self) -> bool {
+        self.digits | self.address != 0
+    }
+
     /// Calls `reader` at those that it has not read yet.
     #[inline(never)]
     fn read<R: Reader>(&mut self, at: usize, next: &mut Next, reader: &mut R) {

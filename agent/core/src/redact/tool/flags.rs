@@ -1,7 +1,7 @@
 //! Flags of any tool that takes a user and a password (R09).
 
 use super::super::Class;
-use super::super::judge::is_made_up;
+use super::super::judge::{is_locator, is_made_up, names_secret};
 use super::super::phrase::{is_chosen, is_jagged, is_scrambled, is_unlike_names};
 use super::super::scan::Scan;
 use super::super::value::{self, Reach};
@@ -76,6 +76,53 @@ fn pair(scan: &mut Scan<'_>, user: value::Value) -> bool {
     scan.add(user.start + sign + 1, user.end, Class::Password);
     scan.done = scan.done.max(user.end);
     true
+}
+
+/// `--name Sap.Passphrase --value x`: the value of what another flag names. The flag is at `start..end`.
+pub(in crate::redact) fn at_value_flag(scan: &mut Scan<'_>, start: usize, end: usize) {
+    /// From the name to the value.
+    const NEAR: usize = 160;
+    const NAMES: &[&[u8]] = &[
+        b"name",
+        b"key",
+        b"constant",
+        b"variable",
+        b"secret",
+        b"id",
+        b"n",
+        b"k",
+        b"setting",
+        b"parameter",
+        b"config",
+        b"property",
+        b"var",
+    ];
+    if start < scan.done {
+        return;
+    }
+    let floor = start.saturating_sub(NEAR).max(scan.body.min(start));
+    let before = scan.slice(floor, start);
+    scan.spend(before.len() / 8);
+    let mut words = before.split(|b| b.is_ascii_whitespace() || *b == b'=');
+    let mut named = false;
+    while let Some(word) = words.next() {
+        let flag = word.iter().take_while(|&&b| b == b'-').count();
+        let name = word.get(flag..).unwrap_or_default();
+        let sign = |b: &u8| b"\"'\\".contains(b);
+        if (1..=2).contains(&flag) && NAMES.iter().any(|known| name.eq_ignore_ascii_case(known)) {
+            let what = words.next().unwrap_or_default();
+            let lead = what.iter().take_while(|b| sign(b)).count();
+            let what = what.get(lead..).unwrap_or_default();
+            let tail = what.iter().rev().take_while(|b| sign(b)).count();
+            named = names_secret(what.get(..what.len() - tail).unwrap_or_default());
+        }
+    }
+    let value = value::read(scan, scan.skip_space(end), Reach::Word);
+    let text = scan.slice(value.start, value.end);
+    if named && !value::is_nothing(text) && !text.starts_with(b"-") && !is_locator(text) {
+        scan.add(value.start, value.end, Class::Password);
+        scan.done = scan.done.max(value.end);
+    }
 }
 
 /// `/p:x`, as tools of Windows have it.

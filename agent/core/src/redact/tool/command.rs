@@ -1,0 +1,154 @@
+//! Commands and files whose secrets stand in a place of their own, without a flag.
+
+use super::table::Holds;
+use super::{MOST, take};
+use crate::redact::Class;
+use crate::redact::judge::is_made_up;
+use crate::redact::scan::Scan;
+use crate::redact::value::{self, Reach};
+
+/// `sqlplus bob/x@db`, `impdp bob/x`: the password of a user of Oracle's tools.
+pub(in crate::redact) fn at_oracle(scan: &mut Scan<'_>, end: usize) {
+    let mut at = end;
+    for _ in 0..4 {
+        at = scan.skip_space(at);
+        let len = scan.run(at, 256, |b| !b.is_ascii_whitespace() && !b"\"'".contains(b));
+        let text = scan.slice(at, at + len);
+        if len == 0 {
+            return;
+        }
+        // Options, and the parameters that follow.
+        if let Some(slash) =
+            memchr::memchr(b'/', text).filter(|_| !text.starts_with(b"-") && !text.contains(&b'='))
+        {
+            let rest = text.get(slash + 1..).unwrap_or_default();
+            let close = memchr::memrchr(b'@', rest).unwrap_or(rest.len());
+            if slash > 0 && close > 0 {
+                scan.add(at + slash + 1, at + slash + 1 + close, Class::Password);
+            }
+            return;
+        }
+        at += len;
+    }
+}
+
+/// `vault kv put secret/x a=b c=d`: all that is put.
+pub(in crate::redact) fn at_put(scan: &mut Scan<'_>, end: usize) {
+    let mut at = end;
+    for _ in 0..MOST {
+        at = scan.skip_space(at);
+        let len = scan.run(at, 256, |b| b.is_ascii_alphanumeric() || b"_-./".contains(b));
+        if len == 0 {
+            return;
+        }
+        if scan.at(at + len) != Some(b'=') {
+            at += len;
+            continue;
+        }
+        let value = value::read(scan, at + len + 1, Reach::Word);
+        let text = scan.slice(value.start, value.end);
+        if !scan.starts(at, b"-") && !text.starts_with(b"@") && !value::is_nothing(text) {
+            scan.add(value.start, value.end, Class::Secret);
+            scan.done = scan.done.max(value.end);
+        }
+        at = value.next.max(at + len + 1);
+    }
+}
+
+/// `ConvertTo-SecureString 'x' -AsPlainText`
+pub(in crate::redact) fn at_secure_string(scan: &mut Scan<'_>, end: usize) {
+    let mut at = scan.skip_space(end);
+    if scan.slice(at, at + 8).eq_ignore_ascii_case(b"-string ") {
+        at = scan.skip_space(at + 8);
+    }
+    let value = value::read(scan, at, Reach::Word);
+    let text = scan.slice(value.start, value.end);
+    if !text.starts_with(b"-")
+        && !text.starts_with(b"$")
+        && !value::is_nothing(text)
+        && !text.starts_with(b"(")
+    {
+        scan.add(value.start, value.end, Class::Password);
+        scan.done = scan.done.max(value.end);
+    }
+}
+
+/// `db.example.com:5432:name:bob:x`: a line of a file of passwords of PostgreSQL, from its port on.
+pub(in crate::redact) fn at_pgpass(scan: &mut Scan<'_>, end: usize) {
+    let name = |b: &u8| b.is_ascii_alphanumeric() || b"_-.*".contains(b);
+    let mut at = end;
+    for _ in 0..2 {
+        at += scan.run(at, 64, name);
+        if scan.at(at) != Some(b':') || scan.before(at) == Some(b':') {
+            return;
+        }
+        at += 1;
+    }
+    let value = value::read(scan, at, Reach::Word);
+    if value.end > at + 2 && !value::is_nothing(scan.slice(value.start, value.end)) {
+        scan.add(value.start, value.end, Class::Password);
+        scan.done = scan.done.max(value.end);
+    }
+}
+
+/// `--creds user:password`, `--src-creds=user:password`: of tools that copy images.
+pub(in crate::redact) fn at_creds(scan: &mut Scan<'_>, start: usize, end: usize) {
+    let sign = scan.at(end);
+    let flag = scan.before(start) == Some(b'-');
+    if !flag || !matches!(sign, Some(b'=' | b' ')) {
+        return;
+    }
+    let value = value::read(scan, scan.skip_space(end + 1), Reach::Word);
+    take(scan, Holds::Pair, value.start, value.end);
+}
+
+/// `echo x | docker login --password-stdin`, `echo x | base64 -d`: what is piped into something that
+/// takes or decodes a secret.
+pub(in crate::redact) fn at_echo(scan: &mut Scan<'_>, start: usize, end: usize) {
+    if scan.before(start).is_some_and(|b| b.is_ascii_alphanumeric()) && start > scan.body {
+        return;
+    }
+    let mut from = scan.skip_space(end);
+    while scan.at(from) == Some(b'-') {
+        let flag = value::read(scan, from, Reach::Word);
+        from = scan.skip_space(flag.next.max(from + 1));
+    }
+    let mut value = value::read(scan, from, Reach::Word);
+    // `printf '%s' 'x'`
+    if scan.slice(value.start, value.end).starts_with(b"%s") {
+        value = value::read(scan, scan.skip_space(value.next), Reach::Word);
+    }
+    // `<<< x`
+    if scan.at(start) == Some(b'<') {
+        let text = scan.slice(value.start, value.end);
+        if is_made_up(text) || value::looks_random(text) {
+            scan.add(value.start, value.end, Class::Password);
+            scan.done = scan.done.max(value.end);
+        }
+        return;
+    }
+    let pipe = scan.skip_space(value.next);
+    if scan.at(pipe) != Some(b'|') {
+        return;
+    }
+    let command = scan.slice(pipe, pipe + 160);
+    let takes = [
+        &b"stdin"[..],
+        b"base64 -",
+        b"sudo -S",
+        b"chpasswd",
+        b"kubeseal",
+        b"kinit",
+        b"passwd",
+        b"cryptsetup",
+        b"passphrase",
+        b"-pass",
+        b"secret create",
+        b"secrets versions add",
+    ];
+    let taken = takes.iter().any(|t| memchr::memmem::find(command, t).is_some());
+    if taken && !value::is_nothing(scan.slice(value.start, value.end)) {
+        scan.add(value.start, value.end, Class::Password);
+        scan.done = scan.done.max(value.end);
+    }
+}

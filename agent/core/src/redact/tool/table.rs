@@ -1,0 +1,121 @@
+//! Which tools take a secret, behind which flag or in which place.
+
+/// What an argument of a tool holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// A password.
+    Password,
+    /// `user:password`.
+    Pair,
+    /// `user%password`.
+    PercentPair,
+    /// `name=value; …`.
+    Cookies,
+}
+
+/// A flag of some tools.
+pub(super) struct Flag {
+    pub(super) tools: &'static [&'static str],
+    /// Only after this subcommand.
+    pub(super) after: Option<&'static str>,
+    pub(super) names: &'static [&'static str],
+    pub(super) holds: Holds,
+    /// The value may stand right behind a flag of one letter.
+    pub(super) joined: bool,
+}
+
+const fn flag(
+    tools: &'static [&'static str],
+    names: &'static [&'static str],
+    holds: Holds,
+    joined: bool,
+) -> Flag {
+    Flag { tools, after: None, names, holds, joined }
+}
+
+pub(super) const FLAGS: &[Flag] = &[
+    flag(
+        &["curl"],
+        &["-u", "-su", "-sSu", "-ku", "-sku", "-vu", "-iu", "--user", "-U", "--proxy-user"],
+        Holds::Pair,
+        true,
+    ),
+    flag(&["curl"], &["-b", "--cookie"], Holds::Cookies, true),
+    flag(
+        &["mysql", "mysqldump", "mysqladmin", "mysqlimport", "mariadb"],
+        &["-p"],
+        Holds::Password,
+        true,
+    ),
+    flag(&["sqlcmd", "bcp", "sqlpackage"], &["-P"], Holds::Password, true),
+    flag(&["redis-cli"], &["-a"], Holds::Password, false),
+    flag(
+        &["sshpass", "mongo", "mongosh", "mongodump", "mongorestore"],
+        &["-p"],
+        Holds::Password,
+        true,
+    ),
+    flag(
+        &["ldapsearch", "ldapmodify", "ldapadd", "ldapdelete", "ldapwhoami", "ldappasswd"],
+        &["-w"],
+        Holds::Password,
+        true,
+    ),
+    flag(&["ansible", "http", "https"], &["-a", "--auth"], Holds::Pair, false),
+    flag(&["openssl"], &["-k", "-K"], Holds::Password, false),
+    flag(&["zip", "unzip", "mosquitto_pub", "mosquitto_sub"], &["-P"], Holds::Password, false),
+    flag(&["7z", "7za", "rar"], &["-p"], Holds::Password, true),
+    flag(&["rar"], &["-hp"], Holds::Password, true),
+    flag(&["useradd", "usermod"], &["-p"], Holds::Password, false),
+    flag(&["ssh-keygen"], &["-N", "-P"], Holds::Password, false),
+    flag(&["smbclient", "rpcclient"], &["-U"], Holds::PercentPair, false),
+    Flag {
+        tools: &["az"],
+        after: Some("secret"),
+        names: &["--value"],
+        holds: Holds::Password,
+        joined: false,
+    },
+    Flag {
+        tools: &["az"],
+        after: Some("ad"),
+        names: &["-p"],
+        holds: Holds::Password,
+        joined: false,
+    },
+    Flag {
+        tools: &["dotnet"],
+        after: Some("nuget"),
+        names: &["-k"],
+        holds: Holds::Password,
+        joined: false,
+    },
+    Flag {
+        tools: &[
+            "docker", "podman", "helm", "skopeo", "oras", "buildah", "nerdctl", "crane", "az",
+            "oc", "cf", "argocd",
+        ],
+        after: Some("login"),
+        names: &["-p"],
+        holds: Holds::Password,
+        joined: false,
+    },
+];
+
+/// Tools that take a secret without a flag: after this subcommand, so many words on.
+pub(super) const WORDS: &[(&str, &str, usize)] = &[
+    ("vault", "login", 1),
+    ("vault", "unseal", 1),
+    ("redis-cli", "AUTH", 1),
+    ("redis-cli", "auth", 1),
+    ("rabbitmqctl", "add_user", 2),
+    ("rabbitmqctl", "change_password", 2),
+    ("htpasswd", "", 2),
+    ("net", "use", 1),
+    ("net", "user", 2),
+    ("cargo", "login", 1),
+    ("nuget", "push", 2),
+    ("rclone", "obscure", 1),
+    ("mc", "set", 4),
+    ("mc", "add", 4),
+];
