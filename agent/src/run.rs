@@ -48,7 +48,7 @@ const CLUSTER_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::f
 pub enum RunError {
     /// Neither a pod's service account nor a kubeconfig was found.
     #[error("no access to Kubernetes: run in a pod, or point KUBECONFIG at a kubeconfig")]
-    Kubeconfig(#[source] kube::config::InferConfigError),
+    Kubeconfig(#[source] kubeconfig::NoAccess),
     /// The client can't be made from the configuration.
     #[error("make a Kubernetes client")]
     Client(#[source] kube::Error),

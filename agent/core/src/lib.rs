@@ -2,7 +2,7 @@
 //!
 //! Everything here is a function or a state machine over values: no sockets, no clock, no
 //! randomness that was not passed in. The crate `mendix-agent` is the thin edge that feeds it.
-//! Dependencies run one way: `proto ← core ← agent`.
+//! Dependencies run one way: `proto, redact ← core ← agent`.
 //!
 //! | path | modules, in the order of the flow |
 //! |---|---|
@@ -24,8 +24,9 @@ pub mod health;
 pub mod initialization;
 pub mod leadership;
 pub mod masked;
-pub mod redact;
 pub mod seal;
 pub mod session;
 pub mod transfer;
 pub mod upgrade;
+
+pub use mendix_agent_redact::redact;

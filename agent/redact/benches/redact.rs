@@ -1,5 +1,5 @@
 //! Speed of redaction, as a ratio to gzip level 6 of the same bytes in the same run, and recall per
-//! rule on generated positives: `cargo bench -p mendix-agent-core --bench redact`.
+//! rule on generated positives: `cargo bench -p mendix-agent-redact --bench redact`.
 //!
 //! The corpus is generated from a seed: shapes that components really log, with an address or a
 //! secret at the rate they occur. Each shape is measured alone and all of them mixed; of several
@@ -18,7 +18,7 @@ use std::hint::black_box;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use mendix_agent_core::redact::{Redactor, SnapshotKey, scan_output};
+use mendix_agent_redact::redact::{Redactor, SnapshotKey, scan_output};
 
 #[path = "../src/redact/tests/vectors.rs"]
 #[allow(dead_code, reason = "shared with the unit tests, which use more of it")]
