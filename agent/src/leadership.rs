@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use http::StatusCode;
 use kube::api::ObjectMeta;
 use mendix_agent_core::leadership::{Candidate, RENEW_DEADLINE, Reading, Step, Tenure, Written};
 use rustix::time::{ClockId, clock_gettime};
@@ -32,7 +33,10 @@ use tokio_util::{
 
 pub use self::fence::Fenced;
 use self::lease::{LeaseError, Leases};
-use crate::{cluster::Site, errors::describe};
+use crate::{
+    cluster::{Refusals, Site},
+    errors::describe,
+};
 
 /// Longest wait for one answer about the Lease.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
@@ -193,6 +197,7 @@ pub async fn run(
 ) -> Result<(), Infallible> {
     let driver = Driver {
         leases: Leases::new(&site),
+        refusals: site.refusals.clone(),
         // Nothing is known of earlier epochs yet; it is asked for before the first acquisition.
         candidate: Candidate::new(me.clone(), 0, boot()),
         floor_known: false,
@@ -208,6 +213,8 @@ pub async fn run(
 
 struct Driver {
     leases: Leases,
+    /// Where others see that it was refused, and look why while they still can say so.
+    refusals: Refusals,
     candidate: Candidate,
     /// Whether the epochs that the agent's records name have been read.
     floor_known: bool,
@@ -239,7 +246,7 @@ impl Driver {
                 }
                 Step::Read => match timeout(patience, self.read()).await {
                     Ok(Ok(())) => self.seen = Instant::now(),
-                    Ok(Err(error)) => self.failed(&describe(&error)),
+                    Ok(Err(error)) => self.refused(&error),
                     Err(_) => self.failed("no answer about the Lease"),
                 },
                 Step::Write(put) => {
@@ -250,7 +257,7 @@ impl Driver {
                             written
                         }
                         Ok(Err(error)) => {
-                            self.failed(&describe(&error));
+                            self.refused(&error);
                             Written::Unknown
                         }
                         Err(_) => {
@@ -273,6 +280,13 @@ impl Driver {
         }
         self.candidate.read(boot(), stored);
         Ok(())
+    }
+
+    fn refused(&mut self, error: &LeaseError) {
+        if matches!(error, LeaseError::NoRights { .. }) {
+            self.refusals.count(StatusCode::FORBIDDEN);
+        }
+        self.failed(&describe(error));
     }
 
     fn failed(&mut self, why: &str) {

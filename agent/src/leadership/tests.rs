@@ -36,7 +36,7 @@ fn term(from: Duration, until: Duration) -> Term {
 }
 
 fn maps(term: &Term, client: Client) -> Api<ConfigMap> {
-    Api::default_namespaced(term.fence(client, "own"))
+    Api::default_namespaced(term.fence(client, "own", &Refusals::default()))
 }
 
 fn map() -> ConfigMap {
