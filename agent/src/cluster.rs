@@ -6,22 +6,21 @@
 
 mod call;
 mod connections;
+mod recorders;
 
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Namespace, ObjectReference};
-use kube::{
-    Api, Client, Resource,
-    runtime::events::{Recorder, Reporter},
-};
+use kube::{Api, Client, Resource, runtime::events::Reporter};
 use thiserror::Error;
 
 pub(crate) use self::call::{call, within};
+use self::recorders::Recorders;
 pub use self::{
     call::{ApiError, CALL_DEADLINE},
     connections::Connections,
 };
-use crate::{occasion::Occasion, term::Term};
+use crate::{occasion::Occasion, refusals::Refusals, term::Term};
 
 /// Field manager of everything the agent applies for a release.
 pub const FIELD_MANAGER: &str = "mendix-agent";
@@ -36,6 +35,7 @@ pub struct Site {
     pub(crate) namespace: String,
     uid: String,
     server_version: String,
+    pub(crate) refusals: Refusals,
 }
 
 /// Handle to the cluster for a replica that leads; cheap to clone.
@@ -51,8 +51,9 @@ pub struct Cluster {
     pub uid: String,
     /// Kubernetes version as the server says it, such as `v1.34.2`.
     pub server_version: String,
+    pub(crate) refusals: Refusals,
     term: Term,
-    recorder: Recorder,
+    recorders: Recorders,
 }
 
 /// Why the cluster could not be read at start-up.
@@ -66,6 +67,13 @@ pub enum ClusterError {
         "namespace kube-system has no UID; this is not a Kubernetes API server the agent knows"
     )]
     NoUid,
+}
+
+impl ClusterError {
+    /// Whether the API server answered that the agent may not ask.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Api(error) if error.is(403))
+    }
 }
 
 impl Site {
@@ -83,7 +91,13 @@ impl Site {
         let kube_system = call("get namespace kube-system", namespaces.get("kube-system")).await?;
         let uid = kube_system.metadata.uid.ok_or(ClusterError::NoUid)?;
         let version = call("get /version", client.apiserver_version()).await?;
-        Ok(Self { connections, namespace, uid, server_version: version.git_version })
+        Ok(Self {
+            connections,
+            namespace,
+            uid,
+            server_version: version.git_version,
+            refusals: Refusals::default(),
+        })
     }
 
     /// For the Lease alone: what else writes, does so under a term.
@@ -93,8 +107,9 @@ impl Site {
 
     /// The cluster for what works under `term`.
     pub fn lead(&self, term: &Term) -> Cluster {
-        let client = term.fence(self.connections.shared.clone(), &self.namespace);
-        let recorder = Recorder::new(
+        let fence = |client: &Client| term.fence(client.clone(), &self.namespace, &self.refusals);
+        let client = fence(&self.connections.shared);
+        let recorders = Recorders::new(
             client.clone(),
             Reporter {
                 controller: "mendix-agent".into(),
@@ -103,12 +118,13 @@ impl Site {
         );
         Cluster {
             client,
-            apart: Arc::new(term.fence(self.connections.apart.clone(), &self.namespace)),
+            apart: Arc::new(fence(&self.connections.apart)),
             namespace: self.namespace.clone(),
             uid: self.uid.clone(),
             server_version: self.server_version.clone(),
+            refusals: self.refusals.clone(),
             term: term.clone(),
-            recorder,
+            recorders,
         }
     }
 }
@@ -142,8 +158,9 @@ impl Cluster {
     /// Records a Kubernetes Event about one of the agent's objects. An event that can't be written
     /// is logged and otherwise ignored: events inform, objects decide.
     pub async fn event(&self, about: &ObjectReference, occasion: Occasion, note: String) {
+        let recorder = self.recorders.of(&note);
         let (reason, event) = (occasion.reason, occasion.event(note));
-        match tokio::time::timeout(CALL_DEADLINE, self.recorder.publish(&event, about)).await {
+        match tokio::time::timeout(CALL_DEADLINE, recorder.publish(&event, about)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, reason, "could not record a Kubernetes event"),
             Err(_) => tracing::warn!(reason, "recording a Kubernetes event timed out"),

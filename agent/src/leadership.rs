@@ -8,6 +8,7 @@ mod lease;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
+use http::StatusCode;
 use mendix_agent_core::leadership::{Candidate, RENEW_DEADLINE, Step, Written};
 use tokio::{
     sync::watch,
@@ -16,7 +17,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::lease::{LeaseError, Leases};
-use crate::{clock::boot, cluster::Site, errors::describe, term::Term};
+use crate::{clock::boot, cluster::Site, errors::describe, refusals::Refusals, term::Term};
 
 /// Longest wait for one answer about the Lease.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
@@ -60,6 +61,7 @@ pub async fn run(
 ) -> Result<(), Infallible> {
     let driver = Driver {
         leases: Leases::new(&site),
+        refusals: site.refusals.clone(),
         // Nothing is known of earlier epochs yet; it is asked for before the first acquisition.
         candidate: Candidate::new(me.clone(), 0, boot()),
         floor_known: false,
@@ -75,6 +77,8 @@ pub async fn run(
 
 struct Driver {
     leases: Leases,
+    /// Where others see that it was refused, and look why while they still can say so.
+    refusals: Refusals,
     candidate: Candidate,
     /// Whether the epochs that the agent's records name have been read.
     floor_known: bool,
@@ -106,7 +110,7 @@ impl Driver {
                 }
                 Step::Read => match timeout(patience, self.read()).await {
                     Ok(Ok(())) => self.seen = Instant::now(),
-                    Ok(Err(error)) => self.failed(&describe(&error)),
+                    Ok(Err(error)) => self.refused(&error),
                     Err(_) => self.failed("no answer about the Lease"),
                 },
                 Step::Write(put) => {
@@ -117,7 +121,7 @@ impl Driver {
                             written
                         }
                         Ok(Err(error)) => {
-                            self.failed(&describe(&error));
+                            self.refused(&error);
                             Written::Unknown
                         }
                         Err(_) => {
@@ -140,6 +144,13 @@ impl Driver {
         }
         self.candidate.read(boot(), stored);
         Ok(())
+    }
+
+    fn refused(&mut self, error: &LeaseError) {
+        if matches!(error, LeaseError::NoRights { .. }) {
+            self.refusals.count(StatusCode::FORBIDDEN);
+        }
+        self.failed(&describe(error));
     }
 
     fn failed(&mut self, why: &str) {

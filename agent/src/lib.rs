@@ -30,6 +30,7 @@ pub mod occasion;
 pub mod patch;
 mod pods;
 pub mod preflight;
+pub mod refusals;
 pub mod requests;
 pub mod run;
 pub mod service;

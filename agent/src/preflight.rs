@@ -116,6 +116,12 @@ impl Report {
         self.checks.iter().map(|check| check.result).max().unwrap_or(Verdict::Skip)
     }
 
+    /// Whether the agent may not do what it has to.
+    fn lacks_rights(&self) -> bool {
+        let mut checks = self.checks.iter();
+        checks.any(|check| check.name == kubernetes::PERMISSIONS && check.result == Verdict::Fail)
+    }
+
     /// The exit code of the command.
     pub fn exit(&self) -> Exit {
         match self.worst() {

@@ -23,23 +23,41 @@ pub(super) const NAME: &str = "mendix-agent";
 #[derive(Debug, Error)]
 pub(super) enum LeaseError {
     /// The API server refused or failed.
-    #[error("{verb} Lease {NAME}")]
+    #[error("{what}")]
     Api {
         /// The call.
-        verb: &'static str,
+        what: &'static str,
         /// The cause.
         #[source]
         source: kube::Error,
     },
-    /// The epochs of earlier terms can't be read.
-    #[error("read the last epoch from AgentStatus {}", agent_status::NAME)]
-    Epoch(#[source] kube::Error),
+    /// Somebody took the rights away without which nobody can lead.
+    #[error(
+        "{what}: the agent's rights in its namespace are gone; apply packaging/manifests/20-rbac.yaml, \
+         or upgrade the chart, again"
+    )]
+    NoRights {
+        /// The call.
+        what: &'static str,
+        /// The cause.
+        #[source]
+        source: kube::Error,
+    },
     /// The Lease counts no further.
     #[error(
         "Lease {NAME}: leaseTransitions can't count beyond {}; delete the Lease and the epoch of AgentStatus",
         i32::MAX
     )]
     Exhausted,
+}
+
+impl LeaseError {
+    fn of(what: &'static str, source: kube::Error) -> Self {
+        match &source {
+            kube::Error::Api(status) if status.code == 403 => Self::NoRights { what, source },
+            _ => Self::Api { what, source },
+        }
+    }
 }
 
 /// Reads and writes the Lease. Its client is not fenced: the Lease is the fence.
@@ -61,7 +79,7 @@ impl Leases {
 
     pub(super) async fn read(&mut self) -> Result<Option<Stored>, LeaseError> {
         let lease = self.leases.get_opt(NAME).await;
-        let lease = lease.map_err(|source| LeaseError::Api { verb: "get", source })?;
+        let lease = lease.map_err(|source| LeaseError::of("get Lease mendix-agent", source))?;
         self.last.clone_from(&lease);
         Ok(lease.map(stored))
     }
@@ -70,7 +88,7 @@ impl Leases {
     pub(super) async fn recorded_epoch(&self) -> Result<u64, LeaseError> {
         match self.statuses.get_opt(agent_status::NAME).await {
             Ok(status) => Ok(status.and_then(|it| it.status).and_then(|it| it.epoch).unwrap_or(0)),
-            Err(source) => Err(LeaseError::Epoch(source)),
+            Err(source) => Err(LeaseError::of("read the last epoch from AgentStatus", source)),
         }
     }
 
@@ -94,9 +112,11 @@ impl Leases {
         }
         let params =
             PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-        let (verb, written) = match &put.replaces {
-            Some(_) => ("update", self.leases.replace(NAME, &params, &lease).await),
-            None => ("create", self.leases.create(&params, &lease).await),
+        let (what, written) = match &put.replaces {
+            Some(_) => {
+                ("update Lease mendix-agent", self.leases.replace(NAME, &params, &lease).await)
+            }
+            None => ("create Lease mendix-agent", self.leases.create(&params, &lease).await),
         };
         match written {
             Ok(lease) => {
@@ -108,7 +128,7 @@ impl Leases {
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
                 Ok(Written::Conflict)
             }
-            Err(source) => Err(LeaseError::Api { verb, source }),
+            Err(source) => Err(LeaseError::of(what, source)),
         }
     }
 }

@@ -22,8 +22,11 @@ use crate::{
 
 const KUBERNETES: &str = "Kubernetes";
 const CLOCK: &str = "clock";
-const PERMISSIONS: &str = "permissions";
+pub(super) const PERMISSIONS: &str = "permissions";
 const CRDS: &str = "CRDs";
+
+/// What brings lost rights back.
+const APPLY_AGAIN: &str = "apply packaging/manifests/20-rbac.yaml, or upgrade the chart, again";
 
 /// Oldest Kubernetes minor version of 1.x with what the agent uses (server-side apply, and
 /// `managedFields` of every manager).
@@ -45,44 +48,67 @@ pub(super) struct Outcome {
     pub(super) ahead: Option<i64>,
 }
 
+/// How far the API server lets the agent.
+enum Reached {
+    Not,
+    /// It answers, and refuses the very first thing that is asked of it.
+    Refused,
+    Yes(Box<Cluster>),
+}
+
 /// All checks of Kubernetes.
 pub(super) async fn checks(config: &Config, client: Result<Client, String>) -> Outcome {
-    let mut cluster = None;
-    let reached = match &client {
-        Ok(client) => bounded(KUBERNETES, reach(config, client.clone(), &mut cluster)).await,
+    let mut reached = Reached::Not;
+    let reaching = match &client {
+        Ok(client) => bounded(KUBERNETES, reach(config, client.clone(), &mut reached)).await,
         Err(reason) => {
             let cause = "there is neither a service account nor a usable kubeconfig";
             let remedy = "run in a pod, or point KUBECONFIG at a kubeconfig";
             Check::new(KUBERNETES, Verdict::Fail, reason, cause, remedy)
         }
     };
-    let Some(found) = &cluster else {
-        let skipped = [PERMISSIONS, capacity::NODES, CRDS]
-            .map(|name| Check::skip(name, "Kubernetes was not reached"));
-        let checks = [reached].into_iter().chain(skipped).collect();
-        return Outcome { checks, cluster: None, ahead: None };
+    let skip = |name| Check::skip(name, "Kubernetes was not reached");
+    let found = match (reached, &client) {
+        (Reached::Yes(cluster), _) => cluster,
+        // Which rights are missing can be asked without any.
+        (Reached::Refused, Ok(client)) => {
+            let asked = permissions(client, &config.namespace);
+            let permissions = bounded(PERMISSIONS, asked).await;
+            let checks = vec![reaching, permissions, skip(capacity::NODES), skip(CRDS)];
+            return Outcome { checks, cluster: None, ahead: None };
+        }
+        _ => {
+            let skipped = [PERMISSIONS, capacity::NODES, CRDS].map(skip);
+            let checks = [reaching].into_iter().chain(skipped).collect();
+            return Outcome { checks, cluster: None, ahead: None };
+        }
     };
     let (ahead, permissions, nodes, crds) = tokio::join!(
         ahead(&found.client),
-        bounded(PERMISSIONS, permissions(found)),
+        bounded(PERMISSIONS, permissions(&found.client, &found.namespace)),
         bounded(capacity::NODES, capacity::check(&found.client)),
         bounded(CRDS, crds(&found.client)),
     );
-    Outcome { checks: vec![reached, permissions, nodes, crds], cluster, ahead }
+    let checks = vec![reaching, permissions, nodes, crds];
+    Outcome { checks, cluster: Some(*found), ahead }
 }
 
-async fn reach(config: &Config, client: Client, found: &mut Option<Cluster>) -> Check {
+async fn reach(config: &Config, client: Client, reached: &mut Reached) -> Check {
     match Cluster::connect(client, config.namespace.clone()).await {
         Ok(cluster) => {
             let check = version(&cluster.server_version, &cluster.uid);
-            *found = Some(cluster);
+            *reached = Reached::Yes(Box::new(cluster));
             check
         }
+        Err(error) if error.is_refusal() => {
+            *reached = Reached::Refused;
+            let cause = "ClusterRole mendix-agent or its binding was deleted or changed, or the \
+                         agent runs under another ServiceAccount";
+            Check::new(KUBERNETES, Verdict::Fail, describe(&error), cause, APPLY_AGAIN)
+        }
         Err(error) => {
-            let cause = "a network policy keeps the agent from the API server, or its ServiceAccount \
-                         has no rights";
-            let remedy = "check that the API server is reachable from the agent and that its \
-                          ServiceAccount is bound to ClusterRole mendix-agent";
+            let cause = "a network policy keeps the agent from the API server";
+            let remedy = "check that the API server is reachable from the agent";
             Check::new(KUBERNETES, Verdict::Fail, describe(&error), cause, remedy)
         }
     }
@@ -152,12 +178,12 @@ pub(super) fn clock(api_server: Option<i64>, control_plane: Option<i64>) -> Chec
 }
 
 /// Asks for every right in [`access::REQUIRED`].
-async fn permissions(cluster: &Cluster) -> Check {
-    let rights = access::rights(&cluster.namespace);
+async fn permissions(client: &Client, namespace: &str) -> Check {
+    let rights = access::rights(namespace);
     let all = rights.len();
     let reviews: Vec<Result<Option<Right>, String>> = stream::iter(rights)
         .map(|right| async {
-            match allowed(&cluster.client, &right).await {
+            match allowed(client, &right).await {
                 Ok(true) => Ok(None),
                 Ok(false) => Ok(Some(right)),
                 Err(problem) => Err(problem),
@@ -194,9 +220,9 @@ fn summary(mut missing: Vec<Right>, all: usize) -> Check {
         more => format!(" and {more} more"),
     };
     let detail = format!("{} of {all} are missing: {}{more}", missing.len(), named.join("; "));
-    let cause = "the manifests are of another version, or a policy of the cluster took rights away";
-    let remedy = "apply the RBAC of the agent's manifests again";
-    Check::new(PERMISSIONS, Verdict::Fail, detail, cause, remedy)
+    let cause = "somebody deleted or changed the agent's roles or bindings, or the manifests are of \
+                 another version";
+    Check::new(PERMISSIONS, Verdict::Fail, detail, cause, APPLY_AGAIN)
 }
 
 async fn allowed(client: &Client, right: &Right) -> Result<bool, String> {

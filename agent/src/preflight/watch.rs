@@ -1,5 +1,6 @@
 //! Preflight by the agent itself: when it starts, while it can't connect, and once more when it is
-//! connected after that, so that "waiting for connection" always comes with a reason.
+//! connected after that, so that "waiting for connection" always comes with a reason; and when the API
+//! server refuses it something, so that rights that somebody took away are named.
 //!
 //! The result is a report to the control plane (as soon as there is one) and a part of AgentStatus. An
 //! Event tells when other checks fail than before: once an outage, however often it is dialled.
@@ -33,27 +34,43 @@ pub const AGAIN: Duration = Duration::from_secs(600);
 pub const SETTLED: Duration = Duration::from_secs(30);
 /// How often it looks at a trouble that does not keep it from being connected.
 pub const RECHECK: Duration = Duration::from_secs(3600);
+/// How often it looks while rights are missing, and how soon after a look a refusal leads to another.
+pub const REFUSED: Duration = Duration::from_secs(60);
 /// Longest note of a Kubernetes Event is 1 KiB.
 const MAX_NOTE: usize = 1000;
 
-/// When to look: decided from the link and the last look alone.
+/// When to look: decided from the link, refusals and the last look alone.
 #[derive(Clone, Copy, Debug)]
 struct Agenda {
     connected: bool,
     /// Since when that is so.
     since: Instant,
     last: Option<Look>,
+    /// The first call that was refused since the last look.
+    refused: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Look {
     at: Instant,
     result: Verdict,
+    rights: Rights,
+}
+
+/// What the last look found of the agent's rights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rights {
+    /// Nobody doubted them.
+    There,
+    /// Something was refused although they are there: a quota or a policy of the cluster did that, and
+    /// may go on to.
+    ThereDespiteRefusal,
+    Missing,
 }
 
 impl Agenda {
     fn new(now: Instant) -> Self {
-        Self { connected: false, since: now, last: None }
+        Self { connected: false, since: now, last: None, refused: None }
     }
 
     fn observe(&mut self, connected: bool, now: Instant) {
@@ -62,9 +79,37 @@ impl Agenda {
         }
     }
 
+    fn refuse(&mut self, now: Instant) {
+        self.refused.get_or_insert(now);
+    }
+
+    /// Takes in a look that began now. What is refused from here on counts for the next.
+    fn begin(&mut self) -> bool {
+        self.refused.take().is_some()
+    }
+
+    fn end(&mut self, at: Instant, report: &Report, was_refused: bool) {
+        let rights = match report.lacks_rights() {
+            true => Rights::Missing,
+            false if was_refused => Rights::ThereDespiteRefusal,
+            false => Rights::There,
+        };
+        self.last = Some(Look { at, result: report.worst(), rights });
+    }
+
     /// The next look; `None` while there is nothing to find out.
     fn due(&self) -> Option<Instant> {
         let Some(last) = self.last else { return Some(self.since) };
+        let refused = |pause: Duration| self.refused.map(|at| at.max(last.at + pause));
+        let of_rights = match last.rights {
+            Rights::There => refused(REFUSED),
+            Rights::ThereDespiteRefusal => refused(AGAIN),
+            Rights::Missing => Some(last.at + REFUSED),
+        };
+        [self.due_by_the_link(last), of_rights].into_iter().flatten().min()
+    }
+
+    fn due_by_the_link(&self, last: Look) -> Option<Instant> {
         if !self.connected {
             return Some((self.since + PATIENCE).max(last.at + AGAIN));
         }
@@ -87,6 +132,7 @@ pub async fn run(
 ) -> Result<(), Infallible> {
     let mut agenda = Agenda::new(Instant::now());
     let mut told = Troubles::default();
+    let mut refusals = cluster.refusals.subscribe();
     loop {
         let connected = matches!(&*link.borrow_and_update(), Link::Connected { .. });
         agenda.observe(connected, Instant::now());
@@ -97,13 +143,18 @@ pub async fn run(
                 Ok(()) => continue,
                 Err(_) => return Ok(()),
             },
+            Ok(()) = refusals.changed() => {
+                agenda.refuse(Instant::now());
+                continue;
+            }
             () = shutdown.cancelled() => return Ok(()),
         }
+        let was_refused = agenda.begin();
         let report = tokio::select! {
             report = super::run(&config, Ok(cluster.client.clone())) => report,
             () = shutdown.cancelled() => return Ok(()),
         };
-        agenda.last = Some(Look { at: Instant::now(), result: report.worst() });
+        agenda.end(Instant::now(), &report, was_refused);
         if told.are_others_than(&report) {
             tell(&cluster, &report).await;
         }
@@ -215,7 +266,49 @@ mod tests {
     }
 
     fn looked(agenda: &mut Agenda, at: Instant, result: Verdict) {
-        agenda.last = Some(Look { at, result });
+        let was_refused = agenda.begin();
+        agenda.end(at, &report(&[("DNS", result, "")]), was_refused);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_looked_into_and_missing_rights_every_minute_until_they_are_back() {
+        let start = Instant::now();
+        let mut agenda = Agenda::new(start);
+        looked(&mut agenda, start, Verdict::Pass);
+        agenda.observe(true, start);
+        assert_eq!(agenda.due(), None);
+
+        let lost = start + Duration::from_secs(3600);
+        agenda.refuse(lost);
+        agenda.refuse(lost + Duration::from_secs(1));
+        assert_eq!(agenda.due(), Some(lost), "at once");
+        let was_refused = agenda.begin();
+        let missing = report(&[("permissions", Verdict::Fail, "")]);
+        agenda.end(lost, &missing, was_refused);
+        assert_eq!(agenda.due(), Some(lost + REFUSED));
+        agenda.refuse(lost + Duration::from_secs(1));
+        assert_eq!(agenda.due(), Some(lost + REFUSED), "once a minute, however much is refused");
+        looked(&mut agenda, lost + REFUSED, Verdict::Pass);
+        assert_eq!(agenda.due(), None, "they are back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_that_have_another_reason_are_looked_into_seldom() {
+        let start = Instant::now();
+        let mut agenda = Agenda::new(start);
+        looked(&mut agenda, start, Verdict::Pass);
+        agenda.observe(true, start);
+        let mut looks = Vec::new();
+        for second in 10..3600 {
+            let now = start + Duration::from_secs(second);
+            // A quota that is full, say, and a run that tries again and again.
+            agenda.refuse(now);
+            if agenda.due().is_some_and(|due| due <= now) {
+                looked(&mut agenda, now, Verdict::Pass);
+                looks.push(second);
+            }
+        }
+        assert_eq!(looks, [60, 660, 1260, 1860, 2460, 3060]);
     }
 
     #[tokio::test(start_paused = true)]

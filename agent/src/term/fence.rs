@@ -12,7 +12,7 @@ use mendix_agent_core::leadership::WRITE_DEADLINE;
 use tokio::time::{sleep, timeout};
 
 use super::{Term, nanos};
-use crate::clock::boot;
+use crate::{clock::boot, refusals::Refusals};
 
 /// Why a write was not sent, or not waited for.
 #[derive(Debug, thiserror::Error)]
@@ -32,26 +32,38 @@ pub enum Fenced {
 }
 
 impl Term {
-    /// A client whose writes stand under this term. Reads pass.
-    pub(crate) fn fence(&self, client: Client, namespace: &str) -> Client {
+    /// A client whose writes stand under this term. Reads pass. What the API server refuses is counted.
+    pub(crate) fn fence(&self, client: Client, namespace: &str, refusals: &Refusals) -> Client {
         if self.is_sole() {
             return client;
         }
-        let term = self.clone();
+        let (term, refusals) = (self.clone(), refusals.clone());
         let service = tower::service_fn(move |request: Request<Body>| {
-            let (term, client) = (term.clone(), client.clone());
+            let (term, client, refusals) = (term.clone(), client.clone(), refusals.clone());
             async move {
-                if *request.method() == Method::GET {
-                    return client.send(request).await;
+                let answered = term.pass(client, request).await;
+                if let Ok(answer) = &answered {
+                    refusals.count(answer.status());
                 }
-                term.admitted().await.map_err(error)?;
-                // Carried out by a task of its own: a caller that goes away must not leave a write
-                // behind of which nobody knows whether it landed.
-                let write = term.0.writes.spawn(term.clone().write(client, request));
-                write.await.unwrap_or_else(|_| Err(error(Fenced::Lost)))
+                answered
             }
         });
         Client::new(service, namespace)
+    }
+
+    async fn pass(
+        self,
+        client: Client,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, kube::Error> {
+        if *request.method() == Method::GET {
+            return client.send(request).await;
+        }
+        self.admitted().await.map_err(error)?;
+        // Carried out by a task of its own: a caller that goes away must not leave a write behind of
+        // which nobody knows whether it landed.
+        let write = self.0.writes.spawn(self.clone().write(client, request));
+        write.await.unwrap_or_else(|_| Err(error(Fenced::Lost)))
     }
 
     /// Waits until writes of predecessors have landed.

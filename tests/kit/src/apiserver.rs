@@ -7,13 +7,17 @@
 mod access;
 mod kubeconfig;
 mod launch;
+mod restore;
 
 use std::{io, net::Ipv4Addr, ops::Deref, path::PathBuf, time::Duration};
 
 use thiserror::Error;
 use tokio::sync::OnceCell;
 
-pub use self::access::{Access, AuditLog};
+pub use self::{
+    access::{Access, AuditLog},
+    restore::Backup,
+};
 pub(crate) use self::{
     kubeconfig::for_certificate,
     launch::{Plane, Settings, until, write},

@@ -11,6 +11,7 @@
 //! [`NodeOptions::detached`] it outlives the process; [`Node::attach`] finds it again.
 
 mod machine;
+mod power;
 mod runtime;
 
 use std::{
@@ -83,6 +84,9 @@ pub enum NodeError {
         /// Its state folder.
         state: PathBuf,
     },
+    /// It belongs to another process.
+    #[error("another process started the node, so this one can't switch it off")]
+    Elsewhere,
     /// No kept node to attach to.
     #[error("no kept node runs on this machine")]
     NoneKept,

@@ -88,6 +88,17 @@ pub(crate) struct Daemon {
     name: &'static str,
     child: Child,
     log: PathBuf,
+    how: How,
+}
+
+/// How a daemon was started, and can be again.
+#[derive(Debug)]
+struct How {
+    program: PathBuf,
+    args: Vec<OsString>,
+    env: Vec<(&'static str, OsString)>,
+    state: PathBuf,
+    lifetime: Lifetime,
 }
 
 /// What to start and where its files go: `<state>/<name>.log` and `<state>/<name>.pid`.
@@ -104,44 +115,57 @@ pub(crate) struct Launch<'a> {
 impl Launch<'_> {
     pub(crate) fn start(self) -> Result<Daemon, ProcessError> {
         let log = self.state.join(format!("{}.log", self.name));
-        let output = File::create(&log)
+        let how = How {
+            program: self.program.to_owned(),
+            args: self.args,
+            env: self.env,
+            state: self.state.to_owned(),
+            lifetime: self.lifetime,
+        };
+        let child = how.start(self.name, &log, self.stdin)?;
+        Ok(Daemon { name: self.name, child, log, how })
+    }
+}
+
+impl How {
+    fn start(&self, name: &str, log: &Path, stdin: Stdio) -> Result<Child, ProcessError> {
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
             .and_then(|out| Ok((out.try_clone()?, out)))
-            .map_err(|source| ProcessError::Write { path: log.clone(), source })?;
+            .map_err(|source| ProcessError::Write { path: log.to_owned(), source })?;
         let mut command = match self.lifetime {
             Lifetime::ThisProcess => {
                 let mut command = Command::new("setpriv");
-                command.args(["--pdeathsig", "KILL", "--"]).arg(self.program);
+                command.args(["--pdeathsig", "KILL", "--"]).arg(&self.program);
                 command
             }
-            Lifetime::Detached => Command::new(self.program),
+            Lifetime::Detached => Command::new(&self.program),
         };
         command
-            .args(self.args)
-            .envs(self.env)
+            .args(&self.args)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             // A group of its own: Ctrl-C on the terminal is for the program in front, which then
             // stops its daemons in order.
             .process_group(0)
-            .stdin(self.stdin)
+            .stdin(stdin)
             .stdout(output.0)
             .stderr(output.1);
-        let child = spawn_from_the_long_lived_thread(command).map_err(|source| {
+        let mut child = spawn_from_the_long_lived_thread(command).map_err(|source| {
             ProcessError::Start { program: self.program.display().to_string(), source }
         })?;
-        let pid_file = self.state.join(format!("{}.pid", self.name));
-        let mut daemon = Daemon { name: self.name, child, log };
-        if let Err(source) = fs::write(&pid_file, identity(daemon.child.id())) {
-            daemon.kill();
+        let pid_file = self.state.join(format!("{name}.pid"));
+        if let Err(source) = fs::write(&pid_file, identity(child.id())) {
+            let _ = child.kill();
+            let _ = child.wait();
             return Err(ProcessError::Write { path: pid_file, source });
         }
-        Ok(daemon)
+        Ok(child)
     }
 }
 
 impl Daemon {
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Fails with the end of the log when the program has ended.
     pub(crate) fn check(&mut self) -> Result<(), ProcessError> {
         match self.child.try_wait() {
@@ -156,6 +180,16 @@ impl Daemon {
         }
     }
 
+    /// What it was launched as.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
         self.child.stdin.take()
     }
@@ -164,6 +198,12 @@ impl Daemon {
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Starts it again as it was started, after it was [killed](Self::kill); its input is empty.
+    pub(crate) fn start_again(&mut self) -> Result<(), ProcessError> {
+        self.child = self.how.start(self.name, &self.log, Stdio::null())?;
+        Ok(())
     }
 
     /// Takes note of an end that somebody else brought about, so that no zombie stays.
@@ -277,7 +317,20 @@ pub(crate) fn identity(pid: u32) -> String {
 /// Is the process of this identity still there?
 pub(crate) fn runs(process: &str) -> bool {
     let pid = process.split(' ').next().and_then(|pid| pid.parse().ok());
-    pid.is_some_and(|pid| identity(pid) == process)
+    pid.is_some_and(|pid| identity(pid) == process && !is_zombie(pid))
+}
+
+/// It has ended, and nobody has waited for it yet.
+fn is_zombie(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
+}
+
+/// The processes that this one has started, by identity.
+pub(crate) fn children(parent: u32) -> Vec<String> {
+    let listed = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+    let pids = listed.unwrap_or_default();
+    pids.split_whitespace().filter_map(|pid| pid.parse().ok()).map(identity).collect()
 }
 
 /// The last lines of a log, for an error.

@@ -17,7 +17,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client,
-    api::{ListParams, PostParams},
+    api::{ListParams, ObjectMeta, PostParams},
 };
 use mendix_test_kit::{
     apiserver::{ApiServer, ApiServerOptions},
@@ -151,4 +151,30 @@ fn nothing_stays_when_the_process_is_killed() {
         (gone && !Path::new(&state).exists()).then_some(())
     })
     .unwrap();
+}
+
+#[tokio::test]
+async fn a_restore_brings_back_what_was_stored_and_nothing_that_came_later() {
+    let mut server = ApiServer::start(ApiServerOptions::default()).await.unwrap();
+    // With connections of its own each time: those of before have ended with the server.
+    let maps = async |server: &ApiServer| {
+        Api::<ConfigMap>::namespaced(server.client().await.unwrap(), "default")
+    };
+    let map = |name: &str| ConfigMap {
+        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+        ..ConfigMap::default()
+    };
+    let params = PostParams::default();
+    let before = maps(&server).await.create(&params, &map("before")).await.unwrap();
+    let backup = server.backup().await.unwrap();
+    let later = maps(&server).await.create(&params, &map("later")).await.unwrap();
+    maps(&server).await.delete("before", &Default::default()).await.unwrap();
+    for _ in 0..2 {
+        server.restore(&backup).await.unwrap();
+        let restored = maps(&server).await.get("before").await.unwrap();
+        assert_eq!(restored.metadata.uid, before.metadata.uid);
+        assert!(maps(&server).await.get_opt("later").await.unwrap().is_none());
+    }
+    let again = maps(&server).await.create(&params, &map("later")).await.unwrap();
+    assert_ne!(again.metadata.uid, later.metadata.uid);
 }

@@ -112,11 +112,9 @@ fn handed(name: &str, source: &mut Source<'_>) -> String {
         "ntlm3" => format!("TlRMTVNTUAAD{}", STANDARD.encode(random.bytes(90))),
         "twilio" => format!("SK{}", random.letters(HEX, 32)),
         "airtable" => format!("pat{}.{}", random.letters(ALNUM, 14), random.letters(HEX, 64)),
-        "mapbox" => format!(
-            "sk.eyJ1Ijoi{}.{}",
-            random.letters(ALNUM, 40),
-            random.letters(URL_SAFE, 22)
-        ),
+        "mapbox" => {
+            format!("sk.eyJ1Ijoi{}.{}", random.letters(ALNUM, 40), random.letters(URL_SAFE, 22))
+        }
         "cloudflare" => format!("v1.0-{}-{}", random.letters(HEX, 24), random.letters(HEX, 146)),
         "azdevops" => format!(
             "{}JQQJ99{}AAAAAAAAAAAAASAZDO{}",
@@ -136,10 +134,9 @@ fn handed(name: &str, source: &mut Source<'_>) -> String {
         "googlerefresh" => format!("1//0{}", random.letters(URL_SAFE, 96)),
         "facebook" => format!("EAA{}", random.letters(ALNUM, 120)),
         "gcpsession" => format!("ya29.{}", random.letters(URL_SAFE, 120)),
-        "hubspot" => format!(
-            "pat-eu1-{}",
-            [8, 4, 4, 4, 12].map(|n| random.letters(HEX, n)).join("-")
-        ),
+        "hubspot" => {
+            format!("pat-eu1-{}", [8, 4, 4, 4, 12].map(|n| random.letters(HEX, n)).join("-"))
+        }
         "postmanold" => format!("PMAK-{}-{}", random.letters(HEX, 24), random.letters(HEX, 34)),
         "azfunc" => format!("{}AzFu{}==", random.letters(ALNUM, 44), random.letters(ALNUM, 6)),
         "acr" => format!("{}+ACR{}", random.letters(ALNUM, 42), random.letters(ALNUM, 6)),

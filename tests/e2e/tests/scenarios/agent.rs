@@ -63,6 +63,11 @@ impl Launcher {
         })
     }
 
+    /// Puts another bootstrap token in the place of the last one.
+    pub(crate) fn give(&self, token: &str) -> Result<()> {
+        fs::write(&self.token, token).context("write the token")
+    }
+
     /// Starts another process.
     pub(crate) fn start(&self) -> Result<Agent> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log);

@@ -2,6 +2,8 @@
 //! the Secret alone, while the agent runs and while it does not, and then all that it ever wrote of
 //! releases. What it falls back on is its records, and then the floor that release engineering signed.
 
+mod restore;
+
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
@@ -50,7 +52,7 @@ struct World {
     uid: String,
     plane: Running,
     _folder: TempDir,
-    _server: ApiServer,
+    server: ApiServer,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -115,7 +117,7 @@ impl World {
                 repository::publish(plane.store(), draft, None, Expiry::default()).await?;
             ensure!(release.sequence == number, "release {number} has {}", release.sequence);
         }
-        Ok(Self { launcher, client, uid, plane, _folder: folder, _server: server })
+        Ok(Self { launcher, client, uid, plane, _folder: folder, server })
     }
 
     fn api<K>(&self) -> Api<K>

@@ -1,6 +1,6 @@
 //! Releases that upgrade the agent, with real pods: versions that are good, that end, that hang and
 //! look healthy, that can't connect, that can't read their state; without a control plane, without a
-//! guard, and over a restart of everything. One node and one installation; one scenario after the
+//! guard, and over a power failure of the node. One node and one installation; one scenario after the
 //! other, each from an agent that runs and is connected. A bad version is a good program that is
 //! started wrongly, in an image of another digest.
 //!
@@ -9,6 +9,7 @@
 mod world;
 
 use anyhow::{Result, ensure};
+use mendix_agent_core::bundle::index::Gates;
 use mendix_test_kit::{node::Node, skip};
 use serde_json::json;
 
@@ -36,7 +37,8 @@ async fn play(world: &mut World) -> Result<()> {
     a_version_that_can_not_read_its_state(world).await?;
     the_control_plane_goes_away_during_a_trial(world).await?;
     a_version_that_ends_and_no_guard(world).await?;
-    everything_is_restarted_in_the_middle_of_a_trial(world).await
+    the_node_goes_down_while_a_good_version_is_on_trial(world).await?;
+    the_node_goes_down_while_a_bad_version_is_on_trial(world).await
 }
 
 async fn a_good_version(world: &mut World) -> Result<()> {
@@ -59,10 +61,13 @@ async fn a_version_that_ends_again_and_again(world: &mut World) -> Result<()> {
 
 async fn a_version_that_hangs_and_looks_healthy(world: &mut World) -> Result<()> {
     world.scenario("hangs and looks healthy");
-    // It answers its probes and does nothing else.
+    world.reverted(hangs(), 60, "DeadlinePassed").await
+}
+
+/// It answers its probes and does nothing else.
+fn hangs() -> Change {
     let serve = ["/usr/bin/busybox", "httpd", "-f", "-p", "9090", "-h", "/www"];
-    let command = json!({"command": serve, "args": []});
-    world.reverted(Change::Container(command), 60, "DeadlinePassed").await
+    Change::Container(json!({"command": serve, "args": []}))
 }
 
 async fn a_version_that_can_not_connect(world: &mut World) -> Result<()> {
@@ -112,14 +117,26 @@ async fn a_version_that_ends_and_no_guard(world: &mut World) -> Result<()> {
     world.sound().await
 }
 
-async fn everything_is_restarted_in_the_middle_of_a_trial(world: &mut World) -> Result<()> {
-    world.scenario("everything is restarted in the middle");
+async fn the_node_goes_down_while_a_good_version_is_on_trial(world: &mut World) -> Result<()> {
+    world.scenario("the node goes down, a good version on trial");
     let image = world.next_image().await?;
-    world.release(&image, Change::None, 900).await?;
+    // It has to hold its session for longer than it takes to pull the plug.
+    let gates = Gates { timeout_seconds: 900, soak_seconds: 60 };
+    world.release_with(&image, Change::None, gates).await?;
     world.on_trial().await?;
-    // As after a restart of the node: all processes are gone at once, none could say goodbye.
-    world.kill_all_pods().await?;
+    world.power_failure().await?;
     world.ended("Committed").await?;
     ensure!(world.image("mendix-agent").await? == image);
     world.sound().await
+}
+
+async fn the_node_goes_down_while_a_bad_version_is_on_trial(world: &mut World) -> Result<()> {
+    world.scenario("the node goes down, a version on trial that hangs");
+    let before = world.before().await?;
+    let image = world.next_image().await?;
+    world.release(&image, hangs(), 60).await?;
+    world.on_trial().await?;
+    // Neither the agent nor the guard is there when the deadline comes near, or passes.
+    world.power_failure().await?;
+    world.put_back(before, "DeadlinePassed").await
 }

@@ -6,11 +6,11 @@ use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{ConfigMap, Event, Pod},
+    core::v1::{ConfigMap, ContainerStatus, Event, Pod, PodTemplateSpec},
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, ListParams, LogParams, Patch, PatchParams},
+    api::{ListParams, LogParams, Patch, PatchParams},
 };
 use mendix_agent::crd::{
     patch_bundle::PatchBundle,
@@ -49,6 +49,12 @@ pub(crate) enum Change {
     Container(Value),
     /// Volumes.
     Volumes(Value),
+}
+
+/// What ran before a release.
+pub(crate) struct Before {
+    pods: PodTemplateSpec,
+    guard: String,
 }
 
 pub(crate) struct World {
@@ -126,8 +132,18 @@ impl World {
         Ok(archive.by_digest)
     }
 
-    /// Publishes and pushes a release of the agent.
+    /// Publishes and pushes a release of the agent with a trial that lasts so many seconds.
     pub(crate) async fn release(&mut self, image: &str, change: Change, lasts: u32) -> Result<()> {
+        let gates = Gates { timeout_seconds: lasts, soak_seconds: STABLE_SECONDS };
+        self.release_with(image, change, gates).await
+    }
+
+    pub(crate) async fn release_with(
+        &mut self,
+        image: &str,
+        change: Change,
+        gates: Gates,
+    ) -> Result<()> {
         self.releases += 1;
         let id = self.release_id();
         let mut container = json!({"name": "agent", "image": image});
@@ -148,7 +164,7 @@ impl World {
         fs::create_dir_all(&dir)?;
         fs::write(dir.join("agent.json"), deployment.to_string())?;
         let mut spec = ReleaseSpec::new(&id, ReleaseClass::Critical);
-        spec.gates = Gates { timeout_seconds: lasts, soak_seconds: STABLE_SECONDS };
+        spec.gates = gates;
         spec.components = vec![ComponentSpec::new(AGENT, format!("0.1.{}", self.releases), dir)];
         let draft = manifests::draft(&spec)?;
         Box::pin(repository::publish(&self.store, draft, None, Expiry::default())).await?;
@@ -158,16 +174,26 @@ impl World {
 
     /// A version that has to be put back for this cause, and its release with it.
     pub(crate) async fn reverted(&mut self, change: Change, lasts: u32, cause: &str) -> Result<()> {
-        let before = self.deployment(AGENT).await?.spec.template;
-        let guard = self.image(GUARD).await?;
+        let before = self.before().await?;
         let image = self.next_image().await?;
         self.release(&image, change, lasts).await?;
+        self.put_back(before, cause).await
+    }
+
+    /// What runs now.
+    pub(crate) async fn before(&self) -> Result<Before> {
+        let pods = self.deployment(AGENT).await?.spec.template;
+        Ok(Before { pods, guard: self.image(GUARD).await? })
+    }
+
+    /// Waits until the last release has gone back for this cause; all is as before it then.
+    pub(crate) async fn put_back(&self, before: Before, cause: &str) -> Result<()> {
         self.ended("RolledBack").await?;
         let trial = self.trial().await?;
         ensure!(trial.phase == "Reverted" && trial.cause.as_deref() == Some(cause), "{trial:?}");
-        let after = self.deployment(AGENT).await?.spec.template;
-        ensure!(before == after, "the pods are not as before");
-        ensure!(self.image(GUARD).await? == guard, "the guard stays what it was");
+        let after = self.before().await?;
+        ensure!(before.pods == after.pods, "the pods are not as before");
+        ensure!(before.guard == after.guard, "the guard stays what it was");
         self.sound().await
     }
 
@@ -256,11 +282,32 @@ impl World {
         Ok(())
     }
 
-    /// Ends all pods of the agent's namespace at once, without their leave.
-    pub(crate) async fn kill_all_pods(&self) -> Result<()> {
+    /// The kubelet, the container runtime and all processes of all pods are gone at once in the middle
+    /// of a trial, and none could say goodbye. When Kubernetes has noticed, the node boots again; the
+    /// guard and the agent run on it once more, in containers of after that.
+    pub(crate) async fn power_failure(&mut self) -> Result<()> {
+        self.node.power_off().await?;
+        ensure!(self.trial().await?.phase == "Trial", "it went down in the middle of the trial");
+        // Kubernetes tells times of containers in whole seconds.
+        let booted = Timestamp::from_second(Timestamp::now().as_second())?;
+        self.node.power_on().await?;
+        println!("  the node is up again");
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
-        let at_once = DeleteParams { grace_period_seconds: Some(0), ..Default::default() };
-        pods.delete_collection(&at_once, &ListParams::default()).await?;
+        for name in [AGENT, GUARD] {
+            let of = ListParams::default().labels(&format!("app.kubernetes.io/name={name}"));
+            eventually(PODS, format!("{name} runs again"), async || {
+                let pods = pods.list(&of).await.ok()?.items;
+                let containers = pods.iter().filter_map(|pod| pod.status.as_ref());
+                let mut containers =
+                    containers.flat_map(|status| status.container_statuses.iter().flatten());
+                let running = |container: &ContainerStatus| {
+                    let running = container.state.as_ref()?.running.as_ref()?;
+                    Some(running.started_at.as_ref()?.0 >= booted)
+                };
+                containers.any(|container| running(container) == Some(true)).then_some(())
+            })
+            .await?;
+        }
         Ok(())
     }
 

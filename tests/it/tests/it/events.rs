@@ -96,6 +96,29 @@ async fn what_preflight_found_is_an_event() {
 }
 
 #[tokio::test]
+async fn other_words_are_another_event_and_the_same_words_are_counted() {
+    let cluster = cluster().await;
+    for detail in ["off", "rights are missing", "off"] {
+        let check = Check {
+            name: "clock",
+            result: Verdict::Fail,
+            detail: detail.into(),
+            cause: "somebody".into(),
+            remedy: "mend it".into(),
+        };
+        preflight::watch::tell(&cluster, &Report { checks: vec![check] }).await;
+    }
+    let events: Api<Event> = cluster.own();
+    let said: Vec<(String, Option<i32>)> = (events.list(&Default::default()).await.unwrap().items)
+        .into_iter()
+        .map(|event| (event.note.unwrap(), event.series.map(|series| series.count)))
+        .collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said.contains(&("clock: off; mend it".into(), Some(2))), "{said:?}");
+    assert!(said.contains(&("clock: rights are missing; mend it".into(), None)), "{said:?}");
+}
+
+#[tokio::test]
 async fn a_release_that_gets_late_while_it_waits_is_an_event() {
     let cluster = cluster().await;
     let audit = Audit::new(&cluster, watch::channel(None).0);

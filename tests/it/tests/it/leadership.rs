@@ -18,6 +18,7 @@ use mendix_control_plane::Options;
 use mendix_test_kit::{proxy::Rule, wait::eventually};
 
 use self::replica::{Pause, Replica, Town};
+pub(crate) use self::replica::{page, spawn_agent};
 
 const PATIENCE: Duration = Duration::from_secs(240);
 

@@ -1,6 +1,8 @@
 //! What the agent's service account must not do, tried for real against an API server with the
 //! rules of `packaging/manifests/20-rbac.yaml`.
 
+mod deleted;
+
 use k8s_openapi::api::{
     authorization::v1::{SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
     core::v1::{ConfigMap, Namespace, Secret},

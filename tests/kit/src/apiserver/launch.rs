@@ -11,7 +11,7 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::Namespace;
-use kube::Api;
+use kube::{Api, Client};
 
 use super::{Access, ServerError, access::has_account, kubeconfig};
 use crate::{
@@ -28,6 +28,9 @@ use crate::{
 const READY_DEADLINE: Duration = Duration::from_secs(180);
 /// One look at the API server.
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Folder of etcd's data, in the state folder.
+pub(super) const ETCD_DATA: &str = "etcd";
 
 /// Every request, by metadata, once answered. Watches are written when they start, too.
 const AUDIT_POLICY: &str = "\
@@ -92,12 +95,7 @@ impl Settings<'_> {
         daemons.0.push(self.launch("kube-apiserver", server)?);
 
         let client = kubeconfig::client(&kubeconfig).await?;
-        let ready = || async {
-            let request = http_get("/readyz");
-            matches!(client.request_text(request).await.as_deref(), Ok("ok"))
-                && Api::<Namespace>::all(client.clone()).get("default").await.is_ok()
-        };
-        until(&mut daemons.0, "the API server is ready", ready).await?;
+        until_it_answers(&mut daemons.0, &client).await?;
 
         if self.controllers {
             let flags = self.controller_manager(&ca, &url, &pki)?;
@@ -174,7 +172,7 @@ impl Settings<'_> {
         let mut flags = Flags::default();
         flags
             .set("name", "default")
-            .path("data-dir", &self.state.join("etcd"))
+            .path("data-dir", &self.state.join(ETCD_DATA))
             .set("logger", "zap")
             .set("log-level", "error")
             .set("listen-client-urls", client)
@@ -322,6 +320,19 @@ where
         tokio::time::sleep(POLL).await;
     }
     Err(ServerError::NotReady { what, deadline: READY_DEADLINE })
+}
+
+/// Waits until the API server takes requests.
+pub(super) async fn until_it_answers(
+    daemons: &mut [Daemon],
+    client: &Client,
+) -> Result<(), ServerError> {
+    let ready = || async {
+        let request = http_get("/readyz");
+        matches!(client.request_text(request).await.as_deref(), Ok("ok"))
+            && Api::<Namespace>::all(client.clone()).get("default").await.is_ok()
+    };
+    until(daemons, "the API server is ready", ready).await
 }
 
 fn http_get(path: &str) -> http::Request<Vec<u8>> {

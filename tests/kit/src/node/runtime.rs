@@ -21,6 +21,8 @@ use crate::{
     wait::eventually,
 };
 
+/// What the node's first process is launched as.
+pub(super) const INIT_NAME: &str = "node";
 const INIT: &str = include_str!("init.sh");
 /// Longest wait for containerd's first answer; measured 0.5 s.
 const CONTAINERD_DEADLINE: Duration = Duration::from_secs(180);
@@ -51,7 +53,8 @@ impl Containerd {
         command
     }
 
-    async fn wait_until_it_answers(&self, init: &mut Daemon) -> Result<(), NodeError> {
+    /// Waits for containerd, as long as the node's first process runs.
+    pub(super) async fn wait_until_it_answers(&self, init: &mut Daemon) -> Result<(), NodeError> {
         let answered = eventually(CONTAINERD_DEADLINE, "containerd answers", || {
             let answer =
                 init.check().and_then(|()| match process::run(&mut self.ctr(&["version"])) {
@@ -103,8 +106,31 @@ pub(super) async fn start(
     let programs = assets.node_folder().ok_or(NodeError::NoPrograms)?;
     let containerd = Containerd::new(assets, state)?;
     configure(state, programs, plane, containerd.snapshotter)?;
-    let mut init = Launch {
-        name: "node",
+    let mut init = boot(assets, state, lifetime)?;
+    let prepared = async {
+        containerd.wait_until_it_answers(&mut init).await?;
+        let busybox = programs.join("busybox");
+        for image in [pause(&busybox), busybox_with_links(&busybox)?] {
+            let archive = state.join("image.tar");
+            image.write(&archive)?;
+            containerd.import(&archive).await?;
+        }
+        let_the_kubelet_go(&mut init)
+    };
+    match prepared.await {
+        Ok(()) => Ok((init, containerd)),
+        Err(error) => {
+            init.kill();
+            Err(error)
+        }
+    }
+}
+
+/// Starts the node's first process, and containerd with it. The kubelet waits to be let go.
+pub(super) fn boot(assets: &Assets, state: &Path, lifetime: Lifetime) -> Result<Daemon, NodeError> {
+    let programs = assets.node_folder().ok_or(NodeError::NoPrograms)?;
+    Ok(Launch {
+        name: INIT_NAME,
         program: Path::new("unshare"),
         // --kill-child: when unshare is killed, the first process of the namespace is too, and with
         // it everything inside.
@@ -135,25 +161,13 @@ pub(super) async fn start(
         lifetime,
         stdin: Stdio::piped(),
     }
-    .start()?;
-    let prepared = async {
-        containerd.wait_until_it_answers(&mut init).await?;
-        let busybox = programs.join("busybox");
-        for image in [pause(&busybox), busybox_with_links(&busybox)?] {
-            let archive = state.join("image.tar");
-            image.write(&archive)?;
-            containerd.import(&archive).await?;
-        }
-        let go = init.take_stdin().map_or(Ok(()), |mut stdin| stdin.write_all(b"go\n"));
-        go.map_err(|source| NodeError::Machine { what: "the kubelet's start".into(), source })
-    };
-    match prepared.await {
-        Ok(()) => Ok((init, containerd)),
-        Err(error) => {
-            init.kill();
-            Err(error)
-        }
-    }
+    .start()?)
+}
+
+/// Lets the kubelet start: its images are there.
+pub(super) fn let_the_kubelet_go(init: &mut Daemon) -> Result<(), NodeError> {
+    let go = init.take_stdin().map_or(Ok(()), |mut stdin| stdin.write_all(b"go\n"));
+    go.map_err(|source| NodeError::Machine { what: "the kubelet's start".into(), source })
 }
 
 fn base(repository: &str, tag: &str, busybox: &Path) -> Image {

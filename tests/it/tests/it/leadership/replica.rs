@@ -215,16 +215,27 @@ impl Replica {
 
     /// A page of its listener; none while it does not answer.
     pub(super) async fn page(&self, path: &str) -> Option<String> {
-        let asking = async {
-            let mut stream = TcpStream::connect(self.listen).await.ok()?;
-            let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-            stream.write_all(request.as_bytes()).await.ok()?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.ok()?;
-            Some(answer)
-        };
-        tokio::time::timeout(Duration::from_secs(60), asking).await.ok().flatten()
+        page(self.listen, path).await
     }
+}
+
+/// A page of a process's listener; none while it does not answer.
+pub(crate) async fn page(listen: SocketAddr, path: &str) -> Option<String> {
+    let asking = async {
+        let mut stream = TcpStream::connect(listen).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        Some(answer)
+    };
+    tokio::time::timeout(Duration::from_secs(60), asking).await.ok().flatten()
+}
+
+/// Starts an agent as a process of its own, which is told by its folder: `kubeconfig`, and `site` as
+/// [`be_one`] reads it. It logs beside the folder.
+pub(crate) fn spawn_agent(folder: &std::path::Path) -> Child {
+    spawn(folder, None)
 }
 
 fn spawn(folder: &std::path::Path, sleep: Option<&Sleep>) -> Child {

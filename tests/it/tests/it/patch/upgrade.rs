@@ -4,6 +4,7 @@
 
 mod faults;
 mod flapping;
+mod program;
 
 use std::{
     sync::{Arc, atomic::AtomicBool},

@@ -1,5 +1,6 @@
 //! An agent whose pods come and go, and whose Lease wanders: whether that is a reason to put the former
-//! version back depends on whether there is a trial, whose pods they are, and since when.
+//! version back depends on whether there is a trial, whose pods they are, and since when. The guard is
+//! a program here, and has the rights that the manifests give it.
 
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
 use kube::{
@@ -12,7 +13,8 @@ use serde_json::json;
 
 use super::{
     super::world::{image_ref, message, state},
-    AGENT, PATIENCE, Site, connected, ended,
+    AGENT, Site, connected, ended,
+    program::Program,
 };
 
 impl Site {
@@ -71,10 +73,9 @@ impl Site {
 
 #[tokio::test]
 async fn an_agent_that_flaps_is_put_back_once_for_its_trial_and_never_without_one() {
-    let mut site = Site::new().await;
-    let mut shown = site.start_guard();
-    let watches = tokio::time::timeout(PATIENCE, shown.wait_for(|shown| shown.watches)).await;
-    drop(watches.expect("the guard watches").unwrap());
+    let site = Site::new().await;
+    let guard = Program::guard(&site).await;
+    guard.shows("watches 1").await;
 
     // Without a trial it may flap as it likes.
     let installed = site.writes().await;
@@ -124,7 +125,7 @@ async fn an_agent_that_flaps_is_put_back_once_for_its_trial_and_never_without_on
     assert_eq!(site.trial_is("Committed").await.metadata.name, Some(next));
     assert_eq!(site.image(AGENT).await, image_ref("agent-3"));
     assert_eq!(state(&site.bundle().await), "Committed");
-    assert_eq!(shown.borrow().reverted, 1);
+    guard.shows("reverted_trials_total 1").await;
     for occasion in [occasion::TRIAL_REVERTING, occasion::TRIAL_REVERTED] {
         site.world.told(occasion).await;
         assert_eq!(site.times_told(occasion).await, 1, "{}", occasion.reason);
