@@ -123,7 +123,7 @@ fn stems_of_one_window_are_reported_in_the_order_of_the_list() {
 fn mark_at(block: &[u8; BLOCK], i: usize) -> (bool, bool) {
     let row = |byte: u8| byte & 0xf0 == 0x30;
     let hex = |byte: u8| row(byte) || byte & 0xd0 == 0x40;
-    let begins = i % 2 == 0 || !row(block[i - 1]);
+    let begins = i.is_multiple_of(2) || !row(block[i - 1]);
     let digits = block[i..i + 4].iter().all(|&b| row(b)) && begins;
     let (before, sign, after) = (block[i], block[i + 1], block[i + 2]);
     let dot = sign == b'.' && row(before) && row(after) && block[i + 3..i + 6].contains(&b'.');
