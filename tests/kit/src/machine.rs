@@ -148,7 +148,7 @@ impl Machine {
         let mut entering = Command::new("nsenter");
         entering
             .arg(format!("--target={}", self.pid))
-            .args(["--mount", "--uts", "--ipc", "--cgroup", "--pid", "--root", "--wd=/", "--"])
+            .args(["--mount", "--uts", "--ipc", "--cgroup", "--pid", "--root", "--wd", "--"])
             .args(command)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
