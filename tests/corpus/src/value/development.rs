@@ -112,11 +112,9 @@ fn handed(name: &str, source: &mut Source<'_>) -> String {
         "ntlm3" => format!("TlRMTVNTUAAD{}", STANDARD.encode(random.bytes(90))),
         "twilio" => format!("SK{}", random.letters(HEX, 32)),
         "airtable" => format!("pat{}.{}", random.letters(ALNUM, 14), random.letters(HEX, 64)),
-        "mapbox" => format!(
-            "sk.eyJ1Ijoi{}.{}",
-            random.letters(ALNUM, 40),
-            random.letters(URL_SAFE, 22)
-        ),
+        "mapbox" => {
+            format!("sk.eyJ1Ijoi{}.{}", random.letters(ALNUM, 40), random.letters(URL_SAFE, 22))
+        }
         "cloudflare" => format!("v1.0-{}-{}", random.letters(HEX, 24), random.letters(HEX, 146)),
         "azdevops" => format!(
             "{}JQQJ99{}AAAAAAAAAAAAASAZDO{}",
@@ -136,10 +134,9 @@ fn handed(name: &str, source: &mut Source<'_>) -> String {
         "googlerefresh" => format!("1//0{}", random.letters(URL_SAFE, 96)),
         "facebook" => format!("EAA{}", random.letters(ALNUM, 120)),
         "gcpsession" => format!("ya29.{}", random.letters(URL_SAFE, 120)),
-        "hubspot" => format!(
-            "pat-eu1-{}",
-            [8, 4, 4, 4, 12].map(|n| random.letters(HEX, n)).join("-")
-        ),
+        "hubspot" => {
+            format!("pat-eu1-{}", [8, 4, 4, 4, 12].map(|n| random.letters(HEX, n)).join("-"))
+        }
         "postmanold" => format!("PMAK-{}-{}", random.letters(HEX, 24), random.letters(HEX, 34)),
         "azfunc" => format!("{}AzFu{}==", random.letters(ALNUM, 44), random.letters(ALNUM, 6)),
         "acr" => format!("{}+ACR{}", random.letters(ALNUM, 42), random.letters(ALNUM, 6)),
@@ -153,6 +150,42 @@ fn handed(name: &str, source: &mut Source<'_>) -> String {
             let (salt, stored, server) = (piece(16), piece(32), piece(32));
             format!("SCRAM-SHA-256$4096:{salt}${stored}:{server}")
         }
+        "vaultroot" => format!("hvs.{}", random.letters(ALNUM, 24)),
+        "erlang" => random.letters(UPPER, 20),
+        "newgitlab" => format!(
+            "glpat-{}.01.{}",
+            random.letters(URL_SAFE, 26) + "k",
+            random.letters(&format!("{LOWER}{DIGITS}"), 9)
+        ),
+        "openai" => format!(
+            "sk-proj-{}T3BlbkFJ{}",
+            random.letters(URL_SAFE, 74),
+            random.letters(URL_SAFE, 73) + "k"
+        ),
+        "groq" => format!("gsk_{}", random.letters(ALNUM, 52)),
+        "dop" => format!("dop_v1_{}", random.letters(HEX, 64)),
+        "newrelic" => format!("{}FFFFNRAL", random.letters(HEX, 32)),
+        "linear" => format!("lin_api_{}", random.letters(ALNUM, 40)),
+        "notion" => format!("secret_{}", random.letters(ALNUM, 43)),
+        "resend" => format!("re_{}_{}", random.letters(ALNUM, 8), random.letters(ALNUM, 24)),
+        "vercel" => format!("vcp_{}", random.letters(ALNUM, 56)),
+        "supabase" => format!("sbp_{}", random.letters(HEX, 40)),
+        "shopify" => format!("shpat_{}", random.letters(HEX, 32)),
+        "square" => format!("EAAA{}", random.letters(URL_SAFE, 59) + "k"),
+        "mailersend" => format!("mlsn.{}", random.letters(HEX, 64)),
+        "huggingface" => format!("hf_{}", random.letters(ALNUM, 34)),
+        "databricks" => format!("dapi{}-2", random.letters(HEX, 32)),
+        "confluent" => format!("cflt{}", random.letters(ALNUM, 60)),
+        "pulumi" => format!("pul-{}", random.letters(HEX, 40)),
+        "atlassian" => format!(
+            "ATATT3xFfGF0{}={}",
+            random.letters(URL_SAFE, 170),
+            random.letters("0123456789ABCDEF", 8)
+        ),
+        "bitbucket" => format!("BBDC-{}", random.letters(ALNUM, 44)),
+        "sourcegraph" => format!("sgp_{}_{}", random.letters(HEX, 16), random.letters(HEX, 40)),
+        "sentry" => format!("sntryu_{}", random.letters(HEX, 64)),
+        "grafanacloud" => format!("glc_eyJ{}", random.letters(ALNUM, 100)),
         "md5role" => format!("md5{}", random.letters(HEX, 32)),
         "mysqlnative" => format!("*{}", random.letters("0123456789ABCDEF", 40)),
         _ => panic!("nobody hands out {name}"),

@@ -38,8 +38,20 @@ pub(in crate::redact) fn at_hook(scan: &mut Scan<'_>, end: usize) {
 
 /// Letters that Microsoft puts into the keys of its services, so that they are known when they leak.
 const MARKS: &[&[u8]] = &[
-    b"AzFu", b"AzSe", b"AzCa", b"+ACR", b"JQQJ99", b"+ASt", b"ACDb", b"+ASb", b"+AEh", b"+ARm",
-    b"AIoT", b"AZEG", b"+AMC",
+    b"AzFu",
+    b"AzSe",
+    b"AzCa",
+    b"+ACR",
+    b"JQQJ99",
+    b"+ASt",
+    b"ACDb",
+    b"+ASb",
+    b"+AEh",
+    b"+ARm",
+    b"AIoT",
+    b"AZEG",
+    b"+AMC",
+    b"FFFFNRAL",
 ];
 
 /// `…AzFu…==`: such a key, of which the stem is a part.
