@@ -28,6 +28,10 @@ pub(super) fn at_word(scan: &mut Scan<'_>, start: usize, end: usize, class: Clas
     if start < scan.done || scan.in_placeholder(start) || inside && !capital || short {
         return;
     }
+    // Its own rule takes the block, and knows where it ends: `privateKey: "-----BEGIN …`.
+    if memchr::memmem::find(scan.slice(end, end + NEAR), b"-----BEGIN").is_some() {
+        return;
+    }
     let mut at = end;
     while at < end + NEAR && at < scan.text.len() {
         at += scan.run(at, NEAR, |b| !is_base64(b) || *b == b'=');

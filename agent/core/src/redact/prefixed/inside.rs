@@ -66,7 +66,11 @@ pub(in crate::redact) fn at_mark(scan: &mut Scan<'_>, start: usize, end: usize) 
     let from = start - scan.run_before(start, floor, sign);
     let to = end + scan.run(end, 100, sign);
     let text = scan.slice(from, to);
-    if KEY.contains(&text.len()) && value::looks_random(text) {
+    // `…FFFFNRAL`: hexadecimal digits before it.
+    let hex = scan.slice(start, end) == b"FFFFNRAL"
+        && text.len() == 40
+        && text.iter().take(32).all(u8::is_ascii_hexdigit);
+    if hex || KEY.contains(&text.len()) && value::looks_random(text) {
         let to = to + scan.run(to, 2, |&b| b == b'=');
         scan.add(from, to, Class::VendorToken);
         scan.done = scan.done.max(to);

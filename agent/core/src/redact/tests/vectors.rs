@@ -251,6 +251,12 @@ fn secret(kind: &str, random: &mut Random) -> String {
         "stripe" => "sk".to_owned() + "_live_" + &alnum(random, 24),
         "google" => "AI".to_owned() + "za" + &alnum(random, 35),
         "sendgrid" => "SG".to_owned() + "." + &alnum(random, 22) + "." + &alnum(random, 43),
+        // Three lines of a block, as JSON and YAML have them in a string.
+        "pemescaped" => {
+            let mut line = || random.string(&format!("{ALNUM}+/"), 63) + "A";
+            [line(), line(), line()].join("\\n")
+        }
+        "nral" => random.string(HEX, 32) + "FFFF" + "NRAL",
         "groups" => {
             let mut group = || random.string("bcdfghjklmnpqrstvwxz", 4);
             [group(), group(), group(), group()].join("-")

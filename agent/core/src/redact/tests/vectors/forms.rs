@@ -72,6 +72,9 @@ pub(crate) const POSITIVES: &[Positive] = &[
         "R21",
         "host1 app[1]: ⟦BEGIN RSA PRIVATE KEY⟧\nh app[22]: «pemline»\nhost333 app[4]: «pemline»\nh app[5]: ⟦END RSA PRIVATE KEY⟧",
     ),
+    // A block in a string after a word that announces keys.
+    ("R21", "  privateKey: \"⟦BEGIN RSA PRIVATE KEY⟧\\n«pemescaped»\\n⟦END RSA PRIVATE KEY⟧\\n\""),
+    ("R23", "agent uses «nral»"),
     // SQL.
     ("R37", "INSERT INTO p (name) VALUES ('«apostrophe»')"),
     ("R37", "Query execution of 'SELECT x FROM p WHERE n = '«person»'' took 7302 ms"),
