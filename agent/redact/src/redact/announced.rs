@@ -3,7 +3,7 @@
 
 use super::Class;
 use super::bytes;
-use super::judge::is_random_word;
+use super::judge::{is_made_up, is_random_word};
 use super::phrase::is_unlike_names;
 use super::scan::{Cue, Scan};
 use super::value;
@@ -26,6 +26,10 @@ pub(super) fn at_word(scan: &mut Scan<'_>, start: usize, end: usize, class: Clas
     let short = end - start == 3 && scan.at(end).is_some_and(|b| b.is_ascii_alphanumeric());
     let capital = scan.at(start).is_some_and(|b| b.is_ascii_uppercase());
     if start < scan.done || scan.in_placeholder(start) || inside && !capital || short {
+        return;
+    }
+    // Its own rule takes the block, and knows where it ends: `privateKey: "-----BEGIN …`.
+    if memchr::memmem::find(scan.slice(end, end + NEAR), b"-----BEGIN").is_some() {
         return;
     }
     let mut at = end;
@@ -112,6 +116,8 @@ pub(super) fn at_jwk(scan: &mut Scan<'_>, start: usize) {
         let len = scan.run_before(name_end, at, u8::is_ascii_alphanumeric);
         let name = scan.slice(name_end - len, name_end);
         let value = value::read(scan, scan.skip_space(colon + 1), value::Reach::Word);
+        // `D:"x"`, as Go prints it.
+        let name = &*name.to_ascii_lowercase();
         if MEMBERS.contains(&name) && value.end - value.start >= 16 {
             scan.add(value.start, value.end.min(close), Class::KeyBlob);
         }
@@ -165,7 +171,12 @@ pub(super) fn at_new_value(scan: &mut Scan<'_>, start: usize, end: usize) {
     let value = value::read(scan, end, value::Reach::Word);
     let text = scan.slice(value.start, value.end);
     let first = lead.iter().all(u8::is_ascii_whitespace);
-    if first && value.next >= scan.text_end && (is_random_word(text) || is_unlike_names(text)) {
+    // `standard_d4s_v5`
+    let name = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(b);
+    let setting = text.iter().all(name) && text.iter().any(|b| b"-_.".contains(b));
+    let chosen = is_made_up(text) && text.len() >= 8 && !setting;
+    let fits = chosen || is_random_word(text) || is_unlike_names(text);
+    if first && value.next >= scan.text_end && fits {
         scan.add(value.start, value.end, Class::Password);
         scan.done = scan.done.max(value.end);
     }

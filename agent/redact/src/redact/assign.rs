@@ -88,6 +88,10 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
     if let Some(tag_end) = element(scan, &key) {
         return xml_content(scan, &key, tag_end);
     }
+    // `<Credential user='bob' secret='x'>`: its attributes are keys of their own.
+    if scan.before(key.start) == Some(b'<') && scan.at(key.end) == Some(b' ') {
+        return;
+    }
     let found = scan.spans.len();
     separated(scan, key);
     if scan.spans.len() == found && key.strength == Strength::Sure && scan.cues.next.is_none() {
@@ -98,7 +102,8 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
 /// The key has no value beside it: one in the lines below, or before it.
 fn unsaid(scan: &mut Scan<'_>, key: &Key) {
     let stated = key.class == Class::Password && stated_before(scan, key);
-    if stated || columns::at_name(scan, key) || valued_after(scan, key) {
+    let row = begins_body(scan, key.start) && columns::at_setting(scan, key);
+    if stated || row || columns::at_name(scan, key) || valued_after(scan, key) {
         return;
     }
     if key.class == Class::Password && valued_before(scan, key)
@@ -133,6 +138,15 @@ fn separated(scan: &mut Scan<'_>, key: Key) {
         && matches!(scan.at(sign), Some(b'=' | b':'))
     {
         at += 1;
+    }
+    // `Sap.ApiSecret (constant) = x`
+    let open = scan.skip_space(at);
+    if scan.at(open) == Some(b'(') && open > at && key.strength == Strength::Sure {
+        let close = open + 1 + scan.run(open + 1, 16, u8::is_ascii_alphabetic);
+        let sign = scan.skip_space(close + 1);
+        if scan.at(close) == Some(b')') && scan.at(sign) == Some(b'=') && sign > close + 1 {
+            at = close + 1;
+        }
     }
     // `getToken()`
     if scan.starts(at, b"()") {
@@ -352,7 +366,8 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
         return;
     }
     // `{Password: Token: Host:x}`: a struct whose fields are empty.
-    if form == Form::Yaml && !value.quoted && scan.in_struct(key.start) && begins_field(text) {
+    let field = begins_field(text) || begins_field(scan.slice(value.start, value.end + 1));
+    if form == Form::Yaml && !value.quoted && field && scan.in_struct(key.start) {
         return;
     }
     if is_value(scan, &key, text) {

@@ -3,6 +3,7 @@
 use super::Class;
 use super::judge::is_made_up;
 use super::key::{Key, Strength};
+use super::phrase::is_chosen;
 use super::scan::{Cue, Scan};
 use super::value;
 
@@ -125,4 +126,26 @@ fn cells(line: &[u8], sign: u8) -> impl Iterator<Item = (usize, &[u8])> {
         });
         Some((start, cell))
     })
+}
+
+/// `DB_PASSWORD   False   x`: a line of a table of settings, with the name in its first column and the value
+/// in the last one.
+pub(super) fn at_setting(scan: &mut Scan<'_>, key: &Key) -> bool {
+    let line = scan.slice(key.end, scan.text_end);
+    if key.strength == Strength::Weak || line.len() > LONGEST || !line.starts_with(b"  ") {
+        return false;
+    }
+    let Some(gap) = memchr::memmem::rfind(line, b"  ") else { return false };
+    let start = key.end + gap + 2;
+    let text = scan.slice(start, scan.text_end);
+    let between = line.get(..gap).unwrap_or_default().trim_ascii();
+    // `False`, `string`, `True`: one word, or none.
+    let word = between.len() <= 16 && between.iter().all(|b| b.is_ascii_alphabetic() || *b == b'_');
+    let single = !text.iter().any(u8::is_ascii_whitespace);
+    let fits = is_made_up(text) || is_chosen(text) || value::looks_random(text);
+    let own = word && !between.is_empty() && single && fits && !value::is_nothing(text);
+    if own {
+        scan.add(start, scan.text_end, key.class);
+    }
+    own
 }

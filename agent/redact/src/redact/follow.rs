@@ -21,6 +21,7 @@ use super::phrase::is_phrase;
 use super::scan::{Cue, Cues, Scan};
 use super::sql;
 use super::value::{self, Reach};
+use super::words::COMMON;
 
 /// Longest SAML assertion, in lines.
 const SAML_LINES: u32 = 4096;
@@ -167,8 +168,10 @@ impl Follow {
                 let value = value::read(scan, from, Reach::Word);
                 let alone = value.next >= value::trimmed_end(scan, scan.body, scan.text.len());
                 let text = scan.slice(value.start, value.end);
-                let telling = is_made_up(text)
+                let code = text.ends_with(b")") && text.contains(&b'(') && text.contains(&b'.');
+                let telling = !code && is_made_up(text)
                     || is_phrase(text)
+                    || COMMON.has(text)
                     || announced::is_blob(text)
                     || members::is_text64(text);
                 if alone && telling && !value::is_nothing(text) {

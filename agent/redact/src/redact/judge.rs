@@ -35,7 +35,15 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
         if code {
             return true;
         }
+        // `otp_seed=JBSWY3DP…`
+        let lower = bare.to_ascii_lowercase();
+        let seed = [&b"otp"[..], b"seed", b"mfa", b"2fa"]
+            .iter()
+            .any(|w| memchr::memmem::find(&lower, w).is_some());
+        let signed = matches!(scan.at(key.end), Some(b'=' | b':'));
         return value::looks_random(text) && !is_uuid(text)
+            || seed && is_base32(text)
+            || signed && is_uuid(text) && key::is_named(scan, key)
             || is_product_key(text)
             || is_hex_secret(bare, text)
             || is_parameter(scan, key) && is_long_hex(text)
@@ -293,6 +301,16 @@ fn is_pointer(text: &[u8]) -> bool {
     text.starts_with(b"(*") || text.starts_with(b"0xc000") || text.starts_with(b"&")
 }
 
+/// `Shop.PaymentSecret`: a constant of a Mendix app, which holds no name of an object.
+fn is_constants(scan: &Scan<'_>, key: &Key) -> bool {
+    let name = scan.slice(key.start, key.end);
+    let mut parts = name.split(|&b| b == b'.');
+    let part = |part: Option<&[u8]>| {
+        part.is_some_and(|part| part.first().is_some_and(u8::is_ascii_uppercase))
+    };
+    part(parts.next()) && part(parts.next()) && parts.next().is_none()
+}
+
 /// `secret="namespace/name"`: the way Kubernetes components log an object.
 fn is_object_name(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     let name = scan.slice(key.start, key.end).to_ascii_lowercase();
@@ -314,7 +332,11 @@ fn is_object_name(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
                 let plain = |w: &&[u8]| w.len() >= 2 && w.iter().all(u8::is_ascii_lowercase);
                 let several = words().count() >= 2 && words().any(|w| plain(&w));
                 let listed = key.plural && name.iter().any(u8::is_ascii_lowercase);
-                dns(name) && name.len() < 64 && (several || listed) && !is_grouped(name)
+                dns(name)
+                    && name.len() < 64
+                    && (several || listed)
+                    && !is_grouped(name)
+                    && !is_constants(scan, key)
             }
             _ => false,
         }

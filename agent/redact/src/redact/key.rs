@@ -212,6 +212,15 @@ pub(super) fn is_named(scan: &Scan<'_>, key: &Key) -> bool {
         b"unseal",
         b"aes",
         b"subscription",
+        b"server",
+        b"auth",
+        b"deploy",
+        b"client",
+        b"write",
+        b"ingest",
+        b"storage",
+        b"account",
+        b"session",
     ];
     if key.class != Class::Entropy || !scan.slice(key.start, key.end).eq_ignore_ascii_case(b"key") {
         return false;

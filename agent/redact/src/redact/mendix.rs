@@ -6,9 +6,9 @@ use super::judge::is_made_up;
 use super::key::{self, Key, Strength};
 use super::members;
 use super::pairs::value_member;
+use super::phrase::is_chosen;
 use super::scan::{Cue, Scan};
 use super::value::{self, Reach};
-use super::words::COMMON;
 
 /// R27: `MX_Module_Constant=…`, the environment variable of a constant.
 pub(super) fn at_mendix_variable(scan: &mut Scan<'_>, start: usize, end: usize) {
@@ -166,7 +166,7 @@ pub(super) fn stated(scan: &Scan<'_>, at: usize) -> Option<usize> {
         at = scan.skip_space(at + len + 1);
     }
     let mut said = false;
-    for _ in 0..4 {
+    for _ in 0..6 {
         let rest = scan.slice(at, at + 16);
         let word = [
             &b"with"[..],
@@ -188,6 +188,22 @@ pub(super) fn stated(scan: &Scan<'_>, at: usize) -> Option<usize> {
             b"now",
             b"by",
             b"as",
+            b"environment",
+            b"the",
+            b"from",
+            b"in",
+            b"deployment",
+            b"override",
+            b"new",
+            b"at",
+            b"runtime",
+            b"variable",
+            b"got",
+            b"gets",
+            b"updated",
+            b"applied",
+            b"assigned",
+            b"using",
         ]
         .into_iter()
         .find(|w| rest.starts_with(w) && rest.get(w.len()).is_none_or(|b| b" :=".contains(b)));
@@ -214,10 +230,14 @@ pub(super) fn at_admin(scan: &mut Scan<'_>, end: usize) {
     if at == end {
         return;
     }
+    // `login of MxAdmin with x failed`
+    for word in [&b"with "[..], b"using ", b"and "] {
+        at += if scan.starts(at, word) { word.len() } else { 0 };
+    }
     let value = value::read(scan, at, Reach::Word);
     let text = scan.slice(value.start, value.end);
     let pair = text.iter().any(|b| matches!(b, b'=' | b':' | b'"'));
-    let known = COMMON.has(text) || text.len() >= 6 && text.iter().all(u8::is_ascii_digit);
+    let known = is_chosen(text);
     if !value.quoted && !pair && (known || is_made_up(text)) {
         scan.add(value.start, value.end, Class::Password);
         scan.done = scan.done.max(value.end);

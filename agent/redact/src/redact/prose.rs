@@ -155,6 +155,12 @@ fn prose(scan: &mut Scan<'_>, key: &Key, at: usize) {
     }
     let own = matches!(key.class, Class::Password | Class::Secret | Class::Token | Class::Key);
     let named = key::is_named(scan, key) || key::is_for_ciphers(scan, key);
+    // `deploy API key 1b4e…`
+    let uuid = scan.slice(at, at + 36);
+    let ends = !scan.at(at + 36).is_some_and(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if named && ends && is_uuid(uuid) {
+        return scan.accept(key, Value { start: at, end: at + 36, next: at + 36, quoted: false });
+    }
     if (own || named) && introduced(scan, key, at) {
         return;
     }
@@ -298,8 +304,9 @@ pub(super) fn random_word(scan: &mut Scan<'_>, key: &Key, at: usize) {
         let lead = word.iter().take_while(|b| b"<[({\"'`\\".contains(b)).count();
         let mut start = from + lead;
         // `key k1=x`
-        let name = scan.run(start, 24, |b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
-        if name > 0 && name < 24 && scan.at(start + name) == Some(b'=') {
+        let name =
+            scan.run(start, 40, |b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+        if name > 0 && name < 40 && scan.at(start + name) == Some(b'=') {
             start += name + 1;
         }
         let is_text = |b: &u8| b.is_ascii_alphanumeric() || b"+/=_.~-".contains(b);

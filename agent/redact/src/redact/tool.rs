@@ -52,6 +52,8 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
         return;
     }
     let mut after = if name == b"htpasswd" { Some((&b""[..], 0)) } else { None };
+    // `htpasswd -nb bob x`: without the name of a file.
+    let mut unfiled = false;
     let mut at = end;
     let mut commands = [&b""[..]; 3];
     for _ in 0..MOST {
@@ -85,13 +87,17 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
         let place = name == b"net"
             && after.is_some()
             && (text.ends_with(b":") || text.first().is_some_and(|b| b"/\\*".contains(b)));
+        unfiled |= name == b"htpasswd" && text.first() == Some(&b'-') && text.contains(&b'n');
         if text.first() != Some(&b'-') && !place {
             if let Some((command, count)) = &mut after {
-                *count += 1;
+                *count += 1 + usize::from(std::mem::take(&mut unfiled));
                 let due = words().any(|(_, w, n)| w.as_bytes() == *command && n == count);
                 if due && !value::is_nothing(text) {
                     scan.add(argument.start, argument.end, Class::Password);
                     scan.done = scan.done.max(argument.end);
+                    if name == b"htpasswd" {
+                        return;
+                    }
                 }
             } else if words().any(|(_, word, _)| word.as_bytes() == text) {
                 after = Some((text, 0));
@@ -100,7 +106,10 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
         let said = |f: &&Flag| f.after.is_none_or(|after| commands.contains(&after.as_bytes()));
         for flag in flags().filter(said) {
             for name in flag.names {
-                let Some(rest) = text.strip_prefix(name.as_bytes()) else { continue };
+                // `-fsSLu`: letters without a value before the one that has it.
+                let cluster = (*name == "-u" && flag.tools == ["curl"]).then(|| clustered(text));
+                let rest = text.strip_prefix(name.as_bytes()).or(cluster.flatten());
+                let Some(rest) = rest else { continue };
                 let long = name.starts_with("--");
                 if rest.is_empty() && !(flag.joined && *name == "-p" && is_prompting(flag)) {
                     let from = scan.skip_space(at);
@@ -163,6 +172,13 @@ fn argument_at(scan: &Scan<'_>, at: usize) -> value::Value {
         argument.next = next.next;
     }
     argument
+}
+
+/// What follows the `u` of a cluster of curl's flags.
+fn clustered(text: &[u8]) -> Option<&[u8]> {
+    let flags = text.strip_prefix(b"-")?;
+    let letters = flags.iter().take_while(|b| b"fsSkLivgGNO".contains(b)).count();
+    flags.get(letters..).filter(|_| letters > 0)?.strip_prefix(b"u")
 }
 
 /// MySQL's `-p` alone asks for the password: what follows is none.

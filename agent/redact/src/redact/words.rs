@@ -99,7 +99,7 @@ pub(super) static HARMLESS: LazyLock<Words> = LazyLock::new(|| {
         name names namespace offset operator page parser path paths pem php policies policy pos position
         prefix present projection prompt properties provider py rate rb reader ref reference refs
         replication repository request requested required reset resource retries review rotated
-        rotation rounds rs scala schema scope scopes seconds selector server service set size source state
+        rotation rounds rs scala schema scope scopes seconds selector server service set size source state stdin
         status store strength suffix sync syncer template test tests time timeout timestamp total ts
         ttl type types txt updated updatedat uri url usage used user username util utils valid
         validation validator validity version versions volume watcher window writer xml yaml yml",
@@ -174,7 +174,11 @@ pub(super) static PLAIN: LazyLock<Words> = LazyLock::new(|| {
         success successful successfully text than that the their then there this to token too type
         unauthorized unavailable unknown unset until up update updated use user using valid
         validation value verification verified was weak were when which while will with within
-        without would wrong you your",
+        without would wrong you your
+        gewijzigd verlopen ongeldig onjuist verplicht ingesteld vergeten aangepast verstuurd geweigerd geblokkeerd
+        verzonden nodig leeg fout niet geen abgelaufen ungültig falsch geändert erforderlich leer nicht gesperrt
+        incorrecto incorrecta inválida caducada cambiada requerida invalide expiré incorrecte requis modifié
+        obligatoire vide scaduta errata errada inválido expirada wymagane nieprawidłowe felaktigt ogiltigt",
     )
 });
 

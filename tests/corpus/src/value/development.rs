@@ -150,6 +150,42 @@ fn handed(name: &str, source: &mut Source<'_>) -> String {
             let (salt, stored, server) = (piece(16), piece(32), piece(32));
             format!("SCRAM-SHA-256$4096:{salt}${stored}:{server}")
         }
+        "vaultroot" => format!("hvs.{}", random.letters(ALNUM, 24)),
+        "erlang" => random.letters(UPPER, 20),
+        "newgitlab" => format!(
+            "glpat-{}.01.{}",
+            random.letters(URL_SAFE, 26) + "k",
+            random.letters(&format!("{LOWER}{DIGITS}"), 9)
+        ),
+        "openai" => format!(
+            "sk-proj-{}T3BlbkFJ{}",
+            random.letters(URL_SAFE, 74),
+            random.letters(URL_SAFE, 73) + "k"
+        ),
+        "groq" => format!("gsk_{}", random.letters(ALNUM, 52)),
+        "dop" => format!("dop_v1_{}", random.letters(HEX, 64)),
+        "newrelic" => format!("{}FFFFNRAL", random.letters(HEX, 32)),
+        "linear" => format!("lin_api_{}", random.letters(ALNUM, 40)),
+        "notion" => format!("secret_{}", random.letters(ALNUM, 43)),
+        "resend" => format!("re_{}_{}", random.letters(ALNUM, 8), random.letters(ALNUM, 24)),
+        "vercel" => format!("vcp_{}", random.letters(ALNUM, 56)),
+        "supabase" => format!("sbp_{}", random.letters(HEX, 40)),
+        "shopify" => format!("shpat_{}", random.letters(HEX, 32)),
+        "square" => format!("EAAA{}", random.letters(URL_SAFE, 59) + "k"),
+        "mailersend" => format!("mlsn.{}", random.letters(HEX, 64)),
+        "huggingface" => format!("hf_{}", random.letters(ALNUM, 34)),
+        "databricks" => format!("dapi{}-2", random.letters(HEX, 32)),
+        "confluent" => format!("cflt{}", random.letters(ALNUM, 60)),
+        "pulumi" => format!("pul-{}", random.letters(HEX, 40)),
+        "atlassian" => format!(
+            "ATATT3xFfGF0{}={}",
+            random.letters(URL_SAFE, 170),
+            random.letters("0123456789ABCDEF", 8)
+        ),
+        "bitbucket" => format!("BBDC-{}", random.letters(ALNUM, 44)),
+        "sourcegraph" => format!("sgp_{}_{}", random.letters(HEX, 16), random.letters(HEX, 40)),
+        "sentry" => format!("sntryu_{}", random.letters(HEX, 64)),
+        "grafanacloud" => format!("glc_eyJ{}", random.letters(ALNUM, 100)),
         "md5role" => format!("md5{}", random.letters(HEX, 32)),
         "mysqlnative" => format!("*{}", random.letters("0123456789ABCDEF", 40)),
         _ => panic!("nobody hands out {name}"),

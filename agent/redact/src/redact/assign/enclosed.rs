@@ -1,7 +1,9 @@
 //! Keys and values that something encloses: tuples, arguments, elements, brackets.
 
 use crate::redact::Class;
-use crate::redact::judge::{is_field, is_made_up, is_password_like, is_random_word, is_value};
+use crate::redact::judge::{
+    is_field, is_made_up, is_password_like, is_random_word, is_uuid, is_value,
+};
 use crate::redact::key::{Key, Strength};
 use crate::redact::members::object;
 use crate::redact::phrase::is_chosen;
@@ -100,14 +102,42 @@ pub(super) fn element_pair(scan: &mut Scan<'_>, key: &Key, close: usize) -> bool
     true
 }
 
-/// `setenv DB_PASSWORD x`
+/// `setenv DB_PASSWORD x`, `config set //host/:_authToken x`, `m2ee set_constant Sap.ApiKey x`: the word after
+/// the name of what is set.
 pub(super) fn set_variable(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
-    let before = scan.slice(key.start.saturating_sub(7).max(scan.body.min(key.start)), key.start);
-    if key.strength != Strength::Sure || !before.ends_with(b"setenv ") {
+    /// From the verb to the key: the name may have a path before it.
+    const NEAR: usize = 96;
+    const VERBS: &[&[u8]] = &[
+        b"setenv",
+        b"set",
+        b"put",
+        b"set_constant",
+        b"set-constant",
+        b"set_config",
+        b"setconfig",
+        b"setx",
+        b"set-variable",
+        b"set_variable",
+        b"update_constant",
+    ];
+    let before =
+        scan.slice(key.start.saturating_sub(NEAR).max(scan.body.min(key.start)), key.start);
+    let path = before.iter().rev().take_while(|b| !b.is_ascii_whitespace()).count();
+    let before = before.get(..before.len() - path).unwrap_or_default();
+    let spaced = before.last() == Some(&b' ') && at > key.end && scan.before(at) == Some(b' ');
+    let verb = before.trim_ascii_end();
+    let verb = verb.rsplit(|b| !b.is_ascii_alphanumeric() && !b"_-".contains(b)).next();
+    if key.strength != Strength::Sure || !spaced || !VERBS.contains(&verb.unwrap_or_default()) {
         return false;
     }
     let value = value::read(scan, at, Reach::Word);
-    let own = is_value(scan, key, scan.slice(value.start, value.end));
+    let text = scan.slice(value.start, value.end);
+    let after = scan.at(value.next);
+    let ends = matches!(after, None | Some(b'"' | b'\'' | b'\\' | b'\r'))
+        || value.next >= scan.text_end
+        || scan.starts(value.next, b" -");
+    let telling = is_made_up(text) || is_chosen(text) || is_random_word(text) || is_uuid(text);
+    let own = (verb == Some(b"setenv") || ends && telling) && is_value(scan, key, text);
     if own {
         scan.accept(key, value);
     }
@@ -170,7 +200,13 @@ pub(super) fn element(scan: &Scan<'_>, key: &Key) -> Option<usize> {
     if !open {
         return None;
     }
-    let close = memchr::memchr(b'>', scan.slice(key.end, key.end + 256))?;
+    let tag = scan.slice(key.end, key.end + 256);
+    let close = memchr::memchr(b'>', tag)?;
+    // `<Credential user='bob' secret='x'>`, as Python prints an object: nothing closes it.
+    let attributes = tag.get(..close).unwrap_or_default().contains(&b'=');
+    if attributes && !scan.slice(key.end + close, key.end + close + 256).contains(&b'/') {
+        return None;
+    }
     (scan.before(key.end + close) != Some(b'/')).then_some(key.end + close)
 }
 

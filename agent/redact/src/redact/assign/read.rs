@@ -105,7 +105,10 @@ pub(super) fn skip_tab(scan: &Scan<'_>, at: usize) -> usize {
 /// Past the type before a value: `(string) (len=3) "x"`, `[]string{"x"}`, `&"x"`.
 pub(super) fn typed(scan: &Scan<'_>, at: usize) -> usize {
     let mut from = at;
-    if scan.at(at) == Some(b'(') && scan.starts(at, b"(string)") {
+    if scan.starts(at, b"string(") {
+        // `string(12) "x"`, as PHP prints it.
+        from = scan.skip_space(at + scan.run(at, 16, |&b| b != b')') + 1);
+    } else if scan.at(at) == Some(b'(') && scan.starts(at, b"(string)") {
         from = scan.skip_space(at + 8);
         if scan.starts(from, b"(len=") {
             from += scan.run(from, 16, |&b| b != b')') + 1;

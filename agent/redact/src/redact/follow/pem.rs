@@ -9,6 +9,7 @@ use super::member::indentation;
 use crate::redact::Class;
 use crate::redact::announced;
 use crate::redact::bytes;
+use crate::redact::judge::is_jumbled;
 use crate::redact::scan::Scan;
 use crate::redact::value;
 
@@ -90,7 +91,11 @@ fn pem_text(scan: &Scan<'_>, column: usize, end: usize) -> Option<(usize, usize)
     let is_base64 = |text: &[u8]| !text.is_empty() && text.iter().all(|&b| bytes::BASE64.has(b));
     let indent = scan.slice(scan.body, end).iter().take_while(|b| b.is_ascii_whitespace()).count();
     let quote = scan.body + indent;
-    for from in [quote, quote + 1, scan.body + column] {
+    // Where who writes has names of several lengths, the column is inside of the text.
+    let column = scan.body + column;
+    let floor = scan.body.max(column.saturating_sub(64)).min(column);
+    let column = column - scan.run_before(column, floor, |&b| bytes::BASE64.has(b));
+    for from in [quote, quote + 1, column] {
         let text = scan.slice(from, end);
         let text = text.trim_ascii_end().strip_suffix(b"\\n\\").unwrap_or(text);
         let text = text.strip_suffix(b"\",").or(text.strip_suffix(b"\"")).unwrap_or(text);
@@ -117,8 +122,12 @@ fn pem_words(scan: &mut Scan<'_>, end: usize) -> bool {
         let letters = scan.run(at, usize::MAX, sign);
         let padding = scan.run(at + letters, 2, |&b| b == b'=');
         let len = letters + padding;
-        let last = at + len >= end && padding > 0 && len >= 4 && len.is_multiple_of(4);
-        if letters >= 24 || last {
+        let ends = at + len >= end;
+        let last = ends && padding > 0 && len >= 4 && len.is_multiple_of(4);
+        // The last line of a block may be short, and needs no padding.
+        let text = scan.slice(at, at + letters);
+        let short = ends && letters >= 16 && is_jumbled(text);
+        if letters >= 24 || last || short {
             scan.add(at, (at + len).min(end), Class::Pem);
             found = true;
         }

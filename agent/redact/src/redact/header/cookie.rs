@@ -61,7 +61,10 @@ pub(in crate::redact) fn at_cookie(scan: &mut Scan<'_>, start: usize, end: usize
     };
     // `"cookies":{"name":"value"}`
     if scan.at(range.start) == Some(b'{') && !range.quoted {
-        return members::object(scan, Class::Cookie, range.start, false);
+        // `{"name":"sid","value":"x","secure":true}` describes one.
+        let near = scan.slice(range.start, range.start + 24);
+        let described = memchr::memmem::find(near, b"name").is_some();
+        return members::object(scan, Class::Cookie, range.start, described);
     }
     if cookies(scan, range.start, range.end) {
         scan.done = scan.done.max(range.end);

@@ -118,7 +118,13 @@ pub(in super::super) fn after_plus(scan: &mut Scan<'_>, first: usize) {
         if at < from {
             continue;
         }
-        let alone = at == scan.body
+        // `PJSIP/trunk/+31…`, `SIP/+31…`
+        let dialled = scan.before(at) == Some(b'/') && {
+            let lead = scan.slice(at.saturating_sub(24).max(scan.body.min(at)), at);
+            memchr::memmem::find(lead, b"SIP/").is_some()
+        };
+        let alone = dialled
+            || at == scan.body
             || scan.before(at).is_none_or(|b| {
                 !b.is_ascii_alphanumeric() && !matches!(b, b'=' | b'/' | b'+' | b'.') || b == b'='
             })

@@ -38,8 +38,20 @@ pub(in crate::redact) fn at_hook(scan: &mut Scan<'_>, end: usize) {
 
 /// Letters that Microsoft puts into the keys of its services, so that they are known when they leak.
 const MARKS: &[&[u8]] = &[
-    b"AzFu", b"AzSe", b"AzCa", b"+ACR", b"JQQJ99", b"+ASt", b"ACDb", b"+ASb", b"+AEh", b"+ARm",
-    b"AIoT", b"AZEG", b"+AMC",
+    b"AzFu",
+    b"AzSe",
+    b"AzCa",
+    b"+ACR",
+    b"JQQJ99",
+    b"+ASt",
+    b"ACDb",
+    b"+ASb",
+    b"+AEh",
+    b"+ARm",
+    b"AIoT",
+    b"AZEG",
+    b"+AMC",
+    b"FFFFNRAL",
 ];
 
 /// `…AzFu…==`: such a key, of which the stem is a part.
@@ -54,7 +66,11 @@ pub(in crate::redact) fn at_mark(scan: &mut Scan<'_>, start: usize, end: usize) 
     let from = start - scan.run_before(start, floor, sign);
     let to = end + scan.run(end, 100, sign);
     let text = scan.slice(from, to);
-    if KEY.contains(&text.len()) && value::looks_random(text) {
+    // `…FFFFNRAL`: hexadecimal digits before it.
+    let hex = scan.slice(start, end) == b"FFFFNRAL"
+        && text.len() == 40
+        && text.iter().take(32).all(u8::is_ascii_hexdigit);
+    if hex || KEY.contains(&text.len()) && value::looks_random(text) {
         let to = to + scan.run(to, 2, |&b| b == b'=');
         scan.add(from, to, Class::VendorToken);
         scan.done = scan.done.max(to);

@@ -56,8 +56,8 @@ pub(in crate::redact) const VENDORS: &[Vendor] = &[
     vendor("EZAK", 40, Set::Word),
     vendor("hf_", 30, Set::Word),
     vendor("PMAK-", 24, Set::Url),
-    vendor("atlasv1", 20, Set::Url),
-    vendor("dapi", 32, Set::Word),
+    vendor("atlasv1", 20, Set::Dotted),
+    vendor("dapi", 32, Set::Url),
     vendor("SG.", 40, Set::Dotted),
     vendor("xoxc-", 10, Set::Url),
     vendor("xoxd-", 10, Set::Url),
@@ -207,4 +207,7 @@ pub(in crate::redact) const VENDORS: &[Vendor] = &[
     vendor("tok_live_", 20, Set::Word),
     vendor("oauth2v2_", 20, Set::Word),
     vendor("dckr_sat_", 20, Set::Url),
+    vendor("re_", 30, Set::Word),
+    vendor("EAAA", 59, Set::Url),
+    vendor("cflt", 56, Set::Word),
 ];

@@ -105,6 +105,11 @@ pub(in crate::redact) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -
         if word.is_empty() || flag || word.contains(&b'=') && several::is_setting(word) {
             return false;
         }
+        // `credentials password=x`: a key of its own.
+        let sign = memchr::memchr(b'=', word).unwrap_or(0);
+        if sign > 0 && is_field(word.get(..sign).unwrap_or_default()) {
+            return false;
+        }
         let lead = word.iter().take_while(|b| b"<[(".contains(b)).count();
         let mut value = value::read(scan, from + lead, Reach::Word);
         if !value.quoted {

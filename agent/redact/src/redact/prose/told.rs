@@ -4,7 +4,7 @@ use super::before::follows_user;
 use super::{is_bare, word_at};
 use crate::redact::Class;
 use crate::redact::judge::{
-    is_jumbled, is_made_up, is_password_like, is_random_word, is_telling, is_uuid,
+    is_field, is_jumbled, is_made_up, is_password_like, is_random_word, is_telling, is_uuid,
 };
 use crate::redact::key::Key;
 use crate::redact::phrase::{is_chosen, is_jagged};
@@ -32,8 +32,10 @@ pub(super) fn told(scan: &mut Scan<'_>, key: &Key, at: usize) -> Option<usize> {
         here = scan.skip_space(here);
         (word, next) = word_at(scan, here);
     }
-    let whose =
-        ["for", "of", "voor", "van", "für", "fuer", "von", "pour", "para", "de", "del", "on", "op"];
+    let whose = [
+        "for", "of", "voor", "van", "für", "fuer", "von", "pour", "para", "de", "del", "on", "op",
+        "di", "do", "du", "da", "till", "til", "för", "dla", "des",
+    ];
     if whose.iter().any(|w| word.eq_ignore_ascii_case(w.as_bytes())) {
         here = next;
         for _ in 0..WORDS {
@@ -61,6 +63,12 @@ pub(super) fn told(scan: &mut Scan<'_>, key: &Key, at: usize) -> Option<usize> {
             return Some(at);
         }
     }
+    // `API key 1b4e…`, `authentication token 1b4e…`
+    let sign = |b: &u8| b"\"'.,;)\\".contains(b);
+    let bare = word.split(sign).next().unwrap_or_default();
+    if matches!(key.class, Class::Key | Class::Token) && is_uuid(bare) && says_whose(scan, key) {
+        return Some(here);
+    }
     if let Some(value_at) = after_auxiliaries(scan, here) {
         return Some(value_at);
     }
@@ -68,6 +76,10 @@ pub(super) fn told(scan: &mut Scan<'_>, key: &Key, at: usize) -> Option<usize> {
         let (_, next) = word_at(scan, here);
         let (value, _) = word_at(scan, next);
         let body = value.get(1..).unwrap_or_default();
+        let bare = value.split(|b| b"\"\\".contains(b)).next().unwrap_or_default();
+        if is_password && is_chosen(bare) {
+            return Some(next);
+        }
         let plain = body.iter().all(|b| b.is_ascii_lowercase() || b".!,".contains(b));
         return (!plain || is_password && value::quote_at(scan, next).is_some()).then_some(next);
     }
@@ -95,6 +107,11 @@ pub(super) fn told(scan: &mut Scan<'_>, key: &Key, at: usize) -> Option<usize> {
         let at = at + usize::from(scan.at(at) == Some(b'('));
         let (word, next) = word_at(scan, at);
         let word = word.split(|b| matches!(b, b'"' | b'\\')).next().unwrap_or_default();
+        // `credentials password=x`: a key of its own.
+        let pair = word.split(|&b| b == b'=').next().unwrap_or_default();
+        if pair.len() < word.len() && is_field(pair) {
+            return None;
+        }
         if is_random_word(word) || is_jumbled(word) {
             return Some(at);
         }
@@ -108,6 +125,40 @@ pub(super) fn told(scan: &mut Scan<'_>, key: &Key, at: usize) -> Option<usize> {
         return (matches!(sign, b"/" | b":") && is_made_up(last)).then_some(after);
     }
     None
+}
+
+/// `api key`, `authentication token`: a key or token that lets its bearer in.
+fn says_whose(scan: &Scan<'_>, key: &Key) -> bool {
+    const WORDS: &[&[u8]] = &[
+        b"api",
+        b"access",
+        b"auth",
+        b"authentication",
+        b"authorization",
+        b"bearer",
+        b"refresh",
+        b"session",
+        b"secret",
+        b"deploy",
+        b"license",
+        b"licence",
+        b"subscription",
+        b"security",
+        b"personal",
+        b"service",
+        b"instrumentation",
+        b"master",
+        b"admin",
+        b"bot",
+        b"apikey",
+        b"accesskey",
+        b"authtoken",
+    ];
+    let name = scan.slice(key.start, key.end).to_ascii_lowercase();
+    let before = scan.slice(key.start.saturating_sub(24).max(scan.body.min(key.start)), key.start);
+    let before = before.trim_ascii_end();
+    let word = before.rsplit(|b| !b.is_ascii_alphabetic()).next().unwrap_or_default();
+    WORDS.iter().any(|known| word.eq_ignore_ascii_case(known) || name.starts_with(known))
 }
 
 /// `password from environment: x`, `password resolved as x`: a few words on.
@@ -165,7 +216,8 @@ pub(super) fn after_auxiliaries(scan: &mut Scan<'_>, at: usize) -> Option<usize>
         if is_changed(word) && after == b"from" {
             let (old, next) = word_at(scan, value);
             let (to, new) = word_at(scan, next);
-            if to == b"to" && is_password_like(old) {
+            let chosen = is_password_like(old) || is_made_up(old) || is_jagged(old);
+            if to == b"to" && (chosen || is_chosen(old)) {
                 scan.add(value, value + old.len(), Class::Password);
                 return Some(new);
             }
@@ -237,7 +289,7 @@ pub(super) fn is_copula(word: &[u8]) -> bool {
 pub(super) fn is_foreign_copula(word: &[u8]) -> bool {
     [
         "lautet", "lautet:", "ist", "ist:", "wurde", "luidt", "luidt:", "wordt", "werd", "est",
-        "es", "->", "=>", "-", "è", "é", "jest", "är",
+        "es", "->", "=>", "-", "è", "é", "jest", "är", "er", "to", "je", "este", "é:", "on:",
     ]
     .iter()
     .any(|w| word.eq_ignore_ascii_case(w.as_bytes()))

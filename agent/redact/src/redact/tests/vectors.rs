@@ -11,6 +11,8 @@ pub(crate) mod decoys;
 pub(crate) mod families;
 #[path = "vectors/field.rs"]
 pub(crate) mod field;
+#[path = "vectors/forms.rs"]
+pub(crate) mod forms;
 #[path = "vectors/keys.rs"]
 pub(crate) mod keys;
 #[path = "vectors/people.rs"]
@@ -33,6 +35,7 @@ pub(crate) fn positives() -> impl Iterator<Item = Positive> {
         platform::POSITIVES,
         people::POSITIVES,
         systems::POSITIVES,
+        forms::POSITIVES,
     ]
     .into_iter()
     .flatten()
@@ -47,6 +50,7 @@ pub(crate) fn decoys() -> impl Iterator<Item = &'static str> {
         people::NEAR_MISSES,
         systems::NEAR_MISSES,
         families::NEAR_MISSES,
+        forms::NEAR_MISSES,
         decoys::ORDINARY,
     ]
     .into_iter()
@@ -247,6 +251,46 @@ fn secret(kind: &str, random: &mut Random) -> String {
         "stripe" => "sk".to_owned() + "_live_" + &alnum(random, 24),
         "google" => "AI".to_owned() + "za" + &alnum(random, 35),
         "sendgrid" => "SG".to_owned() + "." + &alnum(random, 22) + "." + &alnum(random, 43),
+        // Three lines of a block, as JSON and YAML have them in a string.
+        "pemescaped" => {
+            let mut line = || random.string(&format!("{ALNUM}+/"), 63) + "A";
+            [line(), line(), line()].join("\\n")
+        }
+        "nral" => random.string(HEX, 32) + "FFFF" + "NRAL",
+        "groups" => {
+            let mut group = || random.string("bcdfghjklmnpqrstvwxz", 4);
+            [group(), group(), group(), group()].join("-")
+        }
+        "common" => random.pick(&["supersecret", "topsecret", "changeme", "letmein"]).to_owned(),
+        "base32" => random.string("ABCDEFGHIJKLMNOPQRSTUVWXYZ", 24) + &random.string("234567", 8),
+        "telegram" => {
+            random.string("123456789", 9) + ":A" + "A" + &random.string(&format!("{ALNUM}_-"), 33)
+        }
+        "azfunc" => around(random, ALNUM, 40) + "Az" + "Fu" + &alnum(random, 6) + "==",
+        "atlas" => alnum(random, 14) + ".atlas" + "v1." + &alnum(random, 67),
+        "mapbox" => "sk.ey".to_owned() + "J1Ijoi" + &alnum(random, 40) + "." + &alnum(random, 22),
+        "swarm" => {
+            let lower = format!("{LOWER}{DIGITS}");
+            "SWM".to_owned()
+                + "TKN-1-"
+                + &random.string(&lower, 50)
+                + "-"
+                + &random.string(&lower, 25)
+        }
+        "bcrypt" => "$2b".to_owned() + "$12$" + &around(random, &format!("{ALNUM}./"), 49),
+        "shadow" => {
+            "$6".to_owned()
+                + "$"
+                + &alnum(random, 16)
+                + "$"
+                + &around(random, &format!("{ALNUM}./"), 82)
+        }
+        "scram" => {
+            let mut piece = |len| around(random, ALNUM, len) + "=";
+            format!("SCRAM-SHA-256$4096:{}${}:{}", piece(18), piece(39), piece(39))
+        }
+        "ntlm" => "TlRM".to_owned() + "TVNTUAAD" + &alnum(random, 80),
+        "apostrophe" => "O'".to_owned() + &random.string(UPPER, 1) + &random.string(LOWER, 6),
         "vault" => "hv".to_owned() + "s." + &alnum(random, 24),
         "uuid" => uuid(random),
         "xasid" => "0.".to_owned() + &uuid(random),

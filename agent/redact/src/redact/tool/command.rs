@@ -3,7 +3,8 @@
 use super::table::Holds;
 use super::{MOST, take};
 use crate::redact::Class;
-use crate::redact::judge::is_made_up;
+use crate::redact::judge::{is_made_up, is_uuid};
+use crate::redact::phrase::is_chosen;
 use crate::redact::scan::Scan;
 use crate::redact::value::{self, Reach};
 
@@ -95,6 +96,9 @@ pub(in crate::redact) fn at_pgpass(scan: &mut Scan<'_>, end: usize) {
 pub(in crate::redact) fn at_creds(scan: &mut Scan<'_>, start: usize, end: usize) {
     let sign = scan.at(end);
     let flag = scan.before(start) == Some(b'-');
+    // `creds=bob:x`
+    let named = !scan.before(start).is_some_and(|b| b.is_ascii_alphanumeric());
+    let flag = flag || named && sign == Some(b'=');
     if !flag || !matches!(sign, Some(b'=' | b' ')) {
         return;
     }
@@ -121,7 +125,12 @@ pub(in crate::redact) fn at_echo(scan: &mut Scan<'_>, start: usize, end: usize) 
     // `<<< x`
     if scan.at(start) == Some(b'<') {
         let text = scan.slice(value.start, value.end);
-        if is_made_up(text) || value::looks_random(text) {
+        let lead = scan.slice(start.saturating_sub(64).max(scan.body.min(start)), start);
+        let asked = [&b"secret"[..], b"passw", b"token", b"versions add"]
+            .iter()
+            .any(|word| memchr::memmem::find(lead, word).is_some());
+        let known = asked && (is_chosen(text) || is_uuid(text));
+        if is_made_up(text) || known || value::looks_random(text) {
             scan.add(value.start, value.end, Class::Password);
             scan.done = scan.done.max(value.end);
         }

@@ -34,12 +34,7 @@ const fn flag(
 }
 
 pub(super) const FLAGS: &[Flag] = &[
-    flag(
-        &["curl"],
-        &["-u", "-su", "-sSu", "-ku", "-sku", "-vu", "-iu", "--user", "-U", "--proxy-user"],
-        Holds::Pair,
-        true,
-    ),
+    flag(&["curl"], &["-u", "--user", "-U", "--proxy-user"], Holds::Pair, true),
     flag(&["curl"], &["-b", "--cookie"], Holds::Cookies, true),
     flag(
         &["mysql", "mysqldump", "mysqladmin", "mysqlimport", "mariadb"],
@@ -48,7 +43,8 @@ pub(super) const FLAGS: &[Flag] = &[
         true,
     ),
     flag(&["sqlcmd", "bcp", "sqlpackage"], &["-P"], Holds::Password, true),
-    flag(&["redis-cli"], &["-a"], Holds::Password, false),
+    flag(&["curl"], &["-E", "--cert"], Holds::Pair, false),
+    flag(&["redis-cli", "valkey-cli"], &["-a"], Holds::Password, false),
     flag(
         &["sshpass", "mongo", "mongosh", "mongodump", "mongorestore"],
         &["-p"],
@@ -61,7 +57,7 @@ pub(super) const FLAGS: &[Flag] = &[
         Holds::Password,
         true,
     ),
-    flag(&["ansible", "http", "https"], &["-a", "--auth"], Holds::Pair, false),
+    flag(&["ansible", "http", "https", "xh"], &["-a", "--auth"], Holds::Pair, false),
     flag(&["openssl"], &["-k", "-K"], Holds::Password, false),
     flag(&["zip", "unzip", "mosquitto_pub", "mosquitto_sub"], &["-P"], Holds::Password, false),
     flag(&["7z", "7za", "rar"], &["-p"], Holds::Password, true),
@@ -82,6 +78,13 @@ pub(super) const FLAGS: &[Flag] = &[
         names: &["-p"],
         holds: Holds::Password,
         joined: false,
+    },
+    Flag {
+        tools: &["gh"],
+        after: Some("secret"),
+        names: &["--body", "-b"],
+        holds: Holds::Password,
+        joined: true,
     },
     Flag {
         tools: &["dotnet"],
@@ -110,12 +113,14 @@ pub(super) const WORDS: &[(&str, &str, usize)] = &[
     ("redis-cli", "auth", 1),
     ("rabbitmqctl", "add_user", 2),
     ("rabbitmqctl", "change_password", 2),
-    ("htpasswd", "", 2),
+    ("htpasswd", "", 3),
     ("net", "use", 1),
     ("net", "user", 2),
     ("cargo", "login", 1),
     ("nuget", "push", 2),
     ("rclone", "obscure", 1),
+    ("openssl", "passwd", 1),
+    ("ansible-vault", "encrypt_string", 1),
     ("mc", "set", 4),
     ("mc", "add", 4),
 ];
