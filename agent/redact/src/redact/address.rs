@@ -357,3 +357,33 @@ fn email(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
     scan.add(at - local, at + 1 + len, Class::Email);
     Some(at + 1 + len)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::redact::{Counts, SnapshotKey, redact_text};
+
+    fn redacted(text: &str) -> String {
+        let key = SnapshotKey::new([7; 32]).into();
+        redact_text(&key, text, &mut Counts::default()).expect("text")
+    }
+
+    #[test]
+    fn addresses_of_any_form_go_and_what_colons_divide_otherwise_stays() {
+        for address in [
+            "2001:db8:0:1:2:3:4:5",
+            "2001:db8::1",
+            "fe80::1",
+            "::ffff:10.1.2.3",
+            "2001:db8:0:1:2:3:10.1.2.3",
+        ] {
+            let out = redacted(&format!("from {address} at 07:15:23"));
+            let rest = out.strip_prefix("from [R:ipv6:").and_then(|rest| rest.get(8..));
+            assert_eq!(rest, Some("] at 07:15:23"), "{address}");
+        }
+        for other in
+            ["[22/Nov/2026:07:15:23 +0000]", "00:1b:44:11:3a:b7", "1:2:3:4:5:6:7", "1:2:3:", "7:"]
+        {
+            assert_eq!(redacted(&format!("from {other} at")), format!("from {other} at"));
+        }
+    }
+}
