@@ -88,7 +88,7 @@ impl Output {
         table: impl FnOnce() -> String,
     ) -> Result<Reader, ShowError> {
         print(&match self {
-            Self::Table => painted(&table(), colours_are_wanted()),
+            Self::Table => painted(&table(), colours_are_wanted(Stream::Stdout)),
             Self::Json => {
                 let mut text = serde_json::to_string_pretty(value).map_err(ShowError::Json)?;
                 text.push('\n');
@@ -125,8 +125,8 @@ pub fn print(text: &str) -> Result<Reader, ShowError> {
 }
 
 /// On a terminal, unless `NO_COLOR` is set (no-color.org).
-fn colours_are_wanted() -> bool {
-    !"x".if_supports_color(Stream::Stdout, |x| x.green()).to_string().eq("x")
+pub(crate) fn colours_are_wanted(stream: Stream) -> bool {
+    !"x".if_supports_color(stream, |x| x.green()).to_string().eq("x")
 }
 
 /// Columns whose words say how something is.

@@ -6,6 +6,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use owo_colors::Stream;
 use tokio::signal::unix::Signal;
 use tracing_subscriber::{
     filter::{LevelFilter, Targets},
@@ -16,6 +17,7 @@ use tracing_subscriber::{
 
 use crate::{
     config::{ConfigError, Layer, LogConfig, LogFormat, Sources, targets},
+    console::colours_are_wanted,
     errors::describe,
 };
 
@@ -42,7 +44,9 @@ impl Level {
     pub fn start(config: &LogConfig, flags: Layer, file: Option<PathBuf>) -> Self {
         let (filter, handle) = reload::Layer::new(checked(&config.filter));
         let all = tracing_subscriber::registry().with(filter);
-        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let lines = tracing_subscriber::fmt::layer()
+            .with_ansi(colours_are_wanted(Stream::Stderr))
+            .with_writer(std::io::stderr);
         match config.format {
             LogFormat::Json => all.with(lines.json().flatten_event(true)).init(),
             LogFormat::Text => all.with(lines).init(),

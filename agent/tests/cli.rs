@@ -168,14 +168,35 @@ fn status_that_watches_outlives_a_cluster_that_is_away() {
     drop(watching);
 }
 
-#[test]
-fn the_log_level_changes_while_the_agent_runs_and_a_wrong_one_leaves_it() {
-    let folder = tempfile::tempdir().unwrap();
+/// Makes the folder one that the agent can start with.
+fn trust(folder: &Path) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut authority = rcgen::CertificateParams::new([]).unwrap();
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let pem = authority.self_signed(&key).unwrap().pem();
-    std::fs::write(folder.path().join("channel-ca.pem"), pem).unwrap();
+    std::fs::write(folder.join("channel-ca.pem"), pem).unwrap();
+}
+
+#[test]
+fn a_log_that_goes_to_no_terminal_has_no_colours() {
+    let folder = tempfile::tempdir().unwrap();
+    trust(folder.path());
+    let log = folder.path().join("log");
+    let arguments = ["run", "--endpoint", "https://127.0.0.1:1", "--listen", "127.0.0.1:0"];
+    let mut command = agent(folder.path(), &arguments);
+    command.args(["--log-format", "text", "--trust-dir"]).arg(folder.path());
+    command.stderr(File::create(&log).unwrap());
+    let running = Ended(command.spawn().unwrap());
+    let said = || std::fs::read_to_string(&log).unwrap();
+    until("it runs", || said().contains("starting"));
+    assert!(!said().contains('\x1b'), "{}", said());
+    drop(running);
+}
+
+#[test]
+fn the_log_level_changes_while_the_agent_runs_and_a_wrong_one_leaves_it() {
+    let folder = tempfile::tempdir().unwrap();
+    trust(folder.path());
     let config = folder.path().join("config.yaml");
     let configure = |filter: &str| {
         let trust = folder.path().display();

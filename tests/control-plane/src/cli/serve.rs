@@ -1,6 +1,10 @@
 //! `serve`: runs the server until a signal.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io::{self, IsTerminal as _},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use clap::Args;
 use jiff::SignedDuration;
@@ -58,7 +62,12 @@ fn duration(text: &str) -> Result<Duration, String> {
 impl Serve {
     pub(super) async fn run(self, store: Store, output: Output) -> Result<(), Failure> {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+        if io::stderr().is_terminal() {
+            log.init()
+        } else {
+            log.with_ansi(false).init()
+        }
         let signals = |kind| {
             signal(kind).map_err(|source| StoreError::file("watch", "signals".as_ref(), source))
         };

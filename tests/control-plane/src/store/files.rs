@@ -58,7 +58,7 @@ fn replace(
     access: Access,
     durability: Durability,
 ) -> Result<(), StoreError> {
-    let parent = path.parent().unwrap_or(Path::new("."));
+    let parent = folder_of(path);
     create_dir(parent)?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let number = TEMPORARY.fetch_add(1, Ordering::Relaxed);
@@ -82,6 +82,11 @@ fn replace(
         let _ = fs::remove_file(&temporary);
         StoreError::file("write", path, source)
     })
+}
+
+/// A bare name is in the working folder, which `parent` calls by no name at all.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// [`write()`] of `value` as indented JSON, readable by the owner only.

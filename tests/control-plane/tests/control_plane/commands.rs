@@ -85,6 +85,15 @@ fn an_operator_finds_the_way_from_init_to_a_ticket() {
     let bytes = std::fs::read(consent).expect("the consent");
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
     assert_eq!(written["grant_sha256"], hex::encode(digest));
+    // A bare name is a file of the folder that one is in.
+    let bare = Command::new(env!("CARGO_BIN_EXE_mendix-control-plane"))
+        .arg("--state")
+        .arg(state)
+        .args(["ticket", "consent", "t-1001", "--out", "bare.json"])
+        .current_dir(dir.path())
+        .output();
+    assert!(bare.expect("the command runs").status.success());
+    assert_eq!(std::fs::read(dir.path().join("bare.json")).expect("the consent"), bytes);
     fails(state, &["ticket", "consent", "t-9", "--out", consent], 3);
     let waiting = json(state, &["snapshot", "list"]);
     assert_eq!(waiting[0]["outcome"], "Waiting");

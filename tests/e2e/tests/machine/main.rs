@@ -31,7 +31,7 @@ use tokio::task::spawn_blocking;
 
 const UNIT: &str = "mendix-agent.service";
 /// The package as a file there.
-const PACKAGE: &str = "/root/mendix-agent.deb";
+const PACKAGE: &str = "/mendix-agent.deb";
 const EXAMPLE: &str = "/usr/share/doc/mendix-agent/examples/config.yaml";
 const CONFIG: &str = "/etc/mendix-agent/config.yaml";
 /// Longest wait for a session, the watchdog's 60 s and a Lease to wait out included.
