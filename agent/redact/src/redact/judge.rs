@@ -302,7 +302,7 @@ fn is_pointer(text: &[u8]) -> bool {
 }
 
 /// `Shop.PaymentSecret`: a constant of a Mendix app, which holds no name of an object.
-fn is_constants(scan: &Scan<'_>, key: &Key) -> bool {
+pub(super) fn is_constants(scan: &Scan<'_>, key: &Key) -> bool {
     let name = scan.slice(key.start, key.end);
     let mut parts = name.split(|&b| b == b'.');
     let part = |part: Option<&[u8]>| {

@@ -2,7 +2,7 @@
 
 use crate::redact::Class;
 use crate::redact::judge::{
-    is_field, is_made_up, is_password_like, is_random_word, is_uuid, is_value,
+    is_constants, is_field, is_made_up, is_password_like, is_random_word, is_uuid, is_value,
 };
 use crate::redact::key::{Key, Strength};
 use crate::redact::members::object;
@@ -167,7 +167,8 @@ pub(super) fn bracketed(scan: &mut Scan<'_>, key: &Key, open: usize) -> bool {
     let text = text.split(|b| b"()[]{}|,".contains(b)).next().unwrap_or_default();
     let end = value.start + text.len();
     let sure = key.strength == Strength::Sure && scan.at(open) != Some(b'/');
-    let telling = if sure && key.class == Class::Password {
+    let own = key.class == Class::Password || is_constants(scan, key);
+    let telling = if sure && own {
         // A bar may be that of a template: `{{ .password | b64enc }}`.
         let closed = scan.at(scan.skip_space(end)) == Some(b'|');
         let chosen = if width == 1 && scan.at(open) == Some(b'|') && !closed {

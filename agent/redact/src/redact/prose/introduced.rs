@@ -2,7 +2,9 @@
 
 use super::word_at;
 use crate::redact::Class;
-use crate::redact::judge::{is_field, is_jumbled, is_made_up, is_product, is_random_word};
+use crate::redact::judge::{
+    is_constants, is_field, is_jumbled, is_made_up, is_product, is_random_word,
+};
 use crate::redact::key::Key;
 use crate::redact::phrase::{is_phrase, is_scrambled, is_unlike_names};
 use crate::redact::scan::Scan;
@@ -120,7 +122,7 @@ pub(in crate::redact) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -
         let text = scan.slice(value.start, value.end);
         let pair =
             matches!(scan.at(scan.skip_space(value.next)), Some(b':' | b'=')) && value.quoted;
-        let password = key.class == Class::Password;
+        let password = key.class == Class::Password || is_constants(scan, key);
         let spoken = text.iter().filter(|&&b| b == b' ').count() >= 2;
         let choice = sure
             || value.quoted && !named

@@ -230,6 +230,8 @@ pub(super) fn after_auxiliaries(scan: &mut Scan<'_>, at: usize) -> Option<usize>
 pub(super) fn is_changed(word: &[u8]) -> bool {
     [
         "changed",
+        "rotated",
+        "replaced",
         "generated",
         "reset",
         "set",
