@@ -18,17 +18,13 @@ use mendix_agent_image::{
 /// What a size is held against, in bytes.
 struct Gate {
     what: &'static str,
-    /// What it shall be.
-    goal: u64,
     /// More than this fails.
     ceiling: u64,
 }
 
 const MB: u64 = 1_000_000;
-/// The goal is not reached yet (docs/measurements.md, "The size of the image"); the ceiling keeps what
-/// has been.
-const BINARY: Gate = Gate { what: "binary, stripped", goal: 14 * MB, ceiling: 15 * MB };
-const IMAGE: Gate = Gate { what: "image, uncompressed", goal: 18 * MB, ceiling: 18 * MB };
+const BINARY: Gate = Gate { what: "binary, stripped", ceiling: 14 * MB };
+const IMAGE: Gate = Gate { what: "image, uncompressed", ceiling: 18 * MB };
 
 /// Builds the agent's image, without Docker: an OCI archive, the bill of materials, the licences.
 ///
@@ -94,9 +90,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     for (gate, bytes) in &sizes {
         print!("{:<20}{:>6.2} MB", gate.what, megabytes(*bytes));
         if built {
-            let verdict = if *bytes <= gate.goal { "reached" } else { "missed" };
-            let (goal, ceiling) = (gate.goal / MB, gate.ceiling / MB);
-            print!(", goal {goal} MB: {verdict}; fails above {ceiling} MB");
+            print!(", at most {} MB", gate.ceiling / MB);
         }
         println!();
         if built && *bytes > gate.ceiling {
