@@ -166,3 +166,33 @@ pub struct LastDrift {
     #[schemars(schema_with = "super::date_time")]
     pub corrected_at: Option<Timestamp>,
 }
+
+#[cfg(test)]
+mod tests {
+    use mendix_agent_core::bundle::admission::recorded_bytes;
+
+    use super::*;
+
+    #[test]
+    fn admission_counts_what_an_object_takes_in_the_record() {
+        let uid = "6e7a9c3e-1f0b-4f2e-9a59-3f6a2f9d7c11".to_owned();
+        for (group, namespace) in [
+            ("", None),
+            ("", Some("shop")),
+            ("apps", None),
+            ("rbac.authorization.k8s.io", Some("shop")),
+        ] {
+            let id = ObjectId::from(IdFields {
+                group: group.into(),
+                version: "v1beta1".into(),
+                kind: "RoleBinding".into(),
+                namespace: namespace.map(str::to_owned),
+                name: "system:auth-delegator.1_2".into(),
+            });
+            let owned = OwnedObject::new(&id, Some(uid.clone()), Some("0123456789abcdef".into()));
+            let written = serde_json::to_vec(&owned).unwrap();
+            // And the comma before the next one.
+            assert_eq!(recorded_bytes(&id), written.len() + 1, "{id}");
+        }
+    }
+}

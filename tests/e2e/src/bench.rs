@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use mendix_control_plane::{ControlPlane, Options, Running, pki::ServerNames, repository::Expiry};
-use mendix_test_kit::apiserver::ApiServer;
+use mendix_test_kit::{agent_image::HEAPS, apiserver::ApiServer};
 use tokio::process::{Child, Command};
 
 use crate::install;
@@ -75,7 +75,9 @@ impl Launcher {
                 .arg(&self.trust)
                 .arg("--bootstrap-token-file")
                 .arg(&self.token)
-                .env("KUBECONFIG", &self.kubeconfig),
+                .env("KUBECONFIG", &self.kubeconfig)
+                // As the image and the unit start it.
+                .env(HEAPS.0, HEAPS.1),
         )
     }
 }

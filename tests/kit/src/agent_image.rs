@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use mendix_agent_image::build::{self, Profile};
 pub use mendix_agent_image::{
-    agent::{image, with_files},
+    agent::{HEAPS, image, with_files},
     build::{AGENT, BuildError, Program},
 };
 

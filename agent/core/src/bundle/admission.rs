@@ -8,6 +8,7 @@ mod agent;
 mod foundation;
 mod image;
 mod object;
+mod record;
 mod refusal;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ use super::{
     version::Version,
 };
 pub use agent::own_deployment;
+pub use record::recorded_bytes;
 pub use refusal::{Reason, Refusal};
 
 /// Component that updates the agent itself. It comes last, and consists of the agent's own Deployment
@@ -175,6 +177,7 @@ pub fn admit(
         }
         refusals.extend(images.refusals());
         exceptions(entry, of_component, &mut refusals);
+        record::check(entry, of_component, &index.deletes, facts, &mut refusals);
         going_back(entry, facts, &mut refusals);
     }
     foundation::check(&index, &objects, facts, &mut refusals);

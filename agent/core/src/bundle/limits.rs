@@ -29,6 +29,9 @@ pub struct Limits {
     pub objects: usize,
     /// One object; etcd takes 1.5 MiB by default.
     pub object: usize,
+    /// What the objects of one component take in its record in the cluster, which names them all; etcd takes
+    /// 1.5 MiB by default, and the rest of the record comes on top.
+    pub record: usize,
     /// What the agent may keep in Secrets for releases: blobs and pre-images of the committed, the
     /// previous and the one in flight.
     pub state: u64,
@@ -48,6 +51,7 @@ impl Limits {
         expansion_ratio_from: 1024 * 1024,
         objects: 5_000,
         object: 1_468_006,
+        record: 1_310_720,
         state: 64 * 1024 * 1024,
     };
 }

@@ -7,6 +7,7 @@ mod foundation;
 mod killed;
 mod model;
 mod obstacles;
+mod record;
 mod requests;
 mod upgrade;
 mod webhook;

@@ -118,6 +118,8 @@ reasons! {
     Audience => "Wait for the release of this cluster's ring.",
     /// Release state would not fit into its budget.
     StateBudget => "Make the release smaller or split it into several releases.",
+    /// The record of a component, which names all of its objects, would be more than etcd takes.
+    RecordTooLarge => "Split the component into several, or give its objects shorter names.",
     /// No blob with the digest that the index names was given.
     BlobMissing => "Fetch the blob again.",
     /// The agent's component is not the last one.

@@ -1,5 +1,6 @@
 mod foundation;
 mod objects;
+mod record;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
