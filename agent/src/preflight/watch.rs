@@ -89,9 +89,11 @@ impl Agenda {
     }
 
     fn end(&mut self, at: Instant, report: &Report, was_refused: bool) {
+        // While they were missing much was refused that has no other reason.
+        let were_missing = self.last.is_some_and(|last| last.rights == Rights::Missing);
         let rights = match report.lacks_rights() {
             true => Rights::Missing,
-            false if was_refused => Rights::ThereDespiteRefusal,
+            false if was_refused && !were_missing => Rights::ThereDespiteRefusal,
             false => Rights::There,
         };
         self.last = Some(Look { at, result: report.worst(), rights });
@@ -290,6 +292,9 @@ mod tests {
         assert_eq!(agenda.due(), Some(lost + REFUSED), "once a minute, however much is refused");
         looked(&mut agenda, lost + REFUSED, Verdict::Pass);
         assert_eq!(agenda.due(), None, "they are back");
+        let again = lost + REFUSED + Duration::from_secs(1);
+        agenda.refuse(again);
+        assert_eq!(agenda.due(), Some(lost + 2 * REFUSED), "and may be lost again at any time");
     }
 
     #[tokio::test(start_paused = true)]

@@ -304,13 +304,7 @@ pub(crate) fn on_path(program: &str) -> bool {
 /// `<pid> <start time>`: the start time (in clock ticks since boot, field 22 of `/proc/<pid>/stat`)
 /// tells the process from a later one with the same number.
 pub(crate) fn identity(pid: u32) -> String {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The second field is the name in parentheses and may hold blanks; field 3 follows the last ')'.
-    let start = stat
-        .rsplit_once(") ")
-        .and_then(|(_, rest)| rest.split(' ').nth(19))
-        .unwrap_or("unknown")
-        .to_owned();
+    let start = stat_field(pid, 19).unwrap_or_else(|| "unknown".to_owned());
     format!("{pid} {start}\n")
 }
 
@@ -322,15 +316,24 @@ pub(crate) fn runs(process: &str) -> bool {
 
 /// It has ended, and nobody has waited for it yet.
 fn is_zombie(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
+    stat_field(pid, 0).is_some_and(|state| state == "Z")
 }
 
 /// The processes that this one has started, by identity.
 pub(crate) fn children(parent: u32) -> Vec<String> {
-    let listed = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
-    let pids = listed.unwrap_or_default();
-    pids.split_whitespace().filter_map(|pid| pid.parse().ok()).map(identity).collect()
+    let names = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let parent = parent.to_string();
+    let is_child = |pid: &u32| stat_field(*pid, 1).is_some_and(|found| found == parent);
+    pids.filter(is_child).map(identity).collect()
+}
+
+/// A field of `/proc/<pid>/stat`, counted from the one after the name: state, parent.
+fn stat_field(pid: u32, number: usize) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name is in parentheses and may hold blanks.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.split(' ').nth(number).map(str::to_owned)
 }
 
 /// The last lines of a log, for an error.
@@ -398,6 +401,35 @@ mod tests {
         let other = tempfile::tempdir().unwrap();
         sleeper(other.path()).kill();
         daemon.check().unwrap();
+        daemon.kill();
+    }
+
+    #[test]
+    fn a_process_that_ended_does_not_run_though_nobody_has_waited_for_it() {
+        let mut child = Command::new("sh").args(["-c", "read line"]).stdin(Stdio::piped()).spawn();
+        let child = child.as_mut().unwrap();
+        let own = identity(child.id());
+        assert!(runs(&own));
+        assert!(children(std::process::id()).contains(&own));
+        drop(child.stdin.take());
+        eventually_blocking(Duration::from_secs(120), "its end", || (!runs(&own)).then_some(()))
+            .unwrap();
+        assert!(is_zombie(child.id()));
+        child.wait().unwrap();
+        assert!(!runs(&own));
+    }
+
+    #[test]
+    fn a_daemon_that_is_started_again_does_the_same() {
+        let state = tempfile::tempdir().unwrap();
+        let mut daemon = sleeper(state.path());
+        let first = identity(daemon.id());
+        daemon.kill();
+        daemon.start_again().unwrap();
+        daemon.check().unwrap();
+        assert_ne!(identity(daemon.id()), first);
+        let noted = fs::read_to_string(state.path().join("sleeper.pid")).unwrap();
+        assert_eq!(noted, identity(daemon.id()));
         daemon.kill();
     }
 

@@ -134,7 +134,7 @@ async fn the_node_goes_down_while_a_bad_version_is_on_trial(world: &mut World) -
     world.scenario("the node goes down, a version on trial that hangs");
     let before = world.before().await?;
     let image = world.next_image().await?;
-    world.release(&image, hangs(), 60).await?;
+    world.release(&image, hangs(), 90).await?;
     world.on_trial().await?;
     // Neither the agent nor the guard is there when the deadline comes near, or passes.
     world.power_failure().await?;

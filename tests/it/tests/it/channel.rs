@@ -272,5 +272,10 @@ async fn preflight_passes_with_exactly_the_rights_of_the_manifests() {
     let nobody = server.client_for("mendix-agent", "no-rights").await.unwrap();
     let refused = preflight::run(&config, Ok(nobody)).await;
     assert_eq!(refused.worst(), Verdict::Fail, "{}", refused.table());
-    assert!(refused.table().contains("bound to ClusterRole mendix-agent"), "{}", refused.table());
+    assert!(
+        refused.table().contains("apply packaging/manifests/20-rbac.yaml"),
+        "{}",
+        refused.table()
+    );
+    assert!(refused.table().contains(" are missing: "), "{}", refused.table());
 }
