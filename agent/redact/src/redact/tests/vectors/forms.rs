@@ -75,6 +75,9 @@ pub(crate) const POSITIVES: &[Positive] = &[
     // A block in a string after a word that announces keys.
     ("R21", "  privateKey: \"⟦BEGIN RSA PRIVATE KEY⟧\\n«pemescaped»\\n⟦END RSA PRIVATE KEY⟧\\n\""),
     ("R23", "agent uses «nral»"),
+    // What was never held by a vector before.
+    ("R21", "Private-Lines: 2\n«pemline»\n«pemlast»"),
+    ("R08", "{\"value\":\"«common»\",\"name\":\"DB_PASSWORD\"}"),
     // SQL.
     ("R37", "INSERT INTO p (name) VALUES ('«apostrophe»')"),
     ("R37", "Query execution of 'SELECT x FROM p WHERE n = '«person»'' took 7302 ms"),
@@ -110,6 +113,7 @@ pub(crate) const NEAR_MISSES: &[&str] = &[
     "request id 5d1c8f2e-7a35-4c0e-9a51-0c5d8c1b7f10",
     "calling function resize with 3 arguments",
     "sip: 3 registrations",
+    "checksum/secret: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "config set maxmemory 4gb",
     "<Session user='bob' state='open'>",
 ];
