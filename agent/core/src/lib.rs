@@ -29,4 +29,4 @@ pub mod session;
 pub mod transfer;
 pub mod upgrade;
 
-pub use mendix_agent_redact::redact;
+pub use mendix_agent_redact as redact;

@@ -18,9 +18,9 @@ use std::hint::black_box;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use mendix_agent_redact::redact::{Redactor, SnapshotKey, scan_output};
+use mendix_agent_redact::{Redactor, SnapshotKey, scan_output};
 
-#[path = "../src/redact/tests/vectors.rs"]
+#[path = "../src/tests/vectors.rs"]
 #[allow(dead_code, reason = "shared with the unit tests, which use more of it")]
 mod vectors;
 

@@ -1,7 +1,7 @@
 //! What one redactor holds, counted by an allocator that sees every byte: this is why it is a test binary
 //! of its own, with one test.
 
-use mendix_agent_redact::redact::{MAX_LINE, MEMORY_BOUND, Redaction, Redactor, SnapshotKey};
+use mendix_agent_redact::{MAX_LINE, MEMORY_BOUND, Redaction, Redactor, SnapshotKey};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]

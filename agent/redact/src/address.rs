@@ -360,7 +360,7 @@ fn email(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use crate::redact::{Counts, SnapshotKey, redact_text};
+    use crate::{Counts, SnapshotKey, redact_text};
 
     fn redacted(text: &str) -> String {
         let key = SnapshotKey::new([7; 32]).into();

@@ -1,19 +1,17 @@
 //! A value further on in the sentence than its key (R01, R02, R10).
 
 use super::word_at;
-use crate::redact::Class;
-use crate::redact::judge::{
-    is_constants, is_field, is_jumbled, is_made_up, is_product, is_random_word,
-};
-use crate::redact::key::Key;
-use crate::redact::phrase::{is_phrase, is_scrambled, is_unlike_names};
-use crate::redact::scan::Scan;
-use crate::redact::several;
-use crate::redact::value::{self, Reach};
+use crate::Class;
+use crate::judge::{is_constants, is_field, is_jumbled, is_made_up, is_product, is_random_word};
+use crate::key::Key;
+use crate::phrase::{is_phrase, is_scrambled, is_unlike_names};
+use crate::scan::Scan;
+use crate::several;
+use crate::value::{self, Reach};
 
 /// `password you entered, "x"`, `password of bob does not match: got x`: a value further on in the sentence,
 /// in quotes or after a word that introduces one.
-pub(in crate::redact) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
+pub(crate) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
     /// Most words of the sentence.
     const MOST: usize = 12;
     const SURE: &[&[u8]] = &[
@@ -186,7 +184,7 @@ pub(super) fn is_place(text: &[u8]) -> bool {
 }
 
 /// `on field 'password': rejected value [x]`: what is in brackets or quotes after the word `value`.
-pub(in crate::redact) fn valued_after(scan: &mut Scan<'_>, key: &Key) -> bool {
+pub(crate) fn valued_after(scan: &mut Scan<'_>, key: &Key) -> bool {
     /// From the key to the word.
     const NEAR: usize = 48;
     let near = scan.slice(key.end, key.end + NEAR);

@@ -2,14 +2,14 @@
 
 use super::Form;
 use super::place::begins_body;
-use crate::redact::Class;
-use crate::redact::follow;
-use crate::redact::judge::{is_field, is_made_up, is_password_like, is_random_word};
-use crate::redact::key::{Key, Strength};
-use crate::redact::phrase::is_chosen;
-use crate::redact::prose::introduced;
-use crate::redact::scan::{Cue, Scan};
-use crate::redact::value::{self, Reach, Value};
+use crate::Class;
+use crate::follow;
+use crate::judge::{is_field, is_made_up, is_password_like, is_random_word};
+use crate::key::{Key, Strength};
+use crate::phrase::is_chosen;
+use crate::prose::introduced;
+use crate::scan::{Cue, Scan};
+use crate::value::{self, Reach, Value};
 
 /// `password: old x new y`
 pub(super) fn introduced_later(scan: &mut Scan<'_>, key: &Key, at: usize) {

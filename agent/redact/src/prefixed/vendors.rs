@@ -3,7 +3,7 @@
 use super::{Set, Vendor, vendor};
 
 /// R23, longest prefixes of a family included. Case counts.
-pub(in crate::redact) const VENDORS: &[Vendor] = &[
+pub(crate) const VENDORS: &[Vendor] = &[
     vendor("AKIA", 16, Set::Upper),
     vendor("ASIA", 16, Set::Upper),
     vendor("ABIA", 16, Set::Upper),

@@ -1,13 +1,13 @@
 //! Tokens that say in the middle whose they are, and hashes that say how they were made (R23, R41).
 
 use super::begins_token;
-use crate::redact::Class;
-use crate::redact::bytes;
-use crate::redact::scan::Scan;
-use crate::redact::value;
+use crate::Class;
+use crate::bytes;
+use crate::scan::Scan;
+use crate::value;
 
 /// `123456789:AA…`: a bot of Telegram. The stem is `:AA`.
-pub(in crate::redact) fn at_bot(scan: &mut Scan<'_>, start: usize) {
+pub(crate) fn at_bot(scan: &mut Scan<'_>, start: usize) {
     let floor = start.saturating_sub(11).max(scan.body.min(start));
     let digits = scan.run_before(start, floor, u8::is_ascii_digit);
     let tail = scan.run(start + 1, 64, |b| b.is_ascii_alphanumeric() || b"_-".contains(b));
@@ -22,7 +22,7 @@ pub(in crate::redact) fn at_bot(scan: &mut Scan<'_>, start: usize) {
 }
 
 /// `/services/T…/B…/…`: the path of a webhook of Slack, without its host.
-pub(in crate::redact) fn at_hook(scan: &mut Scan<'_>, end: usize) {
+pub(crate) fn at_hook(scan: &mut Scan<'_>, end: usize) {
     let upper = |b: &u8| b.is_ascii_uppercase() || b.is_ascii_digit();
     let team = scan.run(end - 1, 16, upper);
     let app = end + team;
@@ -55,7 +55,7 @@ const MARKS: &[&[u8]] = &[
 ];
 
 /// `…AzFu…==`: such a key, of which the stem is a part.
-pub(in crate::redact) fn at_mark(scan: &mut Scan<'_>, start: usize, end: usize) {
+pub(crate) fn at_mark(scan: &mut Scan<'_>, start: usize, end: usize) {
     /// Shortest and longest of them, without padding.
     const KEY: std::ops::RangeInclusive<usize> = 40..=90;
     let sign = |b: &u8| bytes::ANY_BASE64.has(*b) && *b != b'=';
@@ -78,7 +78,7 @@ pub(in crate::redact) fn at_mark(scan: &mut Scan<'_>, start: usize, end: usize) 
 }
 
 /// `$2b$12$…`, `$argon2id$…`, `SCRAM-SHA-256$4096:…`: the hash of a password, which can be guessed at.
-pub(in crate::redact) fn at_hash(scan: &mut Scan<'_>, start: usize, end: usize) {
+pub(crate) fn at_hash(scan: &mut Scan<'_>, start: usize, end: usize) {
     const LEAST: usize = 34;
     let scram = scan.slice(start, end).eq_ignore_ascii_case(b"scram-sha-256$");
     if start < scan.done || !begins_token(scan, start) {

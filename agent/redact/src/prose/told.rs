@@ -2,15 +2,15 @@
 
 use super::before::follows_user;
 use super::{is_bare, word_at};
-use crate::redact::Class;
-use crate::redact::judge::{
+use crate::Class;
+use crate::judge::{
     is_field, is_jumbled, is_made_up, is_password_like, is_random_word, is_telling, is_uuid,
 };
-use crate::redact::key::Key;
-use crate::redact::phrase::{is_chosen, is_jagged};
-use crate::redact::scan::Scan;
-use crate::redact::several;
-use crate::redact::value::{self, Reach};
+use crate::key::Key;
+use crate::phrase::{is_chosen, is_jagged};
+use crate::scan::Scan;
+use crate::several;
+use crate::value::{self, Reach};
 
 /// Where a sentence says that the value begins.
 pub(super) fn told(scan: &mut Scan<'_>, key: &Key, at: usize) -> Option<usize> {

@@ -1,14 +1,14 @@
 //! Keys and values that something encloses: tuples, arguments, elements, brackets.
 
-use crate::redact::Class;
-use crate::redact::judge::{
+use crate::Class;
+use crate::judge::{
     is_constants, is_field, is_made_up, is_password_like, is_random_word, is_uuid, is_value,
 };
-use crate::redact::key::{Key, Strength};
-use crate::redact::members::object;
-use crate::redact::phrase::is_chosen;
-use crate::redact::scan::{Cue, Scan};
-use crate::redact::value::{self, Reach, Value};
+use crate::key::{Key, Strength};
+use crate::members::object;
+use crate::phrase::is_chosen;
+use crate::scan::{Cue, Scan};
+use crate::value::{self, Reach, Value};
 
 /// After `\u003e`, however often it was escaped.
 pub(super) fn escaped_head(scan: &Scan<'_>, at: usize) -> Option<usize> {

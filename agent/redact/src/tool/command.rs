@@ -2,14 +2,14 @@
 
 use super::table::Holds;
 use super::{MOST, take};
-use crate::redact::Class;
-use crate::redact::judge::{is_made_up, is_uuid};
-use crate::redact::phrase::is_chosen;
-use crate::redact::scan::Scan;
-use crate::redact::value::{self, Reach};
+use crate::Class;
+use crate::judge::{is_made_up, is_uuid};
+use crate::phrase::is_chosen;
+use crate::scan::Scan;
+use crate::value::{self, Reach};
 
 /// `sqlplus bob/x@db`, `impdp bob/x`: the password of a user of Oracle's tools.
-pub(in crate::redact) fn at_oracle(scan: &mut Scan<'_>, end: usize) {
+pub(crate) fn at_oracle(scan: &mut Scan<'_>, end: usize) {
     let mut at = end;
     for _ in 0..4 {
         at = scan.skip_space(at);
@@ -34,7 +34,7 @@ pub(in crate::redact) fn at_oracle(scan: &mut Scan<'_>, end: usize) {
 }
 
 /// `vault kv put secret/x a=b c=d`: all that is put.
-pub(in crate::redact) fn at_put(scan: &mut Scan<'_>, end: usize) {
+pub(crate) fn at_put(scan: &mut Scan<'_>, end: usize) {
     let mut at = end;
     for _ in 0..MOST {
         at = scan.skip_space(at);
@@ -57,7 +57,7 @@ pub(in crate::redact) fn at_put(scan: &mut Scan<'_>, end: usize) {
 }
 
 /// `ConvertTo-SecureString 'x' -AsPlainText`
-pub(in crate::redact) fn at_secure_string(scan: &mut Scan<'_>, end: usize) {
+pub(crate) fn at_secure_string(scan: &mut Scan<'_>, end: usize) {
     let mut at = scan.skip_space(end);
     if scan.slice(at, at + 8).eq_ignore_ascii_case(b"-string ") {
         at = scan.skip_space(at + 8);
@@ -75,7 +75,7 @@ pub(in crate::redact) fn at_secure_string(scan: &mut Scan<'_>, end: usize) {
 }
 
 /// `db.example.com:5432:name:bob:x`: a line of a file of passwords of PostgreSQL, from its port on.
-pub(in crate::redact) fn at_pgpass(scan: &mut Scan<'_>, end: usize) {
+pub(crate) fn at_pgpass(scan: &mut Scan<'_>, end: usize) {
     let name = |b: &u8| b.is_ascii_alphanumeric() || b"_-.*".contains(b);
     let mut at = end;
     for _ in 0..2 {
@@ -93,7 +93,7 @@ pub(in crate::redact) fn at_pgpass(scan: &mut Scan<'_>, end: usize) {
 }
 
 /// `--creds user:password`, `--src-creds=user:password`: of tools that copy images.
-pub(in crate::redact) fn at_creds(scan: &mut Scan<'_>, start: usize, end: usize) {
+pub(crate) fn at_creds(scan: &mut Scan<'_>, start: usize, end: usize) {
     let sign = scan.at(end);
     let flag = scan.before(start) == Some(b'-');
     // `creds=bob:x`
@@ -108,7 +108,7 @@ pub(in crate::redact) fn at_creds(scan: &mut Scan<'_>, start: usize, end: usize)
 
 /// `echo x | docker login --password-stdin`, `echo x | base64 -d`: what is piped into something that
 /// takes or decodes a secret.
-pub(in crate::redact) fn at_echo(scan: &mut Scan<'_>, start: usize, end: usize) {
+pub(crate) fn at_echo(scan: &mut Scan<'_>, start: usize, end: usize) {
     if scan.before(start).is_some_and(|b| b.is_ascii_alphanumeric()) && start > scan.body {
         return;
     }

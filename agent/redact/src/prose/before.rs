@@ -2,15 +2,15 @@
 
 use super::introduced::{is_choice, is_place};
 use super::is_path_like;
-use crate::redact::judge::{is_field, is_made_up, is_random_word};
-use crate::redact::key::Key;
-use crate::redact::phrase::{is_chosen, is_unlike_names};
-use crate::redact::scan::Scan;
-use crate::redact::value::Value;
+use crate::judge::{is_field, is_made_up, is_random_word};
+use crate::key::Key;
+use crate::phrase::{is_chosen, is_unlike_names};
+use crate::scan::Scan;
+use crate::value::Value;
 
 /// `'x' is not a valid password`, `012345 is your verification code`: what a sentence about the key began
 /// with.
-pub(in crate::redact) fn stated_before(scan: &mut Scan<'_>, key: &Key) -> bool {
+pub(crate) fn stated_before(scan: &mut Scan<'_>, key: &Key) -> bool {
     /// How far before, in bytes, and most words between.
     const NEAR: usize = 160;
     const WORDS: usize = 8;
@@ -112,7 +112,7 @@ pub(in crate::redact) fn stated_before(scan: &mut Scan<'_>, key: &Key) -> bool {
 }
 
 /// `with x as password`, `x als wachtwoord`: the value came first.
-pub(in crate::redact) fn said_before(scan: &mut Scan<'_>, key: &Key) -> bool {
+pub(crate) fn said_before(scan: &mut Scan<'_>, key: &Key) -> bool {
     let floor = key.start.saturating_sub(160).max(scan.body.min(key.start));
     let before = scan.slice(floor, key.start);
     let words = [
@@ -154,7 +154,7 @@ pub(in crate::redact) fn said_before(scan: &mut Scan<'_>, key: &Key) -> bool {
 }
 
 /// `user bob and password x`, `bob / password x`: after the name of a user even a plain word is one.
-pub(in crate::redact) fn follows_user(scan: &Scan<'_>, key: &Key) -> bool {
+pub(crate) fn follows_user(scan: &Scan<'_>, key: &Key) -> bool {
     let before = scan.slice(key.start.saturating_sub(64).max(scan.body.min(key.start)), key.start);
     if before.ends_with(b" / ") {
         return true;
@@ -167,7 +167,7 @@ pub(in crate::redact) fn follows_user(scan: &Scan<'_>, key: &Key) -> bool {
 }
 
 /// R41: `x is no valid token`, `using x as key`: a random word shortly before the key.
-pub(in crate::redact) fn random_before(scan: &mut Scan<'_>, key: &Key) {
+pub(crate) fn random_before(scan: &mut Scan<'_>, key: &Key) {
     /// Most words and bytes before the key.
     const WORDS: usize = 5;
     const NEAR: usize = 160;
@@ -195,7 +195,7 @@ pub(in crate::redact) fn random_before(scan: &mut Scan<'_>, key: &Key) {
 
 /// `value [x] of the password field`, `typed "x" where the password belongs`: what a sentence that ends in
 /// the key says to be a value, or what can be nothing else.
-pub(in crate::redact) fn valued_before(scan: &mut Scan<'_>, key: &Key) -> bool {
+pub(crate) fn valued_before(scan: &mut Scan<'_>, key: &Key) -> bool {
     /// Most words and bytes before the key.
     const WORDS: usize = 10;
     const NEAR: usize = 160;
@@ -266,7 +266,7 @@ pub(in crate::redact) fn valued_before(scan: &mut Scan<'_>, key: &Key) -> bool {
 
 /// `session ID x is invalid, creating a new session for cookie JSESSIONID`: an identifier in the sentence
 /// that names the cookie it belongs to.
-pub(in crate::redact) fn session_before(scan: &mut Scan<'_>, key: &Key) -> bool {
+pub(crate) fn session_before(scan: &mut Scan<'_>, key: &Key) -> bool {
     /// How far before, bytes.
     const NEAR: usize = 160;
     let floor = key.start.saturating_sub(NEAR).max(scan.body.min(key.start));

@@ -6,12 +6,12 @@ use memchr::memmem::Finder;
 
 use super::Follow;
 use super::member::indentation;
-use crate::redact::Class;
-use crate::redact::announced;
-use crate::redact::bytes;
-use crate::redact::judge::is_jumbled;
-use crate::redact::scan::Scan;
-use crate::redact::value;
+use crate::Class;
+use crate::announced;
+use crate::bytes;
+use crate::judge::is_jumbled;
+use crate::scan::Scan;
+use crate::value;
 
 /// The end marks of a block, looked for in each of its lines.
 static PEM_END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"-----END"));

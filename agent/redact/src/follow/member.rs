@@ -1,8 +1,8 @@
 //! Lines that are `name: value`, and values that stand below their names.
 
-use crate::redact::Class;
-use crate::redact::scan::{Cue, Scan};
-use crate::redact::value::{self, Reach};
+use crate::Class;
+use crate::scan::{Cue, Scan};
+use crate::value::{self, Reach};
 
 /// A line that is `name: value`.
 pub(super) struct Member<'a> {
@@ -116,7 +116,7 @@ pub(super) fn value_of(scan: &mut Scan<'_>, class: Class) {
 }
 
 /// `|`, `|-`, `>+2` and nothing else: the value is on the lines that follow.
-pub(in crate::redact) fn is_block_mark(rest: &[u8]) -> bool {
+pub(crate) fn is_block_mark(rest: &[u8]) -> bool {
     let slashes = rest.iter().take_while(|&&b| b == b'\\').count();
     let escaped = rest.get(slashes..).and_then(|r| r.strip_prefix(b"u003e"));
     if slashes > 0

@@ -117,7 +117,7 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
 
     use super::*;
-    use crate::redact::{Counts, Redaction, SnapshotKey, redact_text};
+    use crate::{Counts, Redaction, SnapshotKey, redact_text};
 
     const TOKEN: &str = "mx-boot-9f3kQ7/Zr+tq81_Lw~0aa";
 

@@ -21,7 +21,7 @@ const VALUES: &[&str] = &[
 
 /// `{"field":"password","old":"x","new":"y"}`, `{value: x, sensitive: true, name: PASSWORD}`: what the
 /// members are called says that they are values, or what they hold is telling enough.
-pub(in crate::redact) fn siblings(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
+pub(crate) fn siblings(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
     if !is_name_of_pair(scan, key.start) {
         return false;
     }

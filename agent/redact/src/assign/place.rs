@@ -1,9 +1,9 @@
 //! Where a key stands: in what kind of line, and in which part of it.
 
-use crate::redact::Class;
-use crate::redact::key::Key;
-use crate::redact::scan::Scan;
-use crate::redact::value;
+use crate::Class;
+use crate::key::Key;
+use crate::scan::Scan;
+use crate::value;
 
 /// `checksum/secret: …`: an annotation that makes pods restart.
 pub(super) fn is_checksum(scan: &Scan<'_>, key: &Key) -> bool {

@@ -1,11 +1,11 @@
 //! Cookies, in headers, in structs and in sentences (R24).
 
 use super::{first_element, value_start};
-use crate::redact::Class;
-use crate::redact::key;
-use crate::redact::members;
-use crate::redact::scan::Scan;
-use crate::redact::value::{self, Reach, Value};
+use crate::Class;
+use crate::key;
+use crate::members;
+use crate::scan::Scan;
+use crate::value::{self, Reach, Value};
 
 /// Attributes of `Set-Cookie` that may stay.
 const ATTRIBUTES: &[&str] = &[
@@ -22,7 +22,7 @@ const ATTRIBUTES: &[&str] = &[
 ];
 
 /// `Cookie: a=b; c=d` and `Set-Cookie: a=b; Path=/`.
-pub(in crate::redact) fn at_cookie(scan: &mut Scan<'_>, start: usize, end: usize) {
+pub(crate) fn at_cookie(scan: &mut Scan<'_>, start: usize, end: usize) {
     if start < scan.done {
         return;
     }
@@ -132,7 +132,7 @@ fn said_cookie(scan: &mut Scan<'_>, end: usize) {
 }
 
 /// `http.Cookie{Name:"sid", Value:"…", Path:"/"}`, as Go prints one.
-pub(in crate::redact) fn at_go_cookie(scan: &mut Scan<'_>, open: usize) {
+pub(crate) fn at_go_cookie(scan: &mut Scan<'_>, open: usize) {
     /// From the brace to the value.
     const NEAR: usize = 128;
     let Some(found) = memchr::memmem::find(scan.slice(open, open + NEAR), b"Value:") else {
@@ -156,7 +156,7 @@ fn says_nothing(name: &[u8], value: &[u8]) -> bool {
 }
 
 /// Takes the values of `name=value; …`; false if there is no such pair.
-pub(in crate::redact) fn cookies(scan: &mut Scan<'_>, start: usize, end: usize) -> bool {
+pub(crate) fn cookies(scan: &mut Scan<'_>, start: usize, end: usize) -> bool {
     let mut from = start;
     let mut pairs = 0;
     while from < end {

@@ -8,7 +8,7 @@ use super::super::value::{self, Reach};
 
 /// `-u bob -p x`, `-u bob:x`, `--user=bob -A x -X y`: after the user comes the password, whatever the tool
 /// is called. The flag ends at `end`.
-pub(in crate::redact) fn at_user_flag(scan: &mut Scan<'_>, end: usize) {
+pub(crate) fn at_user_flag(scan: &mut Scan<'_>, end: usize) {
     /// From the user to the last of the passwords.
     const NEAR: usize = 120;
     /// Most flags after that of the user.
@@ -79,7 +79,7 @@ fn pair(scan: &mut Scan<'_>, user: value::Value) -> bool {
 }
 
 /// `--name Sap.Passphrase --value x`: the value of what another flag names. The flag is at `start..end`.
-pub(in crate::redact) fn at_value_flag(scan: &mut Scan<'_>, start: usize, end: usize) {
+pub(crate) fn at_value_flag(scan: &mut Scan<'_>, start: usize, end: usize) {
     /// From the name to the value.
     const NEAR: usize = 160;
     const NAMES: &[&[u8]] = &[
@@ -126,7 +126,7 @@ pub(in crate::redact) fn at_value_flag(scan: &mut Scan<'_>, start: usize, end: u
 }
 
 /// `/p:x`, as tools of Windows have it.
-pub(in crate::redact) fn at_slash_flag(scan: &mut Scan<'_>, end: usize) {
+pub(crate) fn at_slash_flag(scan: &mut Scan<'_>, end: usize) {
     let value = value::read(scan, end, Reach::Word);
     let text = scan.slice(value.start, value.end);
     let setting = text.iter().any(|b| b"=/\\".contains(b));
@@ -137,7 +137,7 @@ pub(in crate::redact) fn at_slash_flag(scan: &mut Scan<'_>, end: usize) {
 }
 
 /// `ACL SETUSER bob on >x ~* +@all`: the rules of a user of Redis.
-pub(in crate::redact) fn at_rule_of_user(scan: &mut Scan<'_>, end: usize) {
+pub(crate) fn at_rule_of_user(scan: &mut Scan<'_>, end: usize) {
     /// Most rules.
     const MOST: usize = 24;
     let mut at = end;
@@ -156,7 +156,7 @@ pub(in crate::redact) fn at_rule_of_user(scan: &mut Scan<'_>, end: usize) {
 }
 
 /// `-p x` of any tool: ports, paths and projects have it as well, so only what can be nothing else.
-pub(in crate::redact) fn at_short_flag(scan: &mut Scan<'_>, end: usize) {
+pub(crate) fn at_short_flag(scan: &mut Scan<'_>, end: usize) {
     let value = value::read(scan, scan.skip_space(end), Reach::Word);
     let text = scan.slice(value.start, value.end);
     if end >= scan.done && is_unlike_names(text) {

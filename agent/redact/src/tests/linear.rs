@@ -2,7 +2,7 @@
 //! machine can blur.
 
 use super::*;
-use crate::redact::scan::work;
+use crate::scan::work;
 
 /// Most bytes that rules may look at for each byte of a line. Ordinary lines need under ten.
 const MOST: u64 = 600;

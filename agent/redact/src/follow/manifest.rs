@@ -1,10 +1,10 @@
 //! Manifests of Secrets, in YAML and JSON of many lines or of one (R11).
 
 use super::member::{Member, indentation, member};
-use crate::redact::Class;
-use crate::redact::members;
-use crate::redact::scan::Scan;
-use crate::redact::value::{self, Reach};
+use crate::Class;
+use crate::members;
+use crate::scan::Scan;
+use crate::value::{self, Reach};
 
 /// Lines between `kind: Secret` or `apiVersion: v1` and its `data:`.
 const MANIFEST_LINES: u32 = 64;
@@ -94,7 +94,7 @@ fn looks_like_secret_data(scan: &Scan<'_>, member: &Member<'_>) -> bool {
 }
 
 /// R28 on one line: all members of `data` and `stringData` of an object that is a Secret.
-pub(in crate::redact) fn one_line_manifest(scan: &mut Scan<'_>) {
+pub(crate) fn one_line_manifest(scan: &mut Scan<'_>) {
     for name in [&b"data"[..], b"stringData"] {
         for found in memchr::memmem::find_iter(scan.rest(scan.body), name) {
             if scan.spent() {
