@@ -1,5 +1,5 @@
 //! What the commands `consent list` ([`list`]: what each ticket allows, and why not) and `consent
-//! verify` ([`verify`]: a grant or a lease, offline) tell. They read with the caller's rights and change
+//! verify` ([`verify()`]: a grant or a lease, offline) tell. They read with the caller's rights and change
 //! nothing.
 
 mod list;

@@ -7,8 +7,8 @@
 //! the leader         channel, requests, patch, logs, health, initialization, agent-status
 //! ```
 //!
-//! The leader's tasks belong to its [`Term`]: they start with it and end with it, all of them, before
-//! the next one begins.
+//! The leader's tasks belong to its [`Term`](crate::term::Term): they start with it and end with it,
+//! all of them, before the next one begins.
 
 mod leader;
 mod replica;
