@@ -216,6 +216,10 @@ pub(super) fn xml_content(scan: &mut Scan<'_>, key: &Key, close: usize) {
     let start = close + 1;
     let end = scan.find(b'<', start, scan.text.len()).unwrap_or(scan.text.len());
     scan.spend(end - start.min(end));
+    // `<constant name="Sap.Secret"><value>x</value>`
+    if end == start && scan.slice(end, end + 7).eq_ignore_ascii_case(b"<value>") {
+        return xml_content(scan, key, end + 6);
+    }
     let end = end - scan.run_before(end, start, |&b| b == b'\\');
     if is_value(scan, key, scan.slice(start, end)) {
         scan.accept(key, Value { start, end, next: end, quoted: false });
