@@ -5,8 +5,8 @@ mod place;
 mod read;
 
 use self::enclosed::{
-    argument, bracketed, element, element_pair, escaped_head, positional, set_variable, tuple,
-    xml_content,
+    argument, bracketed, element, element_pair, escaped_head, held, positional, set_variable,
+    tuple, xml_content,
 };
 use self::place::{begins_body, begins_string, is_checksum, is_kind, is_parsers, is_typed};
 use self::read::{
@@ -212,6 +212,7 @@ fn separated(scan: &mut Scan<'_>, key: Key) {
                 || siblings(scan, &key, sign)
                 || positional(scan, &key, sign)
                 || quoted_key && listed_pair(scan, &key, sign)
+                || held(scan, &key, sign)
                 || tuple(scan, &key, sign)
                 || argument(scan, &key, sign)
             {

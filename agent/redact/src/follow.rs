@@ -18,6 +18,7 @@ use super::judge::{is_made_up, is_password_like, is_random_word};
 use super::members;
 use super::mendix;
 use super::phrase::is_phrase;
+use super::placeholder;
 use super::scan::{Cue, Cues, Scan};
 use super::sql;
 use super::value::{self, Reach};
@@ -184,7 +185,9 @@ impl Follow {
                     || COMMON.has(text)
                     || announced::is_blob(text)
                     || members::is_text64(text);
-                if alone && telling && !value::is_nothing(text) {
+                // What was hidden in it by another rule makes nothing else of the rest.
+                let hidden = (0..text.len()).any(|at| placeholder::end_at(text, at).is_some());
+                if alone && telling && !hidden && !value::is_nothing(text) {
                     scan.add(value.start, value.end, class);
                 }
             }

@@ -367,8 +367,20 @@ fn is_object_name(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
 /// A word that a sentence gives as a secret without saying so: long, mixed, and no name of anything.
 pub(super) fn is_random_word(text: &[u8]) -> bool {
     value::looks_random(text) && !is_named(text) && !is_uuid(text) && !is_product(text)
+        || is_bootstrap(text)
         || is_product_key(text)
         || is_base32(text)
+}
+
+/// `9d8sk2.0akd82mslq0d92ks`: lets a node join a cluster.
+fn is_bootstrap(text: &[u8]) -> bool {
+    let lower = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    text.len() == 23
+        && text.get(6) == Some(&b'.')
+        && text.iter().filter(|b| lower(b)).count() == 22
+        && text
+            .get(7..)
+            .is_some_and(|secret| secret.iter().filter(|b| b.is_ascii_digit()).count() >= 2)
 }
 
 /// Letters of both cases that change at every other place, as no name does.

@@ -7,7 +7,7 @@ mod told;
 pub(super) use self::before::{
     random_before, said_before, session_before, stated_before, valued_before,
 };
-pub(super) use self::introduced::{introduced, valued_after};
+pub(super) use self::introduced::{at_attempt, introduced, valued_after};
 use self::told::{is_auxiliary, is_changed, is_copula, is_foreign_copula, told};
 use super::Class;
 use super::judge::{
@@ -153,6 +153,9 @@ fn prose(scan: &mut Scan<'_>, key: &Key, at: usize) {
     if key.class == Class::Password && said_before(scan, key) {
         return;
     }
+    if let Some(value) = of_router(scan, key, at) {
+        return scan.accept(key, value);
+    }
     let told = if key.strength == Strength::Weak { None } else { told(scan, key, at) };
     if let Some(from) = told {
         // What Terraform prints instead of a value.
@@ -205,6 +208,35 @@ fn words_of_phrase(scan: &Scan<'_>, key: &Key, from: usize) -> Option<Value> {
     let spoken = words().filter(|word| !value::may_be_secret_word(word)).count() * 2;
     let own = ends && several && spoken < words().count();
     own.then_some(Value { start: from, end, next: end, quoted: false })
+}
+
+/// `enable secret x`, `radius-server key 7 x`: a line of the configuration of a router or switch.
+fn of_router(scan: &Scan<'_>, key: &Key, at: usize) -> Option<Value> {
+    /// From the line's begin to the key.
+    const NEAR: usize = 64;
+    const WORDS: &[&[u8]] = &[
+        b"enable ",
+        b"radius",
+        b"tacacs",
+        b"neighbor ",
+        b"crypto ",
+        b"set security ",
+        b"ntp auth",
+    ];
+    let lead = scan.slice(key.start.saturating_sub(NEAR).max(scan.body.min(key.start)), key.start);
+    // In JSON the line begins after a quote.
+    let lead = lead.rsplit(|&b| b == b'"').next().unwrap_or_default().trim_ascii_start();
+    if !WORDS.iter().any(|word| lead.starts_with(word)) {
+        return None;
+    }
+    let (word, next) = word_at(scan, at);
+    // How it was hidden, or what kind of text it is.
+    let kind = word.len() == 1 && word.iter().all(u8::is_ascii_digit);
+    let kind = kind || matches!(word, b"ascii-text" | b"hexadecimal" | b"address");
+    let mut value = value::read(scan, if kind { next } else { at }, Reach::Word);
+    value.end -= usize::from(!value.quoted && scan.before(value.end) == Some(b';'));
+    let text = scan.slice(value.start, value.end);
+    (is_made_up(text) && !value::is_nothing(text)).then_some(value)
 }
 
 /// Whether the key is `secret` and no more.

@@ -107,6 +107,20 @@ pub(super) fn at_oauth(scan: &mut Scan<'_>, start: usize, end: usize) {
     }
 }
 
+/// `/reset-password/x`: the step after one that lets its bearer in; it ends at `end`.
+pub(super) fn at_path(scan: &mut Scan<'_>, end: usize) {
+    /// Longest step.
+    const LONGEST: usize = 512;
+    let len = scan.run(end, LONGEST, |b| b.is_ascii_alphanumeric() || b"_-.~=".contains(b));
+    let text = scan.slice(end, end + len);
+    let hex = (32..=256).contains(&len) && text.iter().all(u8::is_ascii_hexdigit);
+    let digits = text.iter().any(u8::is_ascii_digit);
+    if end >= scan.done && digits && (hex || is_random_word(text) || is_jumbled(text)) {
+        scan.add(end, end + len, Class::Token);
+        scan.done = scan.done.max(end + len);
+    }
+}
+
 /// R25: `"code":"…"`, `state:[…]`, `code …`: as members of a dump, or in a sentence. The stem ends with
 /// the sign after the name.
 pub(super) fn at_oauth_member(scan: &mut Scan<'_>, start: usize, end: usize) {

@@ -186,8 +186,11 @@ pub(super) fn at_detail(scan: &mut Scan<'_>, start: usize) {
 /// `Data too long for column 'name': 'x'`.
 pub(super) fn at_too_long(scan: &mut Scan<'_>, end: usize) {
     let name = value::read(scan, scan.skip_space(end), Reach::Word);
-    let sign = scan.skip_space(name.next);
-    if scan.at(sign) != Some(b':') {
+    let mut sign = scan.skip_space(name.next);
+    // `column 'name' value 'x'`
+    let said = scan.starts(sign, b"value ");
+    sign += if said { 5 } else { 0 };
+    if scan.at(sign) != Some(b':') && !said {
         return;
     }
     let value = value::read(scan, scan.skip_space(sign + 1), Reach::Word);

@@ -6,8 +6,8 @@ mod flags;
 mod table;
 
 pub(super) use self::command::{
-    at_community, at_creds, at_echo, at_login, at_oracle, at_pgpass, at_put, at_secure_string,
-    at_send,
+    at_call, at_community, at_creds, at_echo, at_login, at_oracle, at_pgpass, at_put,
+    at_secure_string, at_send,
 };
 pub(super) use self::flags::{
     at_rule_of_user, at_short_flag, at_slash_flag, at_user_flag, at_value_flag,

@@ -3,7 +3,7 @@
 use super::word_at;
 use crate::Class;
 use crate::judge::{is_constants, is_field, is_jumbled, is_made_up, is_product, is_random_word};
-use crate::key::Key;
+use crate::key::{Key, Strength};
 use crate::phrase::{is_chosen, is_phrase, is_scrambled, is_unlike_names};
 use crate::scan::Scan;
 use crate::several;
@@ -84,9 +84,11 @@ pub(crate) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
         "på".as_bytes(),
         b"pelo",
         b"avec",
+        b"op",
     ];
     /// Beginnings of participles that say that there is a new one: what follows `to` is it.
     const CHANGES: &[&str] = &[
+        "staat",
         "gewijzigd",
         "veranderd",
         "aangepast",
@@ -149,6 +151,14 @@ pub(crate) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
         b"temporarily",
         b"nu",
         b"jetzt",
+        b"nun",
+        b"maintenant",
+        b"ahora",
+        b"agora",
+        b"adesso",
+        b"ora",
+        b"teraz",
+        b"nyt",
     ];
     const NAMES: &[&[u8]] = &[
         b"user",
@@ -237,8 +247,9 @@ pub(crate) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
             return true;
         }
         // `The password was set. It's x`
-        let goes_on =
-            word.ends_with(b".") && scan.slice(next, next + 2).eq_ignore_ascii_case(b"it");
+        let goes_on = word.ends_with(b".")
+            && (scan.slice(next, next + 2).eq_ignore_ascii_case(b"it")
+                || scan.slice(next, next + 4).eq_ignore_ascii_case(b"new "));
         if matches!(word.last(), Some(b'.' | b';' | b'}' | b'{')) && !goes_on {
             return false;
         }
@@ -262,6 +273,16 @@ pub(crate) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
         last = bare;
     }
     false
+}
+
+/// `login as bob with x`, `bind failed for cn=bob using x`: who tried to get in, and with what.
+pub(crate) fn at_attempt(scan: &mut Scan<'_>, start: usize, end: usize) {
+    let inside = start > scan.body && scan.before(start).is_some_and(|b| b.is_ascii_alphanumeric());
+    if start < scan.done || inside || scan.in_placeholder(start) {
+        return;
+    }
+    let key = Key { start, end, class: Class::Password, strength: Strength::Sure, plural: false };
+    introduced(scan, &key, scan.skip_space(end));
 }
 
 /// Whether a made-up word is none of a host, pod or file.

@@ -4,7 +4,7 @@ use super::table::Holds;
 use super::{MOST, take};
 use crate::Class;
 use crate::judge::{is_made_up, is_uuid};
-use crate::phrase::is_chosen;
+use crate::phrase::{is_chosen, is_unlike_names};
 use crate::scan::Scan;
 use crate::value::{self, Reach};
 
@@ -101,10 +101,17 @@ pub(crate) fn at_creds(scan: &mut Scan<'_>, start: usize, end: usize) {
     // `creds=bob:x`
     let named = !scan.before(start).is_some_and(|b| b.is_ascii_alphanumeric());
     let flag = flag || named && sign == Some(b'=');
-    if !flag || !matches!(sign, Some(b'=' | b' ')) {
+    // `creds: bob:x`
+    let told = named && sign == Some(b':') && scan.at(end + 1) == Some(b' ');
+    if !told && (!flag || !matches!(sign, Some(b'=' | b' '))) {
         return;
     }
     let value = value::read(scan, scan.skip_space(end + 1), Reach::Word);
+    let text = scan.slice(value.start, value.end);
+    let password = text.split(|&b| b == b':').nth(1).unwrap_or_default();
+    if told && !(is_made_up(password) || is_chosen(password)) {
+        return;
+    }
     take(scan, Holds::Pair, value.start, value.end);
 }
 
@@ -230,6 +237,43 @@ pub(crate) fn at_community(scan: &mut Scan<'_>, start: usize, end: usize) {
     let joined = lower.ends_with(b"ro") || lower.ends_with(b"rw");
     let fits = is_made_up(text) || is_chosen(text) || snmp && !matches!(text, b"string" | b"name");
     if start >= scan.done && (snmp || joined) && fits && text.len() >= 4 {
+        scan.add(value.start, value.end, Class::Password);
+        scan.done = scan.done.max(value.end);
+    }
+}
+
+/// `login("bob", "x")`, `new BasicAuthenticator("bob", "x")`: the last of the strings that a call which logs in
+/// is given. The bracket stands before `end`.
+pub(crate) fn at_call(scan: &mut Scan<'_>, start: usize, end: usize) {
+    /// Most arguments.
+    const MOST: usize = 4;
+    if start < scan.done {
+        return;
+    }
+    let mut at = end;
+    let mut strings = 0;
+    let mut last = None;
+    for _ in 0..MOST {
+        at = scan.skip_space(at);
+        let value = if value::quote_at(scan, at).is_some() {
+            let value = value::read(scan, at, Reach::Word);
+            strings += 1;
+            last = Some(value);
+            value
+        } else {
+            let name = at + scan.run(at, 64, |b| b.is_ascii_alphanumeric() || b"_.".contains(b));
+            value::Value { start: at, end: name, next: name, quoted: false }
+        };
+        at = scan.skip_space(value.next);
+        if scan.at(at) != Some(b',') {
+            break;
+        }
+        at += 1;
+    }
+    let Some(value) = last.filter(|value| value.quoted && strings >= 2) else { return };
+    let text = scan.slice(value.start, value.end);
+    let place = text.iter().any(|b| b"/\\ ".contains(b));
+    if !place && (is_made_up(text) || is_unlike_names(text) || is_chosen(text)) {
         scan.add(value.start, value.end, Class::Password);
         scan.done = scan.done.max(value.end);
     }
