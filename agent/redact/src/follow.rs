@@ -250,7 +250,9 @@ impl Follow {
         let weak = matches!(cues.next, Some(Cue::Blob(_) | Cue::Output(_)));
         let block =
             matches!(self.cue, Some(Cue::Pem { .. } | Cue::Saml | Cue::Element | Cue::Blob(_)));
-        let column = matches!(cues.next, Some(Cue::Column(_))) && self.cue.is_some();
+        // A block that was cut off before its end is no reason to leave a table unread.
+        let waits = self.cue.is_some() && !matches!(self.cue, Some(Cue::Pem { .. } | Cue::Blob(_)));
+        let column = matches!(cues.next, Some(Cue::Column(_))) && waits;
         let inside = matches!(
             self.cue,
             Some(

@@ -2,7 +2,7 @@
 //! sentences (R01, R02, R10).
 
 use super::Class;
-use super::judge::{is_constants, is_field, is_made_up, is_random_word};
+use super::judge::{is_constants, is_field, is_jumbled, is_made_up, is_random_word};
 use super::key::{Key, Strength};
 use super::phrase::{is_chosen, is_grouped};
 use super::scan::Scan;
@@ -141,6 +141,7 @@ fn read(scan: &Scan<'_>, key: &Key, from: usize, sure: bool) -> Option<Value> {
         _ if key.strength == Strength::Weak => is_random_word(text),
         _ => {
             is_random_word(text)
+                || is_jumbled(text)
                 || is_grouped(text)
                 || text.len() >= 24 && text.iter().all(u8::is_ascii_hexdigit)
         }
