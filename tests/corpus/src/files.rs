@@ -33,5 +33,5 @@ pub(crate) const REHEARSAL: &[Files] = &[
     ),
 ];
 pub(crate) const EVALUATION: &[Files] = &[files!(
-    Evaluation "evaluation": "words" "beginning"
+    Evaluation "evaluation": "words" "beginning" "passwords" "structured" "commands" "connections" "tokens" "keys" "sessions" "people" "mixed" "plain"
 )];
