@@ -5,13 +5,14 @@ mod place;
 mod read;
 
 use self::enclosed::{
-    argument, bracketed, element, element_pair, escaped_head, positional, set_variable, tuple,
-    xml_content,
+    argument, bracketed, element, element_pair, escaped_head, held, positional, set_variable,
+    tuple, xml_content,
 };
 use self::place::{begins_body, begins_string, is_checksum, is_kind, is_parsers, is_typed};
 use self::read::{
     after_slash, at_line_end, begins_field, in_list, introduced_later, is_command,
-    is_listed_secret, is_progress, phrase, quotable, skip_tab, typed,
+    is_listed_secret, is_progress, is_quoted_command, is_spoken_of, phrase, quotable, skip_tab,
+    typed,
 };
 use super::Class;
 use super::bytes;
@@ -211,6 +212,7 @@ fn separated(scan: &mut Scan<'_>, key: Key) {
                 || siblings(scan, &key, sign)
                 || positional(scan, &key, sign)
                 || quoted_key && listed_pair(scan, &key, sign)
+                || held(scan, &key, sign)
                 || tuple(scan, &key, sign)
                 || argument(scan, &key, sign)
             {
@@ -260,6 +262,8 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     if first == b'('
         && (scan.starts(at, b"(sensitive value)") || scan.starts(at, b"(known after apply)"))
         || first == b'$' && is_command(scan, at)
+        || is_quoted_command(scan, at)
+        || form == Form::Json && is_spoken_of(scan, &key, at)
     {
         return;
     }
@@ -326,6 +330,11 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
                 value = value::read(scan, next, Reach::Word);
             }
         }
+    }
+    // `/page;jsessionid=x?lang=nl`: the query begins.
+    if key.class == Class::Cookie && scan.before(key.start) == Some(b';') && !value.quoted {
+        let query = memchr::memchr(b'?', scan.slice(value.start, value.end));
+        value.end = query.map_or(value.end, |mark| value.start + mark);
     }
     let text = scan.slice(value.start, value.end);
     if form == Form::Yaml && !value.quoted && is_progress(scan.slice(value.start, value.start + 32))

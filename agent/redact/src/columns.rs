@@ -3,6 +3,7 @@
 use super::Class;
 use super::judge::is_made_up;
 use super::key::{Key, Strength};
+use super::numbers;
 use super::phrase::is_chosen;
 use super::scan::{Cue, Scan};
 use super::value;
@@ -94,12 +95,25 @@ impl Column {
                     && is_made_up(text)
             }
         };
-        if fits && !value::is_nothing(text) {
+        if self.class == Class::Bsn {
+            numbers::take_bsn(scan, scan.body + start + lead);
+            return true;
+        }
+        if fits && !is_date(text) && !value::is_nothing(text) {
             let from = scan.body + start + lead;
             scan.add(from, from + text.len(), self.class);
         }
         true
     }
+}
+
+/// `2026-11-23`: the day of a change.
+fn is_date(text: &[u8]) -> bool {
+    let sign = |at: usize| text.get(at) == Some(&b'-');
+    (text.len() == 10 || matches!(text.get(10), Some(b' ' | b'T')))
+        && sign(4)
+        && sign(7)
+        && text.iter().take(10).enumerate().all(|(at, b)| at == 4 || at == 7 || b.is_ascii_digit())
 }
 
 /// The cells of a line, with where they begin.
@@ -132,11 +146,12 @@ fn cells(line: &[u8], sign: u8) -> impl Iterator<Item = (usize, &[u8])> {
 /// in the last one.
 pub(super) fn at_setting(scan: &mut Scan<'_>, key: &Key) -> bool {
     let line = scan.slice(key.end, scan.text_end);
-    if key.strength == Strength::Weak || line.len() > LONGEST || !line.starts_with(b"  ") {
+    let sign: &[u8] = if line.starts_with(b"\t") { b"\t" } else { b"  " };
+    if key.strength == Strength::Weak || line.len() > LONGEST || !line.starts_with(sign) {
         return false;
     }
-    let Some(gap) = memchr::memmem::rfind(line, b"  ") else { return false };
-    let start = key.end + gap + 2;
+    let Some(gap) = memchr::memmem::rfind(line, sign) else { return false };
+    let start = key.end + gap + sign.len();
     let text = scan.slice(start, scan.text_end);
     let between = line.get(..gap).unwrap_or_default().trim_ascii();
     // `False`, `string`, `True`: one word, or none.

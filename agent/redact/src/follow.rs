@@ -18,6 +18,7 @@ use super::judge::{is_made_up, is_password_like, is_random_word};
 use super::members;
 use super::mendix;
 use super::phrase::is_phrase;
+use super::placeholder;
 use super::scan::{Cue, Cues, Scan};
 use super::sql;
 use super::value::{self, Reach};
@@ -153,6 +154,12 @@ impl Follow {
                     return;
                 }
                 self.cue = None;
+                // `{`, and the answer in the lines below.
+                if matches!(scan.slice(scan.body, scan.text_end).trim_ascii(), b"{" | b"[" | b"[{")
+                {
+                    self.cue = Some(Cue::Answer(class));
+                    return;
+                }
                 // `[type=string_too_short, input_value='x', input_type=str]`, below the name of the field.
                 let line = scan.slice(scan.body, scan.text.len().min(scan.body + 256));
                 if let Some(found) = memchr::memmem::find(line, b"input_value='") {
@@ -160,6 +167,10 @@ impl Follow {
                     return scan.add(value.start, value.end, class);
                 }
                 let mut from = scan.body + here;
+                // An object: all members of what holds secrets alone, else those that are called values.
+                if scan.at(from) == Some(b'{') && scan.at(from + 1) != Some(b'{') {
+                    return members::object(scan, class, from, class != Class::K8sSecret);
+                }
                 // `C: …`, `> …`: who says it.
                 let speaker = scan.run(from, 3, |b| !b.is_ascii_whitespace());
                 if speaker < 3 && matches!(scan.before(from + speaker), Some(b':' | b'>' | b'<')) {
@@ -174,8 +185,28 @@ impl Follow {
                     || COMMON.has(text)
                     || announced::is_blob(text)
                     || members::is_text64(text);
-                if alone && telling && !value::is_nothing(text) {
+                // What was hidden in it by another rule makes nothing else of the rest.
+                let hidden = (0..text.len()).any(|at| placeholder::end_at(text, at).is_some());
+                if alone && telling && !hidden && !value::is_nothing(text) {
                     scan.add(value.start, value.end, class);
+                }
+            }
+            Some(Cue::Answer(class)) => {
+                /// Names of what a command answers with.
+                const NAMES: &[&[u8]] =
+                    &[b"value", b"secretstring", b"secretbinary", b"payload", b"data"];
+                self.strangers += 1;
+                let line = scan.slice(scan.body, scan.text_end).trim_ascii_end();
+                if matches!(line, b"}" | b"]" | b"}]") || self.strangers > SECTION_LINES {
+                    self.cue = None;
+                } else if let Some(member) = member(scan)
+                    && NAMES.contains(&&*member.name.to_ascii_lowercase())
+                    && value::quote_at(scan, member.value).is_some()
+                {
+                    let value = value::read(scan, member.value, Reach::Word);
+                    if !value::is_nothing(scan.slice(value.start, value.end)) {
+                        scan.add(value.start, value.end, class);
+                    }
                 }
             }
             Some(Cue::Constants { indent }) => {
@@ -219,10 +250,18 @@ impl Follow {
         let weak = matches!(cues.next, Some(Cue::Blob(_) | Cue::Output(_)));
         let block =
             matches!(self.cue, Some(Cue::Pem { .. } | Cue::Saml | Cue::Element | Cue::Blob(_)));
-        let column = matches!(cues.next, Some(Cue::Column(_))) && self.cue.is_some();
+        // A block that was cut off before its end is no reason to leave a table unread.
+        let waits = self.cue.is_some() && !matches!(self.cue, Some(Cue::Pem { .. } | Cue::Blob(_)));
+        let column = matches!(cues.next, Some(Cue::Column(_))) && waits;
         let inside = matches!(
             self.cue,
-            Some(Cue::Map { .. } | Cue::Block { .. } | Cue::Section { .. } | Cue::Constants { .. })
+            Some(
+                Cue::Map { .. }
+                    | Cue::Block { .. }
+                    | Cue::Section { .. }
+                    | Cue::Answer(_)
+                    | Cue::Constants { .. }
+            )
         );
         let block = block || inside && matches!(cues.next, Some(Cue::Output(_)));
         if let Some(cue) = cues.next.filter(|_| !(weak && block || column)) {
@@ -271,6 +310,11 @@ impl Follow {
             if members {
                 let value = value::read(scan, member.value, Reach::Line);
                 let text = scan.slice(value.start, value.end);
+                // `chpasswd:`, below it `list: |`, and lines of users and passwords.
+                if class == Class::Password && is_block_mark(text) {
+                    self.cue = Some(Cue::Block { indent: member.indent, class });
+                    return;
+                }
                 if is_random_word(text) || is_password_like(text) {
                     scan.add(value.start, value.end, class);
                 }

@@ -55,6 +55,10 @@ pub(super) fn at_auth(scan: &mut Scan<'_>, start: usize, end: usize) {
         return;
     }
     let name = scan.slice(key_start, key_end).to_ascii_lowercase();
+    // `* a1 LOGIN bob x` has its own rule; `"AUTH" "bob" "x"` is what a monitor of Redis shows.
+    if name == b"auth" && quoted_words(scan, key_end) {
+        return;
+    }
     if name.ends_with(b"authorization") {
         authorization(scan, key_end);
     } else if name.ends_with(b"m2ee-authentication") {
@@ -63,9 +67,87 @@ pub(super) fn at_auth(scan: &mut Scan<'_>, start: usize, end: usize) {
         && !(name == b"auth" && (smtp(scan, key_end) || redis(scan, key_start, key_end)))
         && !environment(scan, key_start, key_end)
         && !registry(scan, key_end)
+        && !pair_near(scan, key_end)
     {
         assign::at_stem(scan, Rule::Weak, start, end);
+    } else if name.ends_with(b"auth_b64")
+        || name.ends_with(b"authbase64")
+        || name.ends_with(b"auths")
+    {
+        pair_near(scan, key_end);
     }
+}
+
+/// `"AUTH" "x"`, `"AUTH" "bob" "x"`: the last of the strings after the word.
+fn quoted_words(scan: &mut Scan<'_>, key_end: usize) -> bool {
+    let Some((slashes, quote)) = value::quote_at(scan, key_end) else { return false };
+    let mut at = key_end + slashes + 1;
+    let mut last = None;
+    for _ in 0..2 {
+        let from = scan.skip_space(at);
+        if from == at || value::quote_at(scan, from) != Some((slashes, quote)) {
+            break;
+        }
+        let value = value::quoted(scan, from, slashes, quote);
+        at = value.next;
+        last = Some(value);
+    }
+    let Some(value) = last else { return false };
+    if !value::is_nothing(scan.slice(value.start, value.end)) {
+        scan.add(value.start, value.end, Class::Password);
+        scan.done = scan.done.max(value.end);
+    }
+    true
+}
+
+/// `REGISTRY_AUTH_B64=…`, `using auth … for registry`: base64 of a user and a password within the next words.
+fn pair_near(scan: &mut Scan<'_>, from: usize) -> bool {
+    /// From the word to the value, and fewest letters of it.
+    const NEAR: usize = 48;
+    const LEAST: usize = 12;
+    let sign = |b: &u8| b.is_ascii_alphanumeric() || b"+/=_-".contains(b);
+    let mut at = from;
+    while at < from + NEAR && at < scan.text.len() {
+        at += scan.run(at, NEAR, |b| !sign(b) || b"=-".contains(b));
+        let len = scan.long_run(at, sign);
+        let text = scan.slice(at, at + len);
+        // `auth_b64=…`: the name before it is of the same letters.
+        let lead = match memchr::memchr(b'=', text) {
+            Some(sign) if sign + 2 < len => sign + 1,
+            _ => 0,
+        };
+        let text = text.get(lead..).unwrap_or_default();
+        if text.len() >= LEAST && is_pair64(text) {
+            scan.add(at + lead, at + len, Class::Docker);
+            scan.done = scan.done.max(at + len);
+            return true;
+        }
+        if len == 0 {
+            break;
+        }
+        at += len;
+    }
+    false
+}
+
+/// Base64 of `user:password`.
+fn is_pair64(text: &[u8]) -> bool {
+    /// Longest that is decoded.
+    const LONGEST: usize = 512;
+    let body = text.iter().take_while(|b| **b != b'=').count();
+    let text = text.get(..body).unwrap_or_default();
+    if text.len() > LONGEST {
+        return false;
+    }
+    let Ok(bytes) = base64::engine::general_purpose::STANDARD_NO_PAD.decode(text) else {
+        return false;
+    };
+    let Ok(pair) = std::str::from_utf8(&bytes) else { return false };
+    let Some((user, password)) = pair.split_once(':') else { return false };
+    user.len() >= 2
+        && user.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.@$+/".contains(&b))
+        && password.len() >= 3
+        && !pair.contains(char::is_control)
 }
 
 fn authorization(scan: &mut Scan<'_>, key_end: usize) {

@@ -2,7 +2,7 @@
 
 use super::Class;
 use super::key::{self, Key, Strength};
-use super::phrase::{is_grouped, is_phrase};
+use super::phrase::{is_grouped, is_phrase, is_scrambled};
 use super::scan::Scan;
 use super::value;
 use super::words::{COMMON, JOINED, PARTS};
@@ -47,6 +47,7 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
             || is_product_key(text)
             || is_hex_secret(bare, text)
             || is_parameter(scan, key) && is_long_hex(text)
+            || signed && is_compound_key(bare) && (is_long_hex(text) || is_code(text))
             || (key::is_named(scan, key) || key::is_for_ciphers(scan, key)) && is_long_hex(text);
     }
     if key.class != Class::Password && (is_path(text) || is_pointer(text)) {
@@ -83,7 +84,12 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
 
 /// `PASS x` at the end of its line, as FTP has it: no outcome of a test.
 fn is_sent(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
-    let last = scan.slice(scan.text_end.saturating_sub(text.len()), scan.text_end) == text;
+    // `Client "x", "PASS y"`: in quotes of its own.
+    let close = scan.at(key.end + 1 + text.len());
+    let quoted = matches!(scan.before(key.start), Some(b'"' | b'\''))
+        && matches!(close, Some(b'"' | b'\'' | b'\\'));
+    let last =
+        quoted || scan.slice(scan.text_end.saturating_sub(text.len()), scan.text_end) == text;
     let test = text.get(..4).is_some_and(|head| head.eq_ignore_ascii_case(b"test"));
     let digits = text.len() >= 6 && text.iter().all(u8::is_ascii_digit);
     last && !test
@@ -104,12 +110,28 @@ pub(super) fn is_hex_secret(key: &[u8], text: &[u8]) -> bool {
         b"machinekey",
         b"routing_key",
         b"routingkey",
+        b"bearer",
     ];
     let ends = |stem: &&[u8]| {
         let from = key.len().checked_sub(stem.len());
         from.and_then(|from| key.get(from..)).is_some_and(|end| end.eq_ignore_ascii_case(stem))
     };
     is_long_hex(text) && STEMS.iter().any(ends)
+}
+
+/// Capitals and digits in turn, as some make their keys.
+fn is_code(text: &[u8]) -> bool {
+    text.len() >= 24
+        && is_scrambled(text)
+        && text.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+}
+
+/// `sdkKey`, `enroll_key`: a key with a word before it; those that name rows, caches and the like were
+/// sorted out by then.
+fn is_compound_key(name: &[u8]) -> bool {
+    let lead =
+        name.strip_suffix(b"Key").or(name.strip_suffix(b"_key")).or(name.strip_suffix(b"_KEY"));
+    lead.is_some_and(|lead| lead.len() >= 2)
 }
 
 /// `?user_key=…`, `&key=…`: a parameter of a URL that lets its caller in.
@@ -345,8 +367,20 @@ fn is_object_name(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
 /// A word that a sentence gives as a secret without saying so: long, mixed, and no name of anything.
 pub(super) fn is_random_word(text: &[u8]) -> bool {
     value::looks_random(text) && !is_named(text) && !is_uuid(text) && !is_product(text)
+        || is_bootstrap(text)
         || is_product_key(text)
         || is_base32(text)
+}
+
+/// `9d8sk2.0akd82mslq0d92ks`: lets a node join a cluster.
+fn is_bootstrap(text: &[u8]) -> bool {
+    let lower = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    text.len() == 23
+        && text.get(6) == Some(&b'.')
+        && text.iter().filter(|b| lower(b)).count() == 22
+        && text
+            .get(7..)
+            .is_some_and(|secret| secret.iter().filter(|b| b.is_ascii_digit()).count() >= 2)
 }
 
 /// Letters of both cases that change at every other place, as no name does.

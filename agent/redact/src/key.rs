@@ -103,7 +103,15 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
         {
             None
         }
-        Rule::Token if NO_TOKEN.ends(&fold::<24>(before), 4) => None,
+        // `batchToken` says where to go on; `BATCH_TOKEN` is a variable of a job.
+        Rule::Token
+            if NO_TOKEN.ends(&fold::<24>(before), 4)
+                && !(fold::<24>(before).ends_with(b"batch")
+                    && before.ends_with(b"_")
+                    && before.iter().all(|b| !b.is_ascii_lowercase())) =>
+        {
+            None
+        }
         Rule::Token => (!tail.clears() && !tail.is(b"id")).then_some(key(
             Class::Token,
             Strength::Sure,
@@ -149,7 +157,9 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
             // Names of session cookies; `sessionId` and `session_id` may also be plain identifiers.
             let whole = scan.slice(key_start, key_end);
             let shouted = whole.iter().all(|b| !b.is_ascii_lowercase());
+            let last = whole.strip_prefix(b"cookie_").unwrap_or(whole);
             let cookie = shouted
+                || last.len() < whole.len() && last.iter().all(|b| !b.is_ascii_lowercase())
                 || [
                     &b"sessionid"[..],
                     b"xasid",
@@ -158,7 +168,7 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
                     b"jsessionid",
                     b"phpsessid",
                 ]
-                .contains(&whole)
+                .contains(&last)
                 || whole.ends_with(b"_SessionId");
             (!tail.clears()).then_some(if cookie {
                 key(Class::Cookie, Strength::Sure, false)
@@ -166,12 +176,20 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
                 key(Class::Entropy, Strength::Weak, false)
             })
         }
-        _ => (starts_word(scan, start) && !tail.clears()).then_some(key(
+        // `Sessiesleutel`, `Sitzungsschlüssel`: the last part of a word that two languages write as one.
+        _ => ((starts_word(scan, start) || is_compound(stem)) && !tail.clears()).then_some(key(
             Class::Entropy,
             Strength::Weak,
             false,
         )),
     }
+}
+
+/// Words for a key that end longer ones.
+fn is_compound(stem: &[u8]) -> bool {
+    ["sleutel", "schluessel", "schlüssel", "nyckel"]
+        .iter()
+        .any(|word| stem.eq_ignore_ascii_case(word.as_bytes()))
 }
 
 /// `INFO com.azure.identity.ClientSecretCredential : …`: a class that logs under its own name.

@@ -143,6 +143,19 @@ impl Scan<'_> {
             Rule::BoundMap => sql::at_map(self, end),
             Rule::Row => sql::at_row(self, end),
             Rule::Complaint => sql::at_complaint(self, end),
+            Rule::Positional => tool::at_login(self, start, end),
+            Rule::Call => tool::at_call(self, start, end),
+            Rule::Attempt => prose::at_attempt(self, start, end),
+            Rule::Path => query::at_path(self, end),
+            Rule::Send => tool::at_send(self, start, end),
+            Rule::Community => tool::at_community(self, start, end),
+            Rule::Generated => pairs::at_generated(self, end),
+            Rule::DataLine => {
+                let lead = self.slice(self.body, start.min(self.body + 64));
+                let alone = self.text_end == end && lead.iter().all(|&b| b == b' ');
+                self.cues.manifest |= alone;
+            }
+            Rule::BoundTo => sql::at_bound_to(self, end),
             Rule::Escape => self.escapes = true,
         }
     }

@@ -70,7 +70,9 @@ pub(super) fn object(scan: &mut Scan<'_>, class: Class, open: usize, only_values
 
 /// `"tokens":{…}`, `"secrets":{…}`: members that look like one.
 pub(super) fn plural_object(scan: &mut Scan<'_>, class: Class, open: usize) {
-    members(scan, class, open, true, |text| is_random(text) || is_password_like(text));
+    members(scan, class, open, true, |text| {
+        is_random(text) || is_password_like(text) && !is_uuid(text)
+    });
 }
 
 fn is_random(text: &[u8]) -> bool {

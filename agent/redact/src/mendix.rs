@@ -20,6 +20,15 @@ pub(super) fn at_mendix_variable(scan: &mut Scan<'_>, start: usize, end: usize) 
     if key_start != start || parts == 0 {
         return;
     }
+    // `MX_LOG_LEVEL=INFO`: modules have small letters in their names.
+    let shouted = scan.slice(end, key_end).iter().all(|b| !b.is_ascii_lowercase());
+    let word = scan.run(key_end + 1, 16, u8::is_ascii_alphabetic);
+    let ends = scan
+        .at(key_end + 1 + word)
+        .is_none_or(|b| b.is_ascii_whitespace() || b"\"'\\".contains(&b));
+    if shouted && scan.at(key_end) == Some(b'=') && (2..=8).contains(&word) && ends {
+        return;
+    }
     let key = Key {
         start,
         end: key_end,
@@ -48,7 +57,9 @@ pub(super) fn take_constant(scan: &mut Scan<'_>, at: usize, reach: Reach) -> usi
     let value = value::read(scan, at, reach);
     let text = scan.slice(value.start, value.end);
     let number = text.iter().all(|b| b.is_ascii_digit() || *b == b'.');
-    if text.len() >= 4 && !number && !value::is_nothing(text) {
+    // A block of PEM has a rule of its own.
+    let block = text.starts_with(b"-----BEGIN");
+    if text.len() >= 4 && !number && !block && !value::is_nothing(text) {
         scan.add(value.start, value.end, Class::MendixConstant);
         scan.done = scan.done.max(value.end);
     }
@@ -160,9 +171,9 @@ pub(super) fn at_constants(scan: &mut Scan<'_>, start: usize, end: usize) {
 /// Where the value begins after ` with value `, ` to `, ` = ` and the like.
 pub(super) fn stated(scan: &Scan<'_>, at: usize) -> Option<usize> {
     let mut at = scan.skip_space(at);
-    // `(String)`
+    // `(String)`, `(default value empty)`
     if scan.at(at) == Some(b'(') {
-        let len = scan.run(at, 16, |&b| b != b')');
+        let len = scan.run(at, 48, |&b| b != b')');
         at = scan.skip_space(at + len + 1);
     }
     let mut said = false;

@@ -10,7 +10,7 @@ mod phone;
 
 use super::scan::Scan;
 
-pub(super) use bsn::at_bsn;
+pub(super) use bsn::{at_bsn, take as take_bsn};
 pub(super) use phone::{after_plus, at_phone};
 
 /// Reads the digits around `at`; returns where to look for the next.

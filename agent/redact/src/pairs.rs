@@ -262,3 +262,23 @@ pub(super) fn at_key_name(scan: &mut Scan<'_>, end: usize) {
         scan.accept(&key, value);
     }
 }
+
+/// `"type":"random_password", … "result":"x"`: the state of a resource of Terraform.
+pub(super) fn at_generated(scan: &mut Scan<'_>, end: usize) {
+    /// From the kind of the resource to its result.
+    const REACH: usize = 1024;
+    let near = scan.slice(end, end + REACH);
+    scan.spend(near.len() / 8);
+    let Some(found) = memchr::memmem::find(near, b"\"result") else { return };
+    let name = end + found + 7;
+    let Some((slashes, _)) = value::quote_at(scan, name) else { return };
+    let sign = scan.skip_space(name + slashes + 1);
+    if scan.at(sign) != Some(b':') {
+        return;
+    }
+    let value = value::read(scan, scan.skip_space(sign + 1), Reach::Word);
+    if value.quoted && !value::is_nothing(scan.slice(value.start, value.end)) {
+        scan.add(value.start, value.end, Class::Password);
+        scan.done = scan.done.max(value.end);
+    }
+}

@@ -250,8 +250,10 @@ pub(super) fn at_pem(scan: &mut Scan<'_>, start: usize, end: usize) {
     let word = rest.trim_ascii_start();
     let sign = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
     // A sentence about such a mark.
+    let (word, comma) =
+        word.strip_prefix(b",").map_or((word, false), |w| (w.trim_ascii_start(), true));
     let sentence = word.first().is_some_and(|b| *b != b'\\')
-        && word.len() < rest.len()
+        && (word.len() < rest.len() || comma)
         && word.iter().take_while(sign).count() < 16
         && !word.starts_with(b"Proc-Type");
     if sentence {

@@ -7,7 +7,7 @@ mod told;
 pub(super) use self::before::{
     random_before, said_before, session_before, stated_before, valued_before,
 };
-pub(super) use self::introduced::{introduced, valued_after};
+pub(super) use self::introduced::{at_attempt, introduced, valued_after};
 use self::told::{is_auxiliary, is_changed, is_copula, is_foreign_copula, told};
 use super::Class;
 use super::judge::{
@@ -51,8 +51,21 @@ pub(super) fn flag_or_prose(
             }
             return;
         }
-        if quoted_key && scan.at(at) == Some(b',') {
+        // `"--password","x"`; in `{"msg":"… --password","level":"x"}` the string began before.
+        let dashes = scan.run_before(key.start, scan.body.min(key.start), |&b| b == b'-');
+        let own = matches!(scan.before(key.start - dashes), Some(b'"' | b'\'' | b'`'));
+        if scan.starts(key.start, b"no-") {
+            return;
+        }
+        if quoted_key && own && scan.at(at) == Some(b',') {
             from = scan.skip_space(at + 1);
+        } else if quoted_key && own && spaced && scan.at(at) == Some(b'a') {
+            // `a1="--password" a2="x"`, as the kernel notes the arguments of a command.
+            let digits = scan.run(at + 1, 3, u8::is_ascii_digit);
+            if digits == 0 || scan.at(at + 1 + digits) != Some(b'=') {
+                return;
+            }
+            from = at + 2 + digits;
         } else if !spaced {
             return;
         }
@@ -140,8 +153,18 @@ fn prose(scan: &mut Scan<'_>, key: &Key, at: usize) {
     if key.class == Class::Password && said_before(scan, key) {
         return;
     }
+    if let Some(value) = of_router(scan, key, at) {
+        return scan.accept(key, value);
+    }
     let told = if key.strength == Strength::Weak { None } else { told(scan, key, at) };
     if let Some(from) = told {
+        // What Terraform prints instead of a value.
+        if scan.starts(from, b"(sensitive value)") || scan.starts(from, b"(known after apply)") {
+            return;
+        }
+        if let Some(words) = words_of_phrase(scan, key, from) {
+            return scan.accept(key, words);
+        }
         let mut value = value::read(scan, from, Reach::Word);
         // The full stop of the sentence.
         if !value.quoted && scan.before(value.end) == Some(b'.') && value.end - value.start > 3 {
@@ -165,6 +188,55 @@ fn prose(scan: &mut Scan<'_>, key: &Key, at: usize) {
         return;
     }
     random_word(scan, key, at);
+}
+
+/// `passphrase is tundra velvet anchor`: words of small letters up to the end of the line, of the string or
+/// of the sentence.
+fn words_of_phrase(scan: &Scan<'_>, key: &Key, from: usize) -> Option<Value> {
+    /// Fewest and most words, and longest phrase.
+    const WORDS: std::ops::RangeInclusive<usize> = 3..=24;
+    const LONGEST: usize = 256;
+    let name = scan.slice(key.start, key.end).to_ascii_lowercase();
+    if ![&b"phrase"[..], b"mnemonic"].iter().any(|end| name.ends_with(end)) {
+        return None;
+    }
+    let len = scan.run(from, LONGEST, |b| b.is_ascii_lowercase() || *b == b' ');
+    let end = from + scan.slice(from, from + len).trim_ascii_end().len();
+    let ends = scan.at(end).is_none_or(|b| b"\"'`\\.,;)".contains(&b));
+    let words = || scan.slice(from, end).split(|&b| b == b' ');
+    let several = WORDS.contains(&words().count()) && words().all(|word| word.len() >= 3);
+    let spoken = words().filter(|word| !value::may_be_secret_word(word)).count() * 2;
+    let own = ends && several && spoken < words().count();
+    own.then_some(Value { start: from, end, next: end, quoted: false })
+}
+
+/// `enable secret x`, `radius-server key 7 x`: a line of the configuration of a router or switch.
+fn of_router(scan: &Scan<'_>, key: &Key, at: usize) -> Option<Value> {
+    /// From the line's begin to the key.
+    const NEAR: usize = 64;
+    const WORDS: &[&[u8]] = &[
+        b"enable ",
+        b"radius",
+        b"tacacs",
+        b"neighbor ",
+        b"crypto ",
+        b"set security ",
+        b"ntp auth",
+    ];
+    let lead = scan.slice(key.start.saturating_sub(NEAR).max(scan.body.min(key.start)), key.start);
+    // In JSON the line begins after a quote.
+    let lead = lead.rsplit(|&b| b == b'"').next().unwrap_or_default().trim_ascii_start();
+    if !WORDS.iter().any(|word| lead.starts_with(word)) {
+        return None;
+    }
+    let (word, next) = word_at(scan, at);
+    // How it was hidden, or what kind of text it is.
+    let kind = word.len() == 1 && word.iter().all(u8::is_ascii_digit);
+    let kind = kind || matches!(word, b"ascii-text" | b"hexadecimal" | b"address");
+    let mut value = value::read(scan, if kind { next } else { at }, Reach::Word);
+    value.end -= usize::from(!value.quoted && scan.before(value.end) == Some(b';'));
+    let text = scan.slice(value.start, value.end);
+    (is_made_up(text) && !value::is_nothing(text)).then_some(value)
 }
 
 /// Whether the key is `secret` and no more.

@@ -107,6 +107,20 @@ pub(super) fn at_oauth(scan: &mut Scan<'_>, start: usize, end: usize) {
     }
 }
 
+/// `/reset-password/x`: the step after one that lets its bearer in; it ends at `end`.
+pub(super) fn at_path(scan: &mut Scan<'_>, end: usize) {
+    /// Longest step.
+    const LONGEST: usize = 512;
+    let len = scan.run(end, LONGEST, |b| b.is_ascii_alphanumeric() || b"_-.~=".contains(b));
+    let text = scan.slice(end, end + len);
+    let hex = (32..=256).contains(&len) && text.iter().all(u8::is_ascii_hexdigit);
+    let digits = text.iter().any(u8::is_ascii_digit);
+    if end >= scan.done && digits && (hex || is_random_word(text) || is_jumbled(text)) {
+        scan.add(end, end + len, Class::Token);
+        scan.done = scan.done.max(end + len);
+    }
+}
+
 /// R25: `"code":"…"`, `state:[…]`, `code …`: as members of a dump, or in a sentence. The stem ends with
 /// the sign after the name.
 pub(super) fn at_oauth_member(scan: &mut Scan<'_>, start: usize, end: usize) {
@@ -173,7 +187,17 @@ pub(super) fn at_oauth_member(scan: &mut Scan<'_>, start: usize, end: usize) {
     };
     let long = text.len() >= 70;
     let jumbled = signed && is_jumbled(text) && !is_uuid(text);
-    if is_code(text) || jumbled || plain && signed && (long || near()) || answer() {
+    // `code … has expired`
+    let rest = scan.slice(value.next, value.next + 16);
+    let said = [&b" has "[..], b" was ", b" is ", b" expired", b" already", b" not "]
+        .iter()
+        .any(|word| rest.starts_with(word));
+    let granted = || {
+        let before = scan.slice(start.saturating_sub(96).max(scan.body.min(start)), start);
+        memchr::memmem::find(before, b"grant").is_some()
+    };
+    let refused = plain && !signed && said && granted();
+    if is_code(text) || jumbled || refused || plain && signed && (long || near()) || answer() {
         scan.add(value.start, value.start + text.len(), Class::Oauth);
         scan.done = scan.done.max(value.start + text.len());
     }
@@ -297,7 +321,11 @@ pub(super) fn user_info(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
         let user = word.get(..first_at).unwrap_or_default();
         let token = user.len() >= 20
             && user.iter().all(|b| b.is_ascii_alphanumeric() || b"_-~%".contains(b));
-        if token {
+        // NATS takes a token there, of any length.
+        let lead = scan.slice(start.saturating_sub(7).max(scan.body.min(start)), start);
+        let own = lead == b"nats://";
+        let own = own && user.len() >= 5 && user.iter().any(u8::is_ascii_digit);
+        if token || own {
             scan.add(start, start + first_at, Class::UrlUser);
         }
         let plain_user = !user.iter().any(|b| b"/?#;{".contains(b));

@@ -41,6 +41,8 @@ pub(super) enum Cue {
     Element,
     /// A command that prints a secret: its output, if that is one word.
     Output(Class),
+    /// Lines of JSON that a command printed: the members that hold what was asked for.
+    Answer(Class),
     /// Inside of a SAML assertion.
     Saml,
     /// A key at this column that ended its line: a scalar or a list farther to the right, or a

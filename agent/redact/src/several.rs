@@ -2,8 +2,9 @@
 //! sentences (R01, R02, R10).
 
 use super::Class;
-use super::judge::{is_field, is_made_up, is_random_word};
+use super::judge::{is_constants, is_field, is_jumbled, is_made_up, is_random_word};
 use super::key::{Key, Strength};
+use super::phrase::{is_chosen, is_grouped};
 use super::scan::Scan;
 use super::value::{self, Reach, Value};
 
@@ -135,9 +136,15 @@ fn read(scan: &Scan<'_>, key: &Key, from: usize, sure: bool) -> Option<Value> {
             );
             is_made_up(text) || digits || text.len() >= 8 && flips.count() >= 2
         }
+        _ if is_constants(scan, key) && !pair => is_made_up(text) || is_chosen(text),
         Class::Password => is_made_up(text) && (value.quoted || !text.iter().all(name)),
         _ if key.strength == Strength::Weak => is_random_word(text),
-        _ => is_random_word(text) || text.len() >= 24 && text.iter().all(u8::is_ascii_hexdigit),
+        _ => {
+            is_random_word(text)
+                || is_jumbled(text)
+                || is_grouped(text)
+                || text.len() >= 24 && text.iter().all(u8::is_ascii_hexdigit)
+        }
     };
     (fits && !pair && !is_field(text) && !value::is_nothing(text)).then_some(value)
 }

@@ -7,9 +7,9 @@ use super::scan::{Cue, Scan};
 use super::value::{self, Reach};
 
 pub(super) use bound::{
-    at_args, at_binding, at_bound, at_complaint, at_copied, at_duplicate, at_identified,
-    at_key_detail, at_list, at_map, at_pairs, at_parameter, at_parameters, at_row, at_said,
-    at_value, at_variables,
+    at_args, at_binding, at_bound, at_bound_to, at_complaint, at_copied, at_duplicate,
+    at_identified, at_key_detail, at_list, at_map, at_pairs, at_parameter, at_parameters, at_row,
+    at_said, at_value, at_variables,
 };
 
 /// Longest statement that is read, bytes.
@@ -96,10 +96,11 @@ pub(super) fn at_fragment(scan: &mut Scan<'_>, start: usize, end: usize) {
     let before = scan.slice(end, quote).trim_ascii_end();
     let before = before.strip_suffix(b"\\").unwrap_or(before);
     let before = before.strip_suffix(b"N").unwrap_or(before).trim_ascii_end();
-    let call = scan.at(start).is_some_and(|b| matches!(b, b'c' | b'C' | b'e' | b'E'));
+    let remark = scan.slice(start, end).eq_ignore_ascii_case(b"comment on ");
+    let call = !remark && scan.at(start).is_some_and(|b| matches!(b, b'c' | b'C' | b'e' | b'E'));
     // `where the service 'api'` is a sentence.
     let sign = before.last().is_some_and(|b| matches!(b, b'=' | b'<' | b'>' | b'('));
-    let word = [&b"like"[..], b"LIKE"].iter().any(|word| before.ends_with(word));
+    let word = [&b"like"[..], b"LIKE", b" is", b" IS"].iter().any(|word| before.ends_with(word));
     let fits = match (call, scan.before(end)) {
         // `call name('x'`, `exec dbo.name 'x'`
         (true, _) => {
@@ -185,8 +186,11 @@ pub(super) fn at_detail(scan: &mut Scan<'_>, start: usize) {
 /// `Data too long for column 'name': 'x'`.
 pub(super) fn at_too_long(scan: &mut Scan<'_>, end: usize) {
     let name = value::read(scan, scan.skip_space(end), Reach::Word);
-    let sign = scan.skip_space(name.next);
-    if scan.at(sign) != Some(b':') {
+    let mut sign = scan.skip_space(name.next);
+    // `column 'name' value 'x'`
+    let said = scan.starts(sign, b"value ");
+    sign += if said { 5 } else { 0 };
+    if scan.at(sign) != Some(b':') && !said {
         return;
     }
     let value = value::read(scan, scan.skip_space(sign + 1), Reach::Word);
@@ -286,6 +290,8 @@ fn double_quoted(scan: &mut Scan<'_>, start: usize, quote: usize, limit: usize) 
     let operand = match before.last() {
         Some(b'=' | b'<' | b'>') => true,
         Some(b'(' | b',') => listed(),
+        // `{'name': "O'Brien"}`, as Python adds the parameters.
+        Some(b':') => before.ends_with(b"':"),
         _ => {
             before.len() >= 4
                 && before.get(before.len() - 4..).is_some_and(|w| w.eq_ignore_ascii_case(b"like"))
@@ -355,6 +361,8 @@ fn is_operand(scan: &Scan<'_>, open: usize) -> bool {
             b"set",
             b"is",
             b"to",
+            b"date",
+            b"timestamp",
         ]
         .iter()
         .any(|w| word.eq_ignore_ascii_case(w))

@@ -1,6 +1,6 @@
 //! The policy's vectors, in every disguise, and the properties of the engine.
 
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::RngSeed};
 
 use super::*;
 
@@ -386,7 +386,20 @@ fn some_log() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// The same cases in every run, but those of another seed where `PROPTEST_RNG_SEED` names one: a case in
+/// ten thousand is for who looks for it (`PROPTEST_CASES`), not for a change that has nothing to do with it.
+fn chosen() -> ProptestConfig {
+    let given = ProptestConfig::default();
+    let rng_seed = match given.rng_seed {
+        RngSeed::Random => RngSeed::Fixed(8),
+        seed => seed,
+    };
+    ProptestConfig { rng_seed, ..given }
+}
+
 proptest! {
+    #![proptest_config(chosen())]
+
     #[test]
     fn chunks_of_any_size_give_the_same_output(
         log in some_log(),

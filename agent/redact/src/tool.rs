@@ -5,7 +5,10 @@ mod command;
 mod flags;
 mod table;
 
-pub(super) use self::command::{at_creds, at_echo, at_oracle, at_pgpass, at_put, at_secure_string};
+pub(super) use self::command::{
+    at_call, at_community, at_creds, at_echo, at_login, at_oracle, at_pgpass, at_put,
+    at_secure_string, at_send,
+};
 pub(super) use self::flags::{
     at_rule_of_user, at_short_flag, at_slash_flag, at_user_flag, at_value_flag,
 };
@@ -46,18 +49,23 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
         (_, true) => close,
         _ => end,
     };
+    // `a0="sshpass" a1="-p" a2="x"`, as the kernel notes the arguments of a command.
+    let audit = quoted
+        && scan.at(close + 1) == Some(b'a')
+        && scan.at(close + 2).is_some_and(|b| b.is_ascii_digit());
     let flags = || FLAGS.iter().filter(move |f| f.tools.iter().any(|t| t.as_bytes() == name));
     let words = || WORDS.iter().filter(move |(tool, ..)| tool.as_bytes() == name);
     if flags().next().is_none() && words().next().is_none() {
         return;
     }
-    let mut after = if name == b"htpasswd" { Some((&b""[..], 0)) } else { None };
+    let bare = matches!(name, b"htpasswd" | b"wpa_passphrase");
+    let mut after = if bare { Some((&b""[..], 0)) } else { None };
     // `htpasswd -nb bob x`: without the name of a file.
     let mut unfiled = false;
     let mut at = end;
     let mut commands = [&b""[..]; 3];
     for _ in 0..MOST {
-        at = scan.skip_space(at);
+        at = number_of(scan, scan.skip_space(at), audit);
         if at >= scan.text.len() || at > start + LONGEST {
             return;
         }
@@ -102,6 +110,9 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
             } else if words().any(|(_, word, _)| word.as_bytes() == text) {
                 after = Some((text, 0));
             }
+        } else if words().any(|(_, word, _)| word.as_bytes() == text) {
+            // `consul keyring -install x`
+            after = Some((text, 0));
         }
         let said = |f: &&Flag| f.after.is_none_or(|after| commands.contains(&after.as_bytes()));
         for flag in flags().filter(said) {
@@ -112,7 +123,7 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
                 let Some(rest) = rest else { continue };
                 let long = name.starts_with("--");
                 if rest.is_empty() && !(flag.joined && *name == "-p" && is_prompting(flag)) {
-                    let from = scan.skip_space(at);
+                    let from = number_of(scan, scan.skip_space(at), audit);
                     let next = if listed {
                         list_element(scan, from)
                     } else {
@@ -138,6 +149,12 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
             }
         }
     }
+}
+
+/// Past the number of an argument, `a2=`, where they have one.
+fn number_of(scan: &Scan<'_>, at: usize, numbered: bool) -> usize {
+    let name = scan.run(at, 5, u8::is_ascii_alphanumeric);
+    if numbered && scan.at(at + name) == Some(b'=') { at + name + 1 } else { at }
 }
 
 /// The element at `at` of a list of arguments.
@@ -195,6 +212,10 @@ fn take(scan: &mut Scan<'_>, holds: Holds, start: usize, end: usize) {
         Holds::Password => scan.add(start, end, Class::Password),
         Holds::Pair => {
             let Some(colon) = memchr::memchr(b':', text) else { return };
+            // `"$USER:$PASS"`
+            if is_locator(text.get(colon + 1..).unwrap_or_default()) {
+                return;
+            }
             scan.add(start + colon + 1, end, Class::Password);
         }
         Holds::PercentPair => {

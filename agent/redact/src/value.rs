@@ -309,10 +309,38 @@ pub(super) fn is_nothing(value: &[u8]) -> bool {
             .all(|&b| matches!(b, b'*' | b'x' | b'X' | b'.' | b'\\' | b'\xe2' | b'\x80' | b'\xa2'))
         || is_reference(value)
         || is_mark(value)
+        || is_denied(value)
         || value.starts_with(b"<set")
         || value.ends_with(b"(nil)")
         || is_escaped_mark(value)
         || placeholder::end_at(value, 0) == Some(value.len())
+}
+
+/// `none needed`, `not set`: words that say that there is none.
+fn is_denied(value: &[u8]) -> bool {
+    const PARTICIPLES: &[&[u8]] = &[
+        b"needed",
+        b"required",
+        b"used",
+        b"provided",
+        b"set",
+        b"configured",
+        b"available",
+        b"applicable",
+        b"found",
+        b"given",
+        b"present",
+        b"specified",
+        b"supplied",
+        b"yet",
+        b"necessary",
+    ];
+    let mut words = value.split(|&b| b == b' ');
+    let denies = words.next().is_some_and(|first| {
+        [&b"none"[..], b"not", b"never"].iter().any(|word| first.eq_ignore_ascii_case(word))
+    });
+    let mut rest = words.peekable();
+    denies && rest.peek().is_some() && rest.all(|word| PARTICIPLES.contains(&word))
 }
 
 /// `--- REDACTED ---`, `(sensitive)`, `***hidden***`: a word that says so between signs.

@@ -19,7 +19,7 @@ pub(crate) const DEVELOPMENT: &[Files] = &[files!(
     Development "development": "words" "keys" "formats" "azure" "tokens" "web" "keyfiles" "personal" "ordinary" "forms" "systems" "families"
 )];
 pub(crate) const VALIDATION: &[Files] = &[files!(Validation "validation")];
-/// The evaluation set of policies 2 to 4, that of policy 5, and that of the policies behind it.
+/// The evaluation set of policies 2 to 4, that of policy 5, that of policy 6, and that of policy 7.
 pub(crate) const REHEARSAL: &[Files] = &[
     files!(Rehearsal "rehearsal"),
     files!(
@@ -28,7 +28,10 @@ pub(crate) const REHEARSAL: &[Files] = &[
     files!(
         ThirdRehearsal "third-rehearsal": "words" "passwords" "flags" "nested" "cloud" "tokens" "keystores" "sessions" "people" "plain"
     ),
+    files!(
+        FourthRehearsal "fourth-rehearsal": "words" "passwords" "structured" "commands" "connections" "tokens" "keys" "sessions" "people" "plain"
+    ),
 ];
 pub(crate) const EVALUATION: &[Files] = &[files!(
-    Evaluation "evaluation": "words" "passwords" "structured" "commands" "connections" "tokens" "keys" "sessions" "people" "plain"
+    Evaluation "evaluation": "words" "beginning" "passwords" "structured" "commands" "connections" "tokens" "keys" "sessions" "people" "mixed" "plain"
 )];

@@ -32,6 +32,7 @@ pub(crate) enum Hand {
     Rehearsal,
     SecondRehearsal,
     ThirdRehearsal,
+    FourthRehearsal,
     Evaluation,
 }
 

@@ -4,6 +4,7 @@
 pub(crate) mod credential;
 mod development;
 mod evaluation;
+mod fourth_rehearsal;
 mod issued;
 mod ordinary;
 pub(crate) mod personal;
@@ -30,6 +31,7 @@ pub(crate) fn secret(name: &str, argument: &str, source: &mut Source<'_>) -> Opt
         .or_else(|| issued::value(name, argument, source))
         .or_else(|| second_rehearsal::value(name, argument, source))
         .or_else(|| third_rehearsal::value(name, argument, source))
+        .or_else(|| fourth_rehearsal::value(name, argument, source))
         .or_else(|| evaluation::value(name, argument, source))
         .or_else(|| personal::value(name, argument, source))
 }

@@ -34,9 +34,9 @@ fn the_development_set_meets_the_goals() {
 fn the_validation_set_is_served_no_worse_than_measured() {
     let report = report(Set::Validation);
     let credentials = report.kind(Kind::Credential);
-    assert!(credentials.percent() >= 99.5, "credentials {credentials}");
+    assert!(credentials.percent() >= 99.8, "credentials {credentials}");
     let personal = report.kind(Kind::Personal);
-    assert!(personal.percent() >= 99.0, "personal data {personal}");
+    assert!(personal.percent() >= 99.5, "personal data {personal}");
     assert!(report.decoys.percent() <= 0.4, "decoys {}", report.decoys);
     assert!(report.background.percent() <= 0.5, "ordinary lines {}", report.background);
 }
@@ -46,12 +46,12 @@ fn the_validation_set_is_served_no_worse_than_measured() {
 fn the_rehearsal_set_is_served_no_worse_than_measured() {
     let report = report(Set::Rehearsal);
     let credentials = report.kind(Kind::Credential);
-    assert!(credentials.percent() >= 99.5, "credentials {credentials}");
+    assert!(credentials.percent() >= 99.8, "credentials {credentials}");
     let personal = report.kind(Kind::Personal);
-    assert!(personal.percent() >= 99.0, "personal data {personal}");
-    assert!(report.decoys.percent() <= 0.5, "decoys {}", report.decoys);
+    assert!(personal.percent() >= 99.6, "personal data {personal}");
+    assert!(report.decoys.percent() <= 0.35, "decoys {}", report.decoys);
     // Certificates and public keys among them, which go on purpose.
-    assert!(report.background.percent() <= 2.5, "ordinary lines {}", report.background);
+    assert!(report.background.percent() <= 1.3, "ordinary lines {}", report.background);
 }
 
 #[test]

@@ -216,10 +216,35 @@ pub(super) fn xml_content(scan: &mut Scan<'_>, key: &Key, close: usize) {
     let start = close + 1;
     let end = scan.find(b'<', start, scan.text.len()).unwrap_or(scan.text.len());
     scan.spend(end - start.min(end));
+    // `<constant name="Sap.Secret"><value>x</value>`
+    if end == start && scan.slice(end, end + 7).eq_ignore_ascii_case(b"<value>") {
+        return xml_content(scan, key, end + 6);
+    }
     let end = end - scan.run_before(end, start, |&b| b == b'\\');
     if is_value(scan, key, scan.slice(start, end)) {
         scan.accept(key, Value { start, end, next: end, quoted: false });
     }
+}
+
+/// `AuthToken{value='x', expires=1}`: an object that is called after what it holds.
+pub(super) fn held(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
+    const NAMES: &[&[u8]] = &[b"value", b"raw", b"rawvalue", b"content", b"text", b"plain"];
+    if at != key.end || !matches!(scan.at(at), Some(b'{' | b'(' | b'[')) {
+        return false;
+    }
+    let from = scan.skip_space(at + 1);
+    let len = scan.run(from, 12, u8::is_ascii_alphabetic);
+    let name = scan.slice(from, from + len).to_ascii_lowercase();
+    let sign = from + len;
+    if !NAMES.contains(&&*name) || !matches!(scan.at(sign), Some(b'=' | b':')) {
+        return false;
+    }
+    let value = value::read(scan, scan.skip_space(sign + 1), Reach::Word);
+    let own = is_value(scan, key, scan.slice(value.start, value.end));
+    if own {
+        scan.accept(key, value);
+    }
+    own
 }
 
 /// `{API_TOKEN x nil}`: a variable of the environment, as Go prints a struct without names.

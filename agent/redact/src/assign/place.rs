@@ -29,6 +29,18 @@ pub(super) fn is_typed(scan: &Scan<'_>) -> bool {
     if [&b"$ "[..], b"# ", b"+ ", b"++ ", b"> "].iter().any(|prompt| line.starts_with(prompt)) {
         return true;
     }
+    // `/ # `, `bash-5.1$ `, `sh-4.2# `
+    if [&b"/ # "[..], b"~ # ", b"/ $ ", b"~ $ ", b"~# ", b"~$ "].iter().any(|p| line.starts_with(p))
+    {
+        return true;
+    }
+    let shell = line.iter().take_while(|b| b.is_ascii_alphanumeric() || b"-.".contains(b)).count();
+    if (2..=12).contains(&shell) && line.get(..shell).is_some_and(|name| name.contains(&b'-')) {
+        let sign = line.get(shell..shell + 2).unwrap_or_default();
+        if sign == b"$ " || sign == b"# " {
+            return true;
+        }
+    }
     // `bob@host:~$ `, `C:\ops> `: one word, or one and the folder.
     let mark = line.windows(2).position(|w| matches!(w, [b'$' | b'#' | b'>', b' ']));
     let before = mark.and_then(|mark| line.get(..mark)).unwrap_or_default();

@@ -37,6 +37,50 @@ pub(super) fn is_command(scan: &Scan<'_>, at: usize) -> bool {
     COMMANDS.iter().any(|command| scan.starts(at, command))
 }
 
+/// `"$(cat /run/secrets/x)"`: such a command and nothing else in quotes.
+pub(super) fn is_quoted_command(scan: &Scan<'_>, at: usize) -> bool {
+    let Some((slashes, quote)) = value::quote_at(scan, at) else { return false };
+    let start = at + slashes + 1;
+    if !scan.starts(start, b"$(") || !is_command(scan, start) {
+        return false;
+    }
+    let text = value::quoted(scan, at, slashes, quote);
+    let inside = scan.slice(start + 2, text.end);
+    inside.iter().position(|&b| b == b')') == inside.len().checked_sub(1)
+}
+
+/// `field 'newPassword': size must be …`, `table "x.api_key": index scans`: what is said of what has the name.
+pub(super) fn is_spoken_of(scan: &Scan<'_>, key: &Key, at: usize) -> bool {
+    const SAYING: &[&[u8]] = &[
+        b"must", b"should", b"may", b"can", b"cannot", b"is", b"has", b"does", b"needs", b"was",
+        b"length",
+    ];
+    const OBJECTS: &[&[u8]] = &[
+        b"table",
+        b"relation",
+        b"index",
+        b"column",
+        b"constraint",
+        b"view",
+        b"sequence",
+        b"schema",
+    ];
+    let first = scan.run(at, 24, u8::is_ascii_lowercase);
+    if first < 2 || scan.at(at + first) != Some(b' ') {
+        return false;
+    }
+    let next = at + first + 1;
+    let second = scan.run(next, 12, u8::is_ascii_lowercase);
+    let more = scan.at(next + second).is_some_and(|b| b == b' ');
+    let said = more && SAYING.contains(&scan.slice(next, next + second));
+    let before = scan.slice(key.start.saturating_sub(64).max(scan.body.min(key.start)), key.start);
+    let name = |b: &&u8| b.is_ascii_alphanumeric() || b"_.\"\\".contains(b);
+    let quoted = before.iter().rev().take_while(name).count();
+    let lead = before.get(..before.len() - quoted).unwrap_or_default().trim_ascii_end();
+    let word = lead.rsplit(|b| !b.is_ascii_alphabetic()).next().unwrap_or_default();
+    said || OBJECTS.contains(&word)
+}
+
 /// `secret: correct horse battery`: words to the end of the line, none of which speaks of a secret.
 pub(super) fn phrase(scan: &Scan<'_>, key: &Key, at: usize) -> Option<Value> {
     /// Most words of such a secret, and its longest form.

@@ -32,7 +32,9 @@ impl Manifest {
         let value = scan.slice(value.start, value.end);
         let secret = member.name == b"kind" && value == b"Secret";
         let core = member.name == b"apiVersion" && value == b"v1";
-        (secret || core).then_some(Self { indent: member.column, secret, data: false, lines: 0 })
+        // `data:` comes before `kind:` where members are sorted.
+        let data = member.name == b"data" && value.is_empty();
+        (secret || core || data).then_some(Self { indent: member.column, secret, data, lines: 0 })
     }
 
     /// Reads the next line of the manifest; false when it has ended.

@@ -56,6 +56,11 @@ pub(crate) fn at_cookie(scan: &mut Scan<'_>, start: usize, end: usize) {
             // `\"`: the backslashes belong to the quote.
             let end = end - scan.run_before(end, at, |&b| b == b'\\');
             let end = value::trimmed_end(scan, at, end);
+            // `cookie=a=b status=200`: pairs that blanks divide; those of a header have a `;` before.
+            let logged = scan.before(at) == Some(b'=');
+            let blank = memchr::memchr(b' ', scan.slice(at, end))
+                .filter(|blank| logged && *blank > 0 && scan.at(at + blank - 1) != Some(b';'));
+            let end = blank.map_or(end, |blank| at + blank);
             Value { start: at, end, next: end, quoted: false }
         }
     };

@@ -1,6 +1,8 @@
 //! Dutch citizen service numbers: R34.
 
 use super::super::Class;
+use super::super::columns;
+use super::super::key::{self, Key, Strength};
 use super::super::scan::Scan;
 
 /// R34: nine digits that pass the 11-test, after a word that says so. Alone, one in eleven numbers
@@ -12,6 +14,18 @@ pub(in super::super) fn at_bsn(scan: &mut Scan<'_>, start: usize, end: usize) {
     let inside = scan.before(start).is_some_and(|b| b.is_ascii_lowercase())
         && !scan.at(start).is_some_and(|b| b.is_ascii_uppercase());
     if scan.in_placeholder(start) || inside && end - start == 3 {
+        return;
+    }
+    let (key_start, key_end) = key::extent(scan, start, end);
+    let named = Key {
+        start: key_start,
+        end: key_end,
+        class: Class::Bsn,
+        strength: Strength::Sure,
+        plural: false,
+    };
+    // `dossier;bsn;status`: the numbers are in the lines below.
+    if columns::at_name(scan, &named) {
         return;
     }
     let near = scan.slice(end, end + NEAR);
@@ -44,7 +58,7 @@ pub(in super::super) fn at_bsn(scan: &mut Scan<'_>, start: usize, end: usize) {
 }
 
 /// Takes the number at `first` if it passes; false if not.
-fn take(scan: &mut Scan<'_>, first: usize) -> bool {
+pub(in super::super) fn take(scan: &mut Scan<'_>, first: usize) -> bool {
     let mut digits = Vec::with_capacity(10);
     let mut at = first;
     while digits.len() < 10 {

@@ -16,7 +16,8 @@ const MOST: usize = 12;
 const VALUES: &[&str] = &[
     "value", "val", "old", "new", "from", "to", "before", "after", "current", "previous",
     "default", "input", "received", "actual", "given", "expected", "content", "text", "data",
-    "plain", "raw", "second", "right", "result", "was", "is", "now",
+    "plain", "raw", "got", "want", "wanted", "desired", "found", "had", "has", "second", "right",
+    "result", "was", "is", "now",
 ];
 
 /// `{"field":"password","old":"x","new":"y"}`, `{value: x, sensitive: true, name: PASSWORD}`: what the
@@ -32,14 +33,22 @@ pub(crate) fn siblings(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
 
 fn members_after(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
     let limit = (at + REACH).min(scan.text.len());
+    // `name=PASSWORD want=x got=y`: blanks alone divide the pairs.
+    let quotes = scan.run_before(key.start, scan.body.min(key.start), |b| b"\"'\\".contains(b));
+    let blanks = scan.before(key.start - quotes) == Some(b'=') && scan.at(at) != Some(b',');
     let mut from = at;
     let mut found = false;
     for _ in 0..MOST {
         from = scan.skip_space(from);
-        if scan.at(from) != Some(b',') {
+        if blanks {
+            from -= 1;
+        } else if scan.at(from) != Some(b',') {
             break;
         }
         let Some((name, sign)) = name_at(scan, scan.skip_space(from + 1)) else { break };
+        if blanks && scan.at(sign) != Some(b'=') {
+            break;
+        }
         let start = scan.skip_space(sign + 1);
         if start >= limit || matches!(scan.at(start), Some(b'{' | b'[')) {
             break;
@@ -47,8 +56,15 @@ fn members_after(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
         let value = value::read(scan, start, Reach::Word);
         found |= take(scan, key, name, value);
         from = value.next.max(start);
+        // `want=""`
+        if blanks
+            && from == start
+            && let Some((slashes, quote)) = value::quote_at(scan, start)
+        {
+            from = value::quoted(scan, start, slashes, quote).next;
+        }
         // `rootBeanClass=class A`: up to the next member.
-        if !value.quoted {
+        if !value.quoted && !blanks {
             from += scan.run(from, 48, |b| !b",)]}\"".contains(b));
         }
     }
@@ -65,7 +81,8 @@ fn members_before(scan: &mut Scan<'_>, key: &Key) -> bool {
     };
     let mut from = open;
     let mut found = false;
-    for _ in 0..MOST {
+    let mut members = [None; MOST];
+    for room in &mut members {
         let Some((name, sign)) = name_at(scan, scan.skip_space(from + 1)) else { break };
         let start = scan.skip_space(sign + 1);
         if start >= key.start || matches!(scan.at(start), Some(b'{' | b'[')) {
@@ -73,13 +90,25 @@ fn members_before(scan: &mut Scan<'_>, key: &Key) -> bool {
         }
         let value = value::read(scan, start, Reach::Word);
         if value.next > key.start {
+            // A text that speaks of the key is no name of a field.
+            let lead = scan.slice(value.start, key.start.max(value.start));
+            if lead.iter().any(|b| b" \n\\".contains(b)) {
+                return false;
+            }
             break;
         }
-        found |= take(scan, key, name, value);
+        *room = Some((name, value));
         from = scan.skip_space(value.next.max(start));
+        // Another object, which was closed before the key.
+        if matches!(scan.at(from), Some(b'}')) {
+            return false;
+        }
         if scan.at(from) != Some(b',') {
             break;
         }
+    }
+    for (name, value) in members.into_iter().flatten() {
+        found |= take(scan, key, name, value);
     }
     found
 }

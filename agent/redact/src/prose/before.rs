@@ -255,7 +255,9 @@ pub(crate) fn valued_before(scan: &mut Scan<'_>, key: &Key) -> bool {
         let fits = enclosed && bare.len() >= 4
             || told && (is_made_up(bare) || is_chosen(bare))
             || is_unlike_names(bare);
-        if fits && !torn && !is_place(bare) && !is_field(bare) {
+        // `[bob@host dir]$ `: where the command is typed.
+        let prompt = floor + start == scan.body && word.starts_with(b"[") && bare.contains(&b'@');
+        if fits && !torn && !prompt && !is_place(bare) && !is_field(bare) {
             scan.add(floor + start + head, floor + start + head + bare.len(), key.class);
             return true;
         }

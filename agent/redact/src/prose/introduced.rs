@@ -3,8 +3,8 @@
 use super::word_at;
 use crate::Class;
 use crate::judge::{is_constants, is_field, is_jumbled, is_made_up, is_product, is_random_word};
-use crate::key::Key;
-use crate::phrase::{is_phrase, is_scrambled, is_unlike_names};
+use crate::key::{Key, Strength};
+use crate::phrase::{is_chosen, is_phrase, is_scrambled, is_unlike_names};
 use crate::scan::Scan;
 use crate::several;
 use crate::value::{self, Reach};
@@ -54,8 +54,89 @@ pub(crate) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
         b"jest",
     ];
     const WEAK: &[&[u8]] = &[
-        b"from", b"to", b"with", b"using", b"and", b"as", b"or", b"naar", b"in", b"auf", b"met",
-        b"mit", b"/",
+        b"from",
+        b"to",
+        b"with",
+        b"using",
+        b"and",
+        b"as",
+        b"or",
+        b"naar",
+        b"in",
+        b"auf",
+        b"met",
+        b"mit",
+        b"/",
+        b"para",
+        b"na",
+        b"til",
+        b"till",
+        b"zu",
+        b"en",
+        b"a",
+        b"su",
+        b"por",
+        b"com",
+        b"con",
+        "à".as_bytes(),
+        b"do",
+        b"ke",
+        "på".as_bytes(),
+        b"pelo",
+        b"avec",
+        b"op",
+    ];
+    /// Beginnings of participles that say that there is a new one: what follows `to` is it.
+    const CHANGES: &[&str] = &[
+        "staat",
+        "gewijzigd",
+        "veranderd",
+        "aangepast",
+        "ingesteld",
+        "gezet",
+        "hersteld",
+        "vervangen",
+        "gereset",
+        "geändert",
+        "gesetzt",
+        "zurückgesetzt",
+        "umgestellt",
+        "changé",
+        "modifié",
+        "réinitialisé",
+        "remplacé",
+        "cambiad",
+        "restablecid",
+        "actualizad",
+        "establecid",
+        "alterad",
+        "repost",
+        "redefinid",
+        "definid",
+        "atualizad",
+        "cambiat",
+        "reimpostat",
+        "modificat",
+        "impostat",
+        "ustawion",
+        "zmienion",
+        "zresetowan",
+        "změněn",
+        "nastaven",
+        "ændret",
+        "nulstillet",
+        "ändrat",
+        "ändrades",
+        "återställ",
+        "endret",
+        "tilbakestilt",
+        "vaihdettu",
+        "changed",
+        "reset",
+        "rotated",
+        "updated",
+        "rewritten",
+        "replaced",
     ];
     /// Words that change nothing of what was said before them.
     const ADVERBS: &[&[u8]] = &[
@@ -70,6 +151,14 @@ pub(crate) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
         b"temporarily",
         b"nu",
         b"jetzt",
+        b"nun",
+        b"maintenant",
+        b"ahora",
+        b"agora",
+        b"adesso",
+        b"ora",
+        b"teraz",
+        b"nyt",
     ];
     const NAMES: &[&[u8]] = &[
         b"user",
@@ -94,7 +183,7 @@ pub(crate) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
         b"file",
         b"template",
     ];
-    let (mut sure, mut weak, mut named) = (false, false, false);
+    let (mut sure, mut weak, mut named, mut changed) = (false, false, false, false);
     let mut from = at;
     let mut last: &[u8] = b"";
     for _ in 0..MOST {
@@ -110,6 +199,12 @@ pub(crate) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
         if sign > 0 && is_field(word.get(..sign).unwrap_or_default()) {
             return false;
         }
+        // `Secret is up to date {"hash":"x"}`: its members have names of their own.
+        if key.class != Class::Password
+            && word.windows(2).any(|w| matches!(w, [b'{', b'"' | b'\\']))
+        {
+            return false;
+        }
         let lead = word.iter().take_while(|b| b"<[(".contains(b)).count();
         let mut value = value::read(scan, from + lead, Reach::Word);
         if !value.quoted {
@@ -123,6 +218,7 @@ pub(crate) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
         let password = key.class == Class::Password || is_constants(scan, key);
         let spoken = text.iter().filter(|&&b| b == b' ').count() >= 2;
         let choice = sure
+            || password && weak && changed && is_chosen(text)
             || value.quoted && !named
             || !password && weak && is_random_word(text)
             || password
@@ -134,20 +230,26 @@ pub(crate) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
             || password && is_unlike_names(text);
         let fits = || {
             if password {
-                (is_made_up(text) || is_phrase(text) || is_unlike_names(text)) && !spoken
+                (is_made_up(text) || is_chosen(text) || is_unlike_names(text)) && !spoken
             } else {
                 let hex = text.len() >= 24 && text.iter().all(u8::is_ascii_hexdigit);
                 is_random_word(text) || is_jumbled(text) || hex
             }
         };
         let pair = || pair || !value.quoted && several::is_pair(text);
-        if choice && !pair() && fits() && !is_place(text) && !is_field(text) {
+        if choice
+            && !pair()
+            && fits()
+            && !is_place(text)
+            && (!is_field(text) || sure && is_chosen(text))
+        {
             several::accept(scan, key, value);
             return true;
         }
         // `The password was set. It's x`
-        let goes_on =
-            word.ends_with(b".") && scan.slice(next, next + 2).eq_ignore_ascii_case(b"it");
+        let goes_on = word.ends_with(b".")
+            && (scan.slice(next, next + 2).eq_ignore_ascii_case(b"it")
+                || scan.slice(next, next + 4).eq_ignore_ascii_case(b"new "));
         if matches!(word.last(), Some(b'.' | b';' | b'}' | b'{')) && !goes_on {
             return false;
         }
@@ -162,10 +264,25 @@ pub(crate) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
         weak = WEAK.contains(&&*folded);
         named = NAMES.contains(&&*folded);
         sure &= !named;
+        changed = weak && {
+            let last = String::from_utf8_lossy(last).to_lowercase();
+            CHANGES.iter().any(|change| last.starts_with(change))
+        };
+        sure |= changed && matches!(key.class, Class::Password);
         from = next;
         last = bare;
     }
     false
+}
+
+/// `login as bob with x`, `bind failed for cn=bob using x`: who tried to get in, and with what.
+pub(crate) fn at_attempt(scan: &mut Scan<'_>, start: usize, end: usize) {
+    let inside = start > scan.body && scan.before(start).is_some_and(|b| b.is_ascii_alphanumeric());
+    if start < scan.done || inside || scan.in_placeholder(start) {
+        return;
+    }
+    let key = Key { start, end, class: Class::Password, strength: Strength::Sure, plural: false };
+    introduced(scan, &key, scan.skip_space(end));
 }
 
 /// Whether a made-up word is none of a host, pod or file.

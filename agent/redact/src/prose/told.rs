@@ -53,6 +53,21 @@ pub(super) fn told(scan: &mut Scan<'_>, key: &Key, at: usize) -> Option<usize> {
             here = after;
         }
     }
+    // `password 7 x`, `secret 5 x`, as routers write down how it was hidden.
+    let kind = word.len() == 1 && matches!(word, b"0" | b"4" | b"5" | b"6" | b"7" | b"8" | b"9");
+    if kind && matches!(key.class, Class::Password | Class::Secret | Class::Key) {
+        let (hidden, after) = word_at(scan, next);
+        let last = after >= scan.text_end || scan.at(next + hidden.len()).is_none();
+        if hidden.len() >= 4 && (last || is_made_up(hidden)) {
+            return Some(next);
+        }
+    }
+    // `user ops insecure-password x`: a setting at the end of its line.
+    let compound = scan.slice(key.start, key.end).iter().any(|b| b"-_".contains(b));
+    let last = next >= scan.text_end && !word.is_empty();
+    if is_password && compound && last && word.len() >= 4 && word.iter().any(u8::is_ascii_digit) {
+        return Some(here);
+    }
     if value::quote_at(scan, at).is_some() {
         let value = value::read(scan, at, Reach::Word);
         let text = scan.slice(value.start, value.end);
@@ -103,6 +118,34 @@ pub(super) fn told(scan: &mut Scan<'_>, key: &Key, at: usize) -> Option<usize> {
         return (long && !word.iter().any(|b| b"()/".contains(b))).then_some(at);
     }
     if key.class == Class::Secret {
+        // `default credentials in use: bob / x`
+        let name = scan.slice(key.start, key.end).to_ascii_lowercase();
+        let most = if name.starts_with(b"cred") { 4 } else { 0 };
+        let mut from = at;
+        for _ in 0..most {
+            let (word, next) = word_at(scan, from);
+            from = next;
+            if word.ends_with(b":") {
+                let (user, sign) = word_at(scan, next);
+                let (slash, after) = word_at(scan, sign);
+                let (text, _) = word_at(scan, after);
+                let tail = text.iter().rev().take_while(|b| b".,;)\"\\".contains(b)).count();
+                let text = text.get(..text.len() - tail).unwrap_or_default();
+                if matches!(slash, b"/" | b"|") && (is_made_up(text) || is_chosen(text)) {
+                    return Some(after);
+                }
+                // `in use: bob:x`
+                let named = |b: &&u8| b.is_ascii_alphanumeric() || b"_-.@".contains(b);
+                let colon = user.iter().take_while(named).count();
+                if colon > 0
+                    && user.get(colon) == Some(&b':')
+                    && is_made_up(user.get(colon + 1..).unwrap_or_default())
+                {
+                    return Some(next + colon + 1);
+                }
+                break;
+            }
+        }
         // `credentials bob:x`, `credentials (bob / x)`
         let at = at + usize::from(scan.at(at) == Some(b'('));
         let (word, next) = word_at(scan, at);

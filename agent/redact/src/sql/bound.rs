@@ -206,6 +206,29 @@ pub(in super::super) fn at_list(scan: &mut Scan<'_>, end: usize) {
     if matches!(scan.at(from), Some(b'(' | b'{' | b'[')) {
         let limit = string_end(scan, from).min(from + LONGEST);
         single_quoted(scan, from, limit);
+        // `{'name': "O'Brien"}`: Python takes the other quotes for some.
+        strings(scan, from);
+    }
+}
+
+/// `{call p(?)} bound to ['x', 'y']`, `parameter 3 … bound to x (VARCHAR)`
+pub(in super::super) fn at_bound_to(scan: &mut Scan<'_>, end: usize) {
+    /// Longest value without quotes.
+    const WIDEST: usize = 256;
+    if end < scan.sql_done {
+        return;
+    }
+    if matches!(scan.at(end), Some(b'[' | b'(' | b'{')) {
+        let limit = string_end(scan, end).min(end + LONGEST);
+        scan.sql_done = limit;
+        return single_quoted(scan, end, limit);
+    }
+    let near = scan.slice(end, end + WIDEST);
+    let Some(open) = memchr::memmem::find(near, b" (") else { return };
+    let kind =
+        scan.run(end + open + 2, 24, |b| b.is_ascii_uppercase() || b"_0123456789".contains(b));
+    if kind >= 3 && scan.at(end + open + 2 + kind) == Some(b')') {
+        scan.add(end, end + open, Class::Sql);
     }
 }
 

@@ -4,7 +4,7 @@ use super::table::Holds;
 use super::{MOST, take};
 use crate::Class;
 use crate::judge::{is_made_up, is_uuid};
-use crate::phrase::is_chosen;
+use crate::phrase::{is_chosen, is_unlike_names};
 use crate::scan::Scan;
 use crate::value::{self, Reach};
 
@@ -64,7 +64,9 @@ pub(crate) fn at_secure_string(scan: &mut Scan<'_>, end: usize) {
     }
     let value = value::read(scan, at, Reach::Word);
     let text = scan.slice(value.start, value.end);
-    if !text.starts_with(b"-")
+    // `create_admin_user {"password":…}`: its members have names of their own.
+    if scan.at(at) != Some(b'{')
+        && !text.starts_with(b"-")
         && !text.starts_with(b"$")
         && !value::is_nothing(text)
         && !text.starts_with(b"(")
@@ -99,10 +101,17 @@ pub(crate) fn at_creds(scan: &mut Scan<'_>, start: usize, end: usize) {
     // `creds=bob:x`
     let named = !scan.before(start).is_some_and(|b| b.is_ascii_alphanumeric());
     let flag = flag || named && sign == Some(b'=');
-    if !flag || !matches!(sign, Some(b'=' | b' ')) {
+    // `creds: bob:x`
+    let told = named && sign == Some(b':') && scan.at(end + 1) == Some(b' ');
+    if !told && (!flag || !matches!(sign, Some(b'=' | b' '))) {
         return;
     }
     let value = value::read(scan, scan.skip_space(end + 1), Reach::Word);
+    let text = scan.slice(value.start, value.end);
+    let password = text.split(|&b| b == b':').nth(1).unwrap_or_default();
+    if told && !(is_made_up(password) || is_chosen(password)) {
+        return;
+    }
     take(scan, Holds::Pair, value.start, value.end);
 }
 
@@ -157,6 +166,114 @@ pub(crate) fn at_echo(scan: &mut Scan<'_>, start: usize, end: usize) {
     ];
     let taken = takes.iter().any(|t| memchr::memmem::find(command, t).is_some());
     if taken && !value::is_nothing(scan.slice(value.start, value.end)) {
+        scan.add(value.start, value.end, Class::Password);
+        scan.done = scan.done.max(value.end);
+    }
+}
+
+/// `* a1 LOGIN bob x`, as a client of IMAP sends it: a tag before the word, two words after it and no more.
+pub(crate) fn at_login(scan: &mut Scan<'_>, start: usize, end: usize) {
+    if start < scan.done || scan.slice(start, end) != b"LOGIN " || scan.before(start) != Some(b' ')
+    {
+        return;
+    }
+    let tag = scan.run_before(start - 1, scan.body.min(start - 1), |b| b.is_ascii_alphanumeric());
+    let name = scan.slice(start - 1 - tag, start - 1);
+    if !(1..=8).contains(&tag) || !name.iter().any(u8::is_ascii_digit) {
+        return;
+    }
+    let user = value::read(scan, end, Reach::Word);
+    let from = scan.skip_space(user.next);
+    let value = value::read(scan, from, Reach::Word);
+    let more = scan.skip_space(value.next);
+    let ends = scan.at(more).is_none_or(|b| b"\"'\\".contains(&b));
+    if from > user.next && user.end > user.start && ends && value.end > value.start {
+        scan.add(value.start, value.end, Class::Password);
+        scan.done = scan.done.max(value.end);
+    }
+}
+
+/// `send "x\r"`, where the line speaks of what asks for a password.
+pub(crate) fn at_send(scan: &mut Scan<'_>, start: usize, end: usize) {
+    /// How far the question may be, to each side.
+    const NEAR: usize = 96;
+    let inside = start > scan.body && scan.before(start).is_some_and(|b| b.is_ascii_alphanumeric());
+    let mut from = scan.skip_space(end);
+    if scan.starts(from, b"-- ") {
+        from = scan.skip_space(from + 3);
+    }
+    if start < scan.done || inside || value::quote_at(scan, from).is_none() {
+        return;
+    }
+    let value = value::read(scan, from, Reach::Word);
+    let before = scan.slice(start.saturating_sub(NEAR).max(scan.body.min(start)), start);
+    let after = scan.slice(value.next, value.next + NEAR);
+    let asks = [&b"assword"[..], b"assphrase", b"PIN"].iter().any(|word| {
+        memchr::memmem::find(before, word).is_some() || memchr::memmem::find(after, word).is_some()
+    });
+    let text = scan.slice(value.start, value.end);
+    let line = text.iter().position(|&b| b == b'\\').filter(|at| {
+        let rest = text.get(*at..).unwrap_or_default();
+        let letter = rest.iter().find(|b| **b != b'\\');
+        matches!(letter, Some(b'r' | b'n')) && rest.len() <= 8
+    });
+    let end = line.map_or(value.end, |at| value.start + at);
+    let text = scan.slice(value.start, end);
+    if asks && text.len() >= 3 && !text.starts_with(b"$") && !value::is_nothing(text) {
+        scan.add(value.start, end, Class::Password);
+        scan.done = scan.done.max(end);
+    }
+}
+
+/// `snmp-server community x RO`, `rocommunity x 10.0.0.0/8`: what lets a reader of SNMP in.
+pub(crate) fn at_community(scan: &mut Scan<'_>, start: usize, end: usize) {
+    /// How far before the word the line may speak of SNMP.
+    const NEAR: usize = 32;
+    let value = value::read(scan, end, Reach::Word);
+    let text = scan.slice(value.start, value.end);
+    let before = scan.slice(start.saturating_sub(NEAR).max(scan.body.min(start)), start);
+    let lower = before.to_ascii_lowercase();
+    let snmp = memchr::memmem::find(&lower, b"snmp").is_some();
+    let joined = lower.ends_with(b"ro") || lower.ends_with(b"rw");
+    let fits = is_made_up(text) || is_chosen(text) || snmp && !matches!(text, b"string" | b"name");
+    if start >= scan.done && (snmp || joined) && fits && text.len() >= 4 {
+        scan.add(value.start, value.end, Class::Password);
+        scan.done = scan.done.max(value.end);
+    }
+}
+
+/// `login("bob", "x")`, `new BasicAuthenticator("bob", "x")`: the last of the strings that a call which logs in
+/// is given. The bracket stands before `end`.
+pub(crate) fn at_call(scan: &mut Scan<'_>, start: usize, end: usize) {
+    /// Most arguments.
+    const MOST: usize = 4;
+    if start < scan.done {
+        return;
+    }
+    let mut at = end;
+    let mut strings = 0;
+    let mut last = None;
+    for _ in 0..MOST {
+        at = scan.skip_space(at);
+        let value = if value::quote_at(scan, at).is_some() {
+            let value = value::read(scan, at, Reach::Word);
+            strings += 1;
+            last = Some(value);
+            value
+        } else {
+            let name = at + scan.run(at, 64, |b| b.is_ascii_alphanumeric() || b"_.".contains(b));
+            value::Value { start: at, end: name, next: name, quoted: false }
+        };
+        at = scan.skip_space(value.next);
+        if scan.at(at) != Some(b',') {
+            break;
+        }
+        at += 1;
+    }
+    let Some(value) = last.filter(|value| value.quoted && strings >= 2) else { return };
+    let text = scan.slice(value.start, value.end);
+    let place = text.iter().any(|b| b"/\\ ".contains(b));
+    if !place && (is_made_up(text) || is_unlike_names(text) || is_chosen(text)) {
         scan.add(value.start, value.end, Class::Password);
         scan.done = scan.done.max(value.end);
     }

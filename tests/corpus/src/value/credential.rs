@@ -4,8 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::{
-    ALNUM, DIGITS, HEX, LOWER, UPPER, URL_SAFE, evaluation, length, ordinary, rehearsal,
-    second_rehearsal, third_rehearsal,
+    ALNUM, DIGITS, HEX, LOWER, UPPER, URL_SAFE, evaluation, fourth_rehearsal, length, ordinary,
+    rehearsal, second_rehearsal, third_rehearsal,
 };
 use crate::fill::Source;
 use crate::template::Hand;
@@ -128,6 +128,7 @@ pub(super) fn password(source: &mut Source<'_>, symbols: &str) -> String {
         Hand::Rehearsal => Some(rehearsal::candidate),
         Hand::SecondRehearsal => Some(second_rehearsal::candidate),
         Hand::ThirdRehearsal => Some(third_rehearsal::candidate),
+        Hand::FourthRehearsal => Some(fourth_rehearsal::candidate),
         Hand::Evaluation => Some(evaluation::candidate),
         _ => None,
     };
@@ -221,6 +222,7 @@ fn url_password(source: &mut Source<'_>) -> String {
         Hand::Rehearsal => return rehearsal::url_password(source),
         Hand::SecondRehearsal => return second_rehearsal::url_password(source),
         Hand::ThirdRehearsal => return third_rehearsal::url_password(source),
+        Hand::FourthRehearsal => return fourth_rehearsal::url_password(source),
         Hand::Evaluation => return evaluation::url_password(source),
         _ => {}
     }
@@ -254,6 +256,7 @@ fn token(source: &mut Source<'_>) -> String {
         Hand::Rehearsal => return rehearsal::token(source),
         Hand::SecondRehearsal => return second_rehearsal::token(source),
         Hand::ThirdRehearsal => return third_rehearsal::token(source),
+        Hand::FourthRehearsal => return fourth_rehearsal::token(source),
         Hand::Evaluation => return evaluation::token(source),
         _ => {}
     }

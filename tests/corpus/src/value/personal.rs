@@ -1,6 +1,8 @@
 //! Personal data whose checksums hold.
 
-use super::{DIGITS, HEX, UPPER, evaluation, rehearsal, second_rehearsal, third_rehearsal};
+use super::{
+    DIGITS, HEX, UPPER, evaluation, fourth_rehearsal, rehearsal, second_rehearsal, third_rehearsal,
+};
 use crate::fill::Source;
 use crate::template::Hand;
 
@@ -27,6 +29,7 @@ fn email(source: &mut Source<'_>) -> String {
         Hand::Rehearsal => Some(rehearsal::mailbox(source, &lower_first, &lower_last)),
         Hand::SecondRehearsal => Some(second_rehearsal::mailbox(source, &first, &last)),
         Hand::ThirdRehearsal => Some(third_rehearsal::mailbox(source, &first, &last)),
+        Hand::FourthRehearsal => Some(fourth_rehearsal::mailbox(source, &first, &last)),
         Hand::Evaluation => Some(evaluation::mailbox(source, &first, &last)),
         _ => None,
     };
@@ -77,6 +80,7 @@ fn ipv6(source: &mut Source<'_>) -> String {
         Hand::Rehearsal if source.random.percent(50) => return rehearsal::ipv6(source),
         Hand::SecondRehearsal => return second_rehearsal::ipv6(source),
         Hand::ThirdRehearsal => return third_rehearsal::ipv6(source),
+        Hand::FourthRehearsal => return fourth_rehearsal::ipv6(source),
         Hand::Evaluation => return evaluation::ipv6(source),
         _ => {}
     }
@@ -128,6 +132,7 @@ fn iban(argument: &str, source: &mut Source<'_>) -> String {
         (_, Hand::Evaluation) => *source.random.pick(evaluation::IBANS),
         (_, Hand::SecondRehearsal) => *source.random.pick(second_rehearsal::IBANS),
         (_, Hand::ThirdRehearsal) => *source.random.pick(third_rehearsal::IBANS),
+        (_, Hand::FourthRehearsal) => *source.random.pick(fourth_rehearsal::IBANS),
         _ => *source.random.pick(IBANS),
     };
     let bank = match country {
@@ -167,6 +172,7 @@ fn card(argument: &str, source: &mut Source<'_>) -> String {
         Hand::Rehearsal => return rehearsal::card(argument, source),
         Hand::SecondRehearsal => return second_rehearsal::card(argument, source),
         Hand::ThirdRehearsal => return third_rehearsal::card(argument, source),
+        Hand::FourthRehearsal => return fourth_rehearsal::card(argument, source),
         Hand::Evaluation => return evaluation::card(argument, source),
         _ => {}
     }
@@ -290,6 +296,7 @@ fn phone(argument: &str, source: &mut Source<'_>) -> String {
         Hand::Rehearsal => rehearsal::PHONES,
         Hand::SecondRehearsal => second_rehearsal::PHONES,
         Hand::ThirdRehearsal => third_rehearsal::PHONES,
+        Hand::FourthRehearsal => fourth_rehearsal::PHONES,
         Hand::Evaluation => evaluation::PHONES,
     };
     let fits = |notation: &&&str| match argument {
