@@ -155,10 +155,7 @@ pub(super) fn token(source: &mut Source<'_>) -> String {
 
 /// What stands before the `@`.
 pub(super) fn mailbox(source: &mut Source<'_>, first: &str, last: &str) -> String {
-    let plain = |name: &str| -> String {
-        name.to_lowercase().chars().filter(char::is_ascii_alphabetic).collect()
-    };
-    let (first, last) = (plain(first), plain(last));
+    let (first, last) = (personal::plain(first), personal::plain(last));
     let initial = &first[..1];
     match source.random.below(13) {
         0..4 => format!("{first}.{last}"),

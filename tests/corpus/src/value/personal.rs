@@ -101,6 +101,11 @@ fn ipv6(source: &mut Source<'_>) -> String {
     }
 }
 
+/// The letters of a name, as they stand in a mailbox's.
+pub(super) fn plain(name: &str) -> String {
+    name.to_lowercase().chars().filter(char::is_ascii_alphabetic).collect()
+}
+
 /// Groups of an IPv6 address as most write them: lower case, without leading zeros.
 pub(super) fn groups(source: &mut Source<'_>, n: usize) -> String {
     let mut group = || {

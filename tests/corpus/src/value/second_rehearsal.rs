@@ -174,10 +174,7 @@ fn opaque(source: &mut Source<'_>) -> String {
 
 /// What stands before the `@`.
 pub(super) fn mailbox(source: &mut Source<'_>, first: &str, last: &str) -> String {
-    let plain = |name: &str| -> String {
-        name.to_lowercase().chars().filter(char::is_ascii_alphabetic).collect()
-    };
-    let (lower_first, lower_last) = (plain(first), plain(last));
+    let (lower_first, lower_last) = (personal::plain(first), personal::plain(last));
     let initial = &lower_first[..1];
     match source.random.below(10) {
         0..3 => format!("{lower_first}.{lower_last}"),
