@@ -15,12 +15,12 @@ use self::read::{
     typed,
 };
 use super::Class;
+use super::block;
 use super::bytes;
 use super::columns;
-use super::follow;
 use super::judge::is_value;
 use super::key::{self, Key, Strength};
-use super::members::{go_bytes, list, object, plural_object};
+use super::members::{go_bytes, list, object, one_line_manifest, plural_object};
 use super::pairs::{is_name_of_pair, listed_pair, name_value_pair, reversed_pair, siblings};
 use super::placeholder;
 use super::prose::{
@@ -42,7 +42,7 @@ pub(super) fn at_stem(scan: &mut Scan<'_>, rule: Rule, start: usize, end: usize)
         scan.cues.manifest = true;
         if !scan.manifest_read {
             scan.manifest_read = true;
-            follow::one_line_manifest(scan);
+            one_line_manifest(scan);
         }
         return;
     }
@@ -278,7 +278,7 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     }
     let starts_line = begins_body(scan, key.start)
         || matches!(form, Form::Equals | Form::Yaml) && begins_string(scan, key.start, at);
-    if form == Form::Yaml && follow::is_block_mark(scan.slice(at, scan.text_end.min(at + 16))) {
+    if form == Form::Yaml && block::is_block_mark(scan.slice(at, scan.text_end.min(at + 16))) {
         let lead = key.start - scan.body.min(key.start);
         let indent = if begins_body(scan, key.start) { lead } else { 0 };
         scan.cues.next = Some(Cue::Block { indent, class: key.class });

@@ -9,11 +9,10 @@ mod member;
 mod pem;
 
 use self::manifest::Manifest;
-pub(super) use self::manifest::one_line_manifest;
-pub(super) use self::member::is_block_mark;
 use self::member::{indentation, member, value_of};
 use super::Class;
 use super::announced;
+use super::block::is_block_mark;
 use super::judge::{is_made_up, is_password_like, is_random_word};
 use super::members;
 use super::mendix;

@@ -19,7 +19,7 @@
 //! | `several`, `columns` | values after the first one, and those in the lines below a line of names |
 //! | `announced` | base64 that a word before it announces, text of XML elements, output of commands |
 //! | `header`, `prefixed`, `query`, `address`, `numbers`, `sql`, `body`, `tool` | rules with shapes of their own |
-//! | `follow` | what one line says about the next: PEM blocks, YAML blocks, Secret manifests, name/value pairs |
+//! | `follow`, `block` | what one line says about the next: PEM blocks, YAML blocks, Secret manifests, name/value pairs |
 //! | `redaction`, `custom`, `own` | what a snapshot adds to the rules: the customer's patterns, the agent's own credentials |
 //! | `placeholder` | `[R:class:8hex]` |
 //! | `second` | the second engine |
@@ -40,6 +40,7 @@ use zeroize::Zeroize as _;
 mod address;
 mod announced;
 mod assign;
+mod block;
 mod body;
 mod bytes;
 mod class;

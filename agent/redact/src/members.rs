@@ -248,3 +248,28 @@ pub(super) fn at_map(scan: &mut Scan<'_>, class: Class, start: usize, end: usize
         }
     }
 }
+
+/// R28 on one line: all members of `data` and `stringData` of an object that is a Secret.
+pub(super) fn one_line_manifest(scan: &mut Scan<'_>) {
+    for name in [&b"data"[..], b"stringData"] {
+        for found in memchr::memmem::find_iter(scan.rest(scan.body), name) {
+            if scan.spent() {
+                return;
+            }
+            let start = scan.body + found;
+            let mut at = start + name.len();
+            let Some((slashes, _)) = value::quote_at(scan, at) else { continue };
+            if !matches!(scan.before(start), Some(b'"')) {
+                continue;
+            }
+            at = scan.skip_space(at + slashes + 1);
+            if scan.at(at) != Some(b':') {
+                continue;
+            }
+            let open = scan.skip_space(at + 1);
+            if scan.at(open) == Some(b'{') {
+                object(scan, Class::K8sSecret, open, false);
+            }
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use super::Form;
 use super::place::begins_body;
 use crate::Class;
-use crate::follow;
+use crate::block;
 use crate::judge::{is_field, is_made_up, is_password_like, is_random_word};
 use crate::key::{Key, Strength};
 use crate::phrase::is_chosen;
@@ -180,7 +180,7 @@ pub(super) fn typed(scan: &Scan<'_>, at: usize) -> usize {
     if matches!(scan.at(at), Some(b'!' | b'&')) {
         let word = at + scan.run(at, 32, |b| !b.is_ascii_whitespace());
         let next = scan.skip_space(word);
-        if next > word && follow::is_block_mark(scan.slice(next, scan.text_end.min(next + 16))) {
+        if next > word && block::is_block_mark(scan.slice(next, scan.text_end.min(next + 16))) {
             return next;
         }
     }
