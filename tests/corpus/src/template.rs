@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 
 use crate::Set;
 use crate::class::{Class, Shape};
+use crate::value::Forms;
 
 /// One template; its place in the library is its number.
 #[derive(Debug)]
@@ -25,15 +26,12 @@ pub(crate) struct Template {
 }
 
 /// Who thought values up: each part of a set has its own forms of passwords, addresses and the like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Hand {
+    /// Its forms are beside those of the validation set, where each value is made.
     Development,
     Validation,
-    Rehearsal,
-    SecondRehearsal,
-    ThirdRehearsal,
-    FourthRehearsal,
-    Evaluation,
+    Own(&'static Forms),
 }
 
 /// Files that share their pools.

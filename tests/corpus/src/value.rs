@@ -3,14 +3,14 @@
 
 pub(crate) mod credential;
 mod development;
-mod evaluation;
-mod fourth_rehearsal;
+pub(crate) mod fifth_rehearsal;
+pub(crate) mod fourth_rehearsal;
 mod issued;
 mod ordinary;
 pub(crate) mod personal;
-mod rehearsal;
-mod second_rehearsal;
-mod third_rehearsal;
+pub(crate) mod rehearsal;
+pub(crate) mod second_rehearsal;
+pub(crate) mod third_rehearsal;
 
 pub(crate) use ordinary::ordinary;
 
@@ -24,15 +24,41 @@ pub(crate) const ALNUM: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuv
 pub(crate) const URL_SAFE: &str =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
+/// What a part of a set has for itself: what people choose there, how they write down addresses and
+/// numbers, and what issuers hand out.
+#[derive(Debug)]
+pub(crate) struct Forms {
+    /// The value of a generator of secrets that no other part has, or `None` if there is none of that
+    /// name. Templates of other parts may ask for it, too.
+    value: fn(&str, &str, &mut Source<'_>) -> Option<String>,
+    /// A password; one with other symbols than those named is thought up anew.
+    candidate: fn(&mut Source<'_>, &str) -> String,
+    /// In the user info of a URL.
+    url_password: fn(&mut Source<'_>) -> String,
+    token: fn(&mut Source<'_>) -> String,
+    /// What stands before the `@`, of a first and a last name.
+    mailbox: fn(&mut Source<'_>, &str, &str) -> String,
+    ipv6: fn(&mut Source<'_>) -> String,
+    /// Country, length of the bank's letters, length of the digits behind.
+    ibans: &'static [(&'static str, usize, usize)],
+    card: fn(&str, &mut Source<'_>) -> String,
+    /// `#` is a digit, `%` one from 1 to 9.
+    phones: &'static [&'static str],
+}
+
+const FORMS: &[&Forms] = &[
+    &second_rehearsal::FORMS,
+    &third_rehearsal::FORMS,
+    &fourth_rehearsal::FORMS,
+    &fifth_rehearsal::FORMS,
+];
+
 /// The value of a secret generator, or `None` if there is none of that name.
 pub(crate) fn secret(name: &str, argument: &str, source: &mut Source<'_>) -> Option<String> {
     credential::value(name, argument, source)
         .or_else(|| development::value(name, argument, source))
         .or_else(|| issued::value(name, argument, source))
-        .or_else(|| second_rehearsal::value(name, argument, source))
-        .or_else(|| third_rehearsal::value(name, argument, source))
-        .or_else(|| fourth_rehearsal::value(name, argument, source))
-        .or_else(|| evaluation::value(name, argument, source))
+        .or_else(|| FORMS.iter().find_map(|forms| (forms.value)(name, argument, source)))
         .or_else(|| personal::value(name, argument, source))
 }
 

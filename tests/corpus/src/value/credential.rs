@@ -3,10 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
-use super::{
-    ALNUM, DIGITS, HEX, LOWER, UPPER, URL_SAFE, evaluation, fourth_rehearsal, length, ordinary,
-    rehearsal, second_rehearsal, third_rehearsal,
-};
+use super::{ALNUM, DIGITS, HEX, LOWER, UPPER, URL_SAFE, length, ordinary};
 use crate::fill::Source;
 use crate::template::Hand;
 
@@ -124,16 +121,8 @@ pub(crate) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Opti
 
 /// A password as people and generators make them, with symbols only of `symbols`.
 pub(super) fn password(source: &mut Source<'_>, symbols: &str) -> String {
-    let candidate: Option<fn(&mut Source<'_>, &str) -> String> = match source.part.hand {
-        Hand::Rehearsal => Some(rehearsal::candidate),
-        Hand::SecondRehearsal => Some(second_rehearsal::candidate),
-        Hand::ThirdRehearsal => Some(third_rehearsal::candidate),
-        Hand::FourthRehearsal => Some(fourth_rehearsal::candidate),
-        Hand::Evaluation => Some(evaluation::candidate),
-        _ => None,
-    };
-    while let Some(candidate) = candidate {
-        let text = candidate(source, symbols);
+    while let Hand::Own(forms) = source.part.hand {
+        let text = (forms.candidate)(source, symbols);
         if text.chars().all(|c| c.is_alphanumeric() || symbols.contains(c)) {
             return text;
         }
@@ -218,13 +207,8 @@ fn spaced(source: &mut Source<'_>, symbols: &str) -> String {
 
 /// In the user info of a URL, written raw: what a parser by the book would trip over.
 fn url_password(source: &mut Source<'_>) -> String {
-    match source.part.hand {
-        Hand::Rehearsal => return rehearsal::url_password(source),
-        Hand::SecondRehearsal => return second_rehearsal::url_password(source),
-        Hand::ThirdRehearsal => return third_rehearsal::url_password(source),
-        Hand::FourthRehearsal => return fourth_rehearsal::url_password(source),
-        Hand::Evaluation => return evaluation::url_password(source),
-        _ => {}
+    if let Hand::Own(forms) = source.part.hand {
+        return (forms.url_password)(source);
     }
     let (word, other) = (source.word("pwword"), source.word("pwword"));
     let n = source.random.below(1000);
@@ -252,13 +236,8 @@ fn leet(word: &str) -> String {
 }
 
 fn token(source: &mut Source<'_>) -> String {
-    match source.part.hand {
-        Hand::Rehearsal => return rehearsal::token(source),
-        Hand::SecondRehearsal => return second_rehearsal::token(source),
-        Hand::ThirdRehearsal => return third_rehearsal::token(source),
-        Hand::FourthRehearsal => return fourth_rehearsal::token(source),
-        Hand::Evaluation => return evaluation::token(source),
-        _ => {}
+    if let Hand::Own(forms) = source.part.hand {
+        return (forms.token)(source);
     }
     let n = source.random.between(20, 60);
     match (source.part.hand, source.random.below(6)) {

@@ -7,11 +7,23 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::credential::{self, edged, random_mixed};
-use super::{ALNUM, DIGITS, HEX, LOWER, UPPER, URL_SAFE, ordinary, personal};
+use super::{ALNUM, DIGITS, Forms, HEX, LOWER, UPPER, URL_SAFE, ordinary, personal};
 use crate::fill::Source;
 
+pub(crate) const FORMS: Forms = Forms {
+    value,
+    candidate,
+    url_password,
+    token,
+    mailbox,
+    ipv6,
+    ibans: IBANS,
+    card,
+    phones: PHONES,
+};
+
 /// The value of a generator of secrets, or `None` if there is none of that name.
-pub(super) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Option<String> {
+fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Option<String> {
     Some(match name {
         "minted" => issuer::minted(argument, source),
         "signed" => signed_token(source),
@@ -42,7 +54,7 @@ pub(super) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Opti
 }
 
 /// A password; one with other symbols than `symbols` is thought up anew.
-pub(super) fn candidate(source: &mut Source<'_>, symbols: &str) -> String {
+fn candidate(source: &mut Source<'_>, symbols: &str) -> String {
     let word = source.word("pwword");
     match source.random.below(16) {
         0 | 1 => {
@@ -107,7 +119,7 @@ fn syllables(source: &mut Source<'_>) -> String {
 }
 
 /// In the user info of a URL: mostly by the book, else as people write it.
-pub(super) fn url_password(source: &mut Source<'_>) -> String {
+fn url_password(source: &mut Source<'_>) -> String {
     let (word, other) = (source.word("pwword"), source.word("pwword"));
     let n = source.random.below(5000);
     match source.random.below(12) {
@@ -121,7 +133,7 @@ pub(super) fn url_password(source: &mut Source<'_>) -> String {
     }
 }
 
-pub(super) fn token(source: &mut Source<'_>) -> String {
+fn token(source: &mut Source<'_>) -> String {
     match source.random.below(13) {
         0..3 => {
             let n = *source.random.pick(&[22_usize, 24, 32, 36, 43, 50, 64]);
@@ -154,7 +166,7 @@ pub(super) fn token(source: &mut Source<'_>) -> String {
 }
 
 /// What stands before the `@`.
-pub(super) fn mailbox(source: &mut Source<'_>, first: &str, last: &str) -> String {
+fn mailbox(source: &mut Source<'_>, first: &str, last: &str) -> String {
     let (first, last) = (personal::plain(first), personal::plain(last));
     let initial = &first[..1];
     match source.random.below(13) {
@@ -180,7 +192,7 @@ pub(super) fn mailbox(source: &mut Source<'_>, first: &str, last: &str) -> Strin
     }
 }
 
-pub(super) fn ipv6(source: &mut Source<'_>) -> String {
+fn ipv6(source: &mut Source<'_>) -> String {
     let mut groups = |n: usize| personal::groups(source, n);
     let (one, two, three, four) = (groups(1), groups(2), groups(3), groups(4));
     match source.random.below(10) {
@@ -200,7 +212,7 @@ pub(super) fn ipv6(source: &mut Source<'_>) -> String {
 }
 
 /// Country, length of the bank's letters, length of the digits behind.
-pub(super) const IBANS: &[(&str, usize, usize)] = &[
+const IBANS: &[(&str, usize, usize)] = &[
     ("DE", 0, 18),
     ("DE", 0, 18),
     ("BE", 0, 12),
@@ -217,7 +229,7 @@ pub(super) const IBANS: &[(&str, usize, usize)] = &[
     ("GB", 4, 14),
 ];
 
-pub(super) fn card(argument: &str, source: &mut Source<'_>) -> String {
+fn card(argument: &str, source: &mut Source<'_>) -> String {
     if argument == "amex" {
         let number = personal::card_number("34", 15, source);
         return format!("{} {} {}", &number[..4], &number[4..10], &number[10..]);
@@ -261,7 +273,7 @@ fn zip(source: &mut Source<'_>) -> String {
 }
 
 /// `#` is a digit, `%` one from 1 to 9.
-pub(super) const PHONES: &[&str] = &[
+const PHONES: &[&str] = &[
     "06 %#######",
     "06-%## ## ###",
     "06%#######",

@@ -1,8 +1,6 @@
 //! Personal data whose checksums hold.
 
-use super::{
-    DIGITS, HEX, UPPER, evaluation, fourth_rehearsal, rehearsal, second_rehearsal, third_rehearsal,
-};
+use super::{DIGITS, HEX, UPPER, rehearsal};
 use crate::fill::Source;
 use crate::template::Hand;
 
@@ -24,18 +22,11 @@ pub(crate) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Opti
 
 fn email(source: &mut Source<'_>) -> String {
     let (first, last) = (source.word("first"), source.word("last"));
-    let (lower_first, lower_last) = (first.to_lowercase(), last.to_lowercase());
-    let own = match source.part.hand {
-        Hand::Rehearsal => Some(rehearsal::mailbox(source, &lower_first, &lower_last)),
-        Hand::SecondRehearsal => Some(second_rehearsal::mailbox(source, &first, &last)),
-        Hand::ThirdRehearsal => Some(third_rehearsal::mailbox(source, &first, &last)),
-        Hand::FourthRehearsal => Some(fourth_rehearsal::mailbox(source, &first, &last)),
-        Hand::Evaluation => Some(evaluation::mailbox(source, &first, &last)),
-        _ => None,
-    };
-    if let Some(local) = own {
+    if let Hand::Own(forms) = source.part.hand {
+        let local = (forms.mailbox)(source, &first, &last);
         return format!("{local}@{}", source.word("maildomain"));
     }
+    let (lower_first, lower_last) = (first.to_lowercase(), last.to_lowercase());
     let initial = &lower_first[..1];
     let local = match (source.part.hand, source.random.below(6)) {
         (_, 0) => format!("{lower_first}.{lower_last}"),
@@ -77,13 +68,13 @@ pub(super) fn ipv4(source: &mut Source<'_>) -> String {
 
 fn ipv6(source: &mut Source<'_>) -> String {
     match source.part.hand {
-        Hand::Rehearsal if source.random.percent(50) => return rehearsal::ipv6(source),
-        Hand::SecondRehearsal => return second_rehearsal::ipv6(source),
-        Hand::ThirdRehearsal => return third_rehearsal::ipv6(source),
-        Hand::FourthRehearsal => return fourth_rehearsal::ipv6(source),
-        Hand::Evaluation => return evaluation::ipv6(source),
-        _ => {}
+        Hand::Own(forms) => (forms.ipv6)(source),
+        _ => usual_ipv6(source),
     }
+}
+
+/// As the first two sets have them.
+pub(super) fn usual_ipv6(source: &mut Source<'_>) -> String {
     let mut of = |n| groups(source, n);
     let (two, three, four, five) = (of(2), of(3), of(4), of(5));
     match source.random.below(7) {
@@ -133,11 +124,7 @@ const DUTCH_BANKS: &[&str] = &["ABNA", "RABO", "INGB", "TRIO", "KNAB", "BUNQ", "
 fn iban(argument: &str, source: &mut Source<'_>) -> String {
     let (country, letters, digits) = match (source.random.below(2), source.part.hand) {
         (0, _) => IBANS[0],
-        (_, Hand::Rehearsal) => *source.random.pick(rehearsal::IBANS),
-        (_, Hand::Evaluation) => *source.random.pick(evaluation::IBANS),
-        (_, Hand::SecondRehearsal) => *source.random.pick(second_rehearsal::IBANS),
-        (_, Hand::ThirdRehearsal) => *source.random.pick(third_rehearsal::IBANS),
-        (_, Hand::FourthRehearsal) => *source.random.pick(fourth_rehearsal::IBANS),
+        (_, Hand::Own(forms)) => *source.random.pick(forms.ibans),
         _ => *source.random.pick(IBANS),
     };
     let bank = match country {
@@ -173,13 +160,8 @@ pub(super) fn grouped(text: &str, by: char) -> String {
 }
 
 fn card(argument: &str, source: &mut Source<'_>) -> String {
-    match source.part.hand {
-        Hand::Rehearsal => return rehearsal::card(argument, source),
-        Hand::SecondRehearsal => return second_rehearsal::card(argument, source),
-        Hand::ThirdRehearsal => return third_rehearsal::card(argument, source),
-        Hand::FourthRehearsal => return fourth_rehearsal::card(argument, source),
-        Hand::Evaluation => return evaluation::card(argument, source),
-        _ => {}
+    if let Hand::Own(forms) = source.part.hand {
+        return (forms.card)(argument, source);
     }
     let (prefix, length) = *source.random.pick(&[
         ("4", 16),
@@ -298,11 +280,7 @@ fn phone(argument: &str, source: &mut Source<'_>) -> String {
     let notations = match source.part.hand {
         Hand::Development => PHONES.0,
         Hand::Validation => PHONES.1,
-        Hand::Rehearsal => rehearsal::PHONES,
-        Hand::SecondRehearsal => second_rehearsal::PHONES,
-        Hand::ThirdRehearsal => third_rehearsal::PHONES,
-        Hand::FourthRehearsal => fourth_rehearsal::PHONES,
-        Hand::Evaluation => evaluation::PHONES,
+        Hand::Own(forms) => forms.phones,
     };
     let fits = |notation: &&&str| match argument {
         "intl" => notation.starts_with('+'),

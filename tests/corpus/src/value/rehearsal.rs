@@ -5,11 +5,23 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::credential::{self, edged, random_mixed};
-use super::{ALNUM, DIGITS, HEX, LOWER, URL_SAFE, ordinary, personal};
+use super::{ALNUM, DIGITS, Forms, HEX, LOWER, URL_SAFE, ordinary, personal};
 use crate::fill::Source;
 
+pub(crate) const FORMS: Forms = Forms {
+    value: |_, _, _| None,
+    candidate,
+    url_password,
+    token,
+    mailbox,
+    ipv6,
+    ibans: IBANS,
+    card,
+    phones: PHONES,
+};
+
 /// A password; one with other symbols than `symbols` is thought up anew.
-pub(super) fn candidate(source: &mut Source<'_>, symbols: &str) -> String {
+fn candidate(source: &mut Source<'_>, symbols: &str) -> String {
     let word = source.word("pwword");
     match source.random.below(11) {
         0 => format!("{word}{}{:02}", source.random.letters(symbols, 1), source.random.below(100)),
@@ -45,7 +57,7 @@ pub(super) fn candidate(source: &mut Source<'_>, symbols: &str) -> String {
 }
 
 /// In the user info of a URL: by the book, or as people write it.
-pub(super) fn url_password(source: &mut Source<'_>) -> String {
+fn url_password(source: &mut Source<'_>) -> String {
     let (word, other) = (source.word("pwword"), source.word("pwword"));
     let n = source.random.below(1000);
     match source.random.below(7) {
@@ -58,7 +70,7 @@ pub(super) fn url_password(source: &mut Source<'_>) -> String {
     }
 }
 
-pub(super) fn token(source: &mut Source<'_>) -> String {
+fn token(source: &mut Source<'_>) -> String {
     let n = source.random.between(20, 64);
     match source.random.below(9) {
         0 | 1 => random_mixed(source, n),
@@ -80,9 +92,10 @@ pub(super) fn token(source: &mut Source<'_>) -> String {
 }
 
 /// What stands before the `@`.
-pub(super) fn mailbox(source: &mut Source<'_>, first: &str, last: &str) -> String {
+fn mailbox(source: &mut Source<'_>, first: &str, last: &str) -> String {
     // Directories write names without their accents.
-    let first: String = first.chars().filter(char::is_ascii).collect();
+    let first: String = first.to_lowercase().chars().filter(char::is_ascii).collect();
+    let last = last.to_lowercase();
     let initial = &first[..1];
     match source.random.below(9) {
         0 | 1 => format!("{first}.{last}"),
@@ -103,7 +116,10 @@ pub(super) fn guest(source: &mut Source<'_>) -> String {
     format!("{initial}.{last}_{domain}#EXT#@contoso.onmicrosoft.com")
 }
 
-pub(super) fn ipv6(source: &mut Source<'_>) -> String {
+fn ipv6(source: &mut Source<'_>) -> String {
+    if !source.random.percent(50) {
+        return personal::usual_ipv6(source);
+    }
     let mut group = || source.random.letters(HEX, 4);
     let (a, b, c, d) = (group(), group(), group(), group());
     match source.random.below(5) {
@@ -120,7 +136,7 @@ pub(super) fn ipv6(source: &mut Source<'_>) -> String {
 }
 
 /// Country, length of the bank's letters, length of the digits behind.
-pub(super) const IBANS: &[(&str, usize, usize)] = &[
+const IBANS: &[(&str, usize, usize)] = &[
     ("NL", 4, 10),
     ("DE", 0, 18),
     ("BE", 0, 12),
@@ -133,7 +149,7 @@ pub(super) const IBANS: &[(&str, usize, usize)] = &[
     ("CZ", 0, 20),
 ];
 
-pub(super) fn card(argument: &str, source: &mut Source<'_>) -> String {
+fn card(argument: &str, source: &mut Source<'_>) -> String {
     if argument == "amex" {
         let number = personal::card_number("37", 15, source);
         return format!("{} {} {}", &number[..4], &number[4..10], &number[10..]);
@@ -158,7 +174,7 @@ pub(super) fn birth(source: &mut Source<'_>) -> String {
 }
 
 /// `#` is a digit, `%` one from 1 to 9.
-pub(super) const PHONES: &[&str] = &[
+const PHONES: &[&str] = &[
     "+316%#######",
     "+31 (0)6 %### ####",
     "+31 (0) 6 %#######",

@@ -5,11 +5,23 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::credential::{self, edged, random_mixed};
-use super::{ALNUM, DIGITS, HEX, LOWER, UPPER, URL_SAFE, length, ordinary, personal};
+use super::{ALNUM, DIGITS, Forms, HEX, LOWER, UPPER, URL_SAFE, length, ordinary, personal};
 use crate::fill::Source;
 
+pub(crate) const FORMS: Forms = Forms {
+    value,
+    candidate,
+    url_password,
+    token,
+    mailbox,
+    ipv6,
+    ibans: IBANS,
+    card,
+    phones: PHONES,
+};
+
 /// The value of a generator of secrets, or `None` if there is none of that name.
-pub(super) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Option<String> {
+fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Option<String> {
     Some(match name {
         "idtoken" => id_token(source),
         "handle" => opaque(source),
@@ -67,7 +79,7 @@ pub(super) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Opti
 }
 
 /// A password; one with other symbols than `symbols` is thought up anew.
-pub(super) fn candidate(source: &mut Source<'_>, symbols: &str) -> String {
+fn candidate(source: &mut Source<'_>, symbols: &str) -> String {
     let word = source.word("pwword");
     match source.random.below(14) {
         0 => format!("{word}{}!", source.random.between(2019, 2027)),
@@ -127,7 +139,7 @@ pub(super) fn candidate(source: &mut Source<'_>, symbols: &str) -> String {
 }
 
 /// In the user info of a URL: mostly by the book, else as people write it.
-pub(super) fn url_password(source: &mut Source<'_>) -> String {
+fn url_password(source: &mut Source<'_>) -> String {
     let word = source.word("pwword");
     let n = source.random.below(10_000);
     match source.random.below(8) {
@@ -140,7 +152,7 @@ pub(super) fn url_password(source: &mut Source<'_>) -> String {
     }
 }
 
-pub(super) fn token(source: &mut Source<'_>) -> String {
+fn token(source: &mut Source<'_>) -> String {
     match source.random.below(11) {
         0 => random_mixed(source, 32),
         1 => random_mixed(source, 40),
@@ -173,7 +185,7 @@ fn opaque(source: &mut Source<'_>) -> String {
 }
 
 /// What stands before the `@`.
-pub(super) fn mailbox(source: &mut Source<'_>, first: &str, last: &str) -> String {
+fn mailbox(source: &mut Source<'_>, first: &str, last: &str) -> String {
     let (lower_first, lower_last) = (personal::plain(first), personal::plain(last));
     let initial = &lower_first[..1];
     match source.random.below(10) {
@@ -195,7 +207,7 @@ pub(super) fn mailbox(source: &mut Source<'_>, first: &str, last: &str) -> Strin
     }
 }
 
-pub(super) fn ipv6(source: &mut Source<'_>) -> String {
+fn ipv6(source: &mut Source<'_>) -> String {
     let mut groups = |n: usize| personal::groups(source, n);
     let (one, three, four) = (groups(1), groups(3), groups(4));
     match source.random.below(9) {
@@ -216,7 +228,7 @@ pub(super) fn ipv6(source: &mut Source<'_>) -> String {
 }
 
 /// Country, length of the bank's letters, length of the digits behind.
-pub(super) const IBANS: &[(&str, usize, usize)] = &[
+const IBANS: &[(&str, usize, usize)] = &[
     ("DE", 0, 18),
     ("BE", 0, 12),
     ("FR", 0, 23),
@@ -231,7 +243,7 @@ pub(super) const IBANS: &[(&str, usize, usize)] = &[
     ("GR", 0, 23),
 ];
 
-pub(super) fn card(argument: &str, source: &mut Source<'_>) -> String {
+fn card(argument: &str, source: &mut Source<'_>) -> String {
     if argument == "amex" {
         let number = personal::card_number("34", 15, source);
         return format!("{} {} {}", &number[..4], &number[4..10], &number[10..]);
@@ -262,7 +274,7 @@ fn born(source: &mut Source<'_>) -> String {
 }
 
 /// `#` is a digit, `%` one from 1 to 9.
-pub(super) const PHONES: &[&str] = &[
+const PHONES: &[&str] = &[
     "+31 6 %### ####",
     "+316########",
     "+31 20 %## ####",

@@ -1,4 +1,4 @@
-//! Tokens that name their issuer, as the evaluation set has them.
+//! Tokens that name their issuer, as the fifth part of the rehearsal set has them.
 
 use crate::fill::Source;
 use crate::value::{ALNUM, DIGITS, HEX, LOWER, UPPER, URL_SAFE};

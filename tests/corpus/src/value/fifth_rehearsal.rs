@@ -1,4 +1,4 @@
-//! Forms of values that the evaluation set has for itself: what people choose, how they write down
+//! Forms of values that the fifth part of the rehearsal set has for itself: what people choose, how they write down
 //! addresses and numbers, and what issuers hand out that no other set asks for.
 
 mod issuer;
@@ -7,11 +7,23 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::credential::{self, edged, random_mixed};
-use super::{ALNUM, DIGITS, HEX, LOWER, UPPER, URL_SAFE, length, ordinary, personal};
+use super::{ALNUM, DIGITS, Forms, HEX, LOWER, UPPER, URL_SAFE, length, ordinary, personal};
 use crate::fill::Source;
 
+pub(crate) const FORMS: Forms = Forms {
+    value,
+    candidate,
+    url_password,
+    token,
+    mailbox,
+    ipv6,
+    ibans: IBANS,
+    card,
+    phones: PHONES,
+};
+
 /// The value of a generator of secrets, or `None` if there is none of that name.
-pub(super) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Option<String> {
+fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Option<String> {
     Some(match name {
         "coined" => issuer::coined(argument, source),
         "idp" => provider_token(source),
@@ -71,7 +83,7 @@ pub(super) fn value(name: &str, argument: &str, source: &mut Source<'_>) -> Opti
 }
 
 /// A password; one with other symbols than `symbols` is thought up anew.
-pub(super) fn candidate(source: &mut Source<'_>, symbols: &str) -> String {
+fn candidate(source: &mut Source<'_>, symbols: &str) -> String {
     let word = source.word("pwword");
     match source.random.below(17) {
         0 | 1 => {
@@ -128,7 +140,7 @@ pub(super) fn candidate(source: &mut Source<'_>, symbols: &str) -> String {
 }
 
 /// In the user info of a URL: mostly by the book, else as people write it.
-pub(super) fn url_password(source: &mut Source<'_>) -> String {
+fn url_password(source: &mut Source<'_>) -> String {
     let (word, other) = (source.word("pwword"), source.word("pwword"));
     let n = source.random.below(3000);
     match source.random.below(14) {
@@ -143,7 +155,7 @@ pub(super) fn url_password(source: &mut Source<'_>) -> String {
     }
 }
 
-pub(super) fn token(source: &mut Source<'_>) -> String {
+fn token(source: &mut Source<'_>) -> String {
     match source.random.below(12) {
         0..3 => {
             let n = *source.random.pick(&[20_usize, 24, 28, 32, 40, 48, 64]);
@@ -179,7 +191,7 @@ pub(super) fn token(source: &mut Source<'_>) -> String {
 }
 
 /// What stands before the `@`.
-pub(super) fn mailbox(source: &mut Source<'_>, first: &str, last: &str) -> String {
+fn mailbox(source: &mut Source<'_>, first: &str, last: &str) -> String {
     let (first, last) = (personal::plain(first), personal::plain(last));
     let initial = &first[..1];
     match source.random.below(14) {
@@ -209,7 +221,7 @@ pub(super) fn mailbox(source: &mut Source<'_>, first: &str, last: &str) -> Strin
     }
 }
 
-pub(super) fn ipv6(source: &mut Source<'_>) -> String {
+fn ipv6(source: &mut Source<'_>) -> String {
     let mut groups = |n: usize| personal::groups(source, n);
     let (one, two, three, four) = (groups(1), groups(2), groups(3), groups(4));
     match source.random.below(9) {
@@ -226,7 +238,7 @@ pub(super) fn ipv6(source: &mut Source<'_>) -> String {
 }
 
 /// Country, length of the bank's letters, length of the digits behind.
-pub(super) const IBANS: &[(&str, usize, usize)] = &[
+const IBANS: &[(&str, usize, usize)] = &[
     ("DE", 0, 18),
     ("DE", 0, 18),
     ("BE", 0, 12),
@@ -243,7 +255,7 @@ pub(super) const IBANS: &[(&str, usize, usize)] = &[
     ("GB", 4, 14),
 ];
 
-pub(super) fn card(argument: &str, source: &mut Source<'_>) -> String {
+fn card(argument: &str, source: &mut Source<'_>) -> String {
     let prefix = *source.random.pick(&[
         "4", "4", "4", "4", "52", "53", "54", "2233", "2720", "6011", "645", "3528", "6759", "6304",
     ]);
@@ -280,7 +292,7 @@ fn postal_code(source: &mut Source<'_>) -> String {
 }
 
 /// `#` is a digit, `%` one from 1 to 9.
-pub(super) const PHONES: &[&str] = &[
+const PHONES: &[&str] = &[
     "06-%#######",
     "06 %#######",
     "06-%# ## ## ##",
