@@ -39,7 +39,7 @@ pub(crate) const REHEARSAL: &[Files] = &[
         Hand::Own(&fifth_rehearsal::FORMS), "fifth-rehearsal": "words" "beginning" "passwords" "structured" "commands" "connections" "tokens" "keys" "sessions" "people" "mixed" "plain"
     ),
     files!(
-        Hand::Own(&fifth_rehearsal::FORMS), "sixth-rehearsal": "words" "sentences" "messages" "passwords" "structured" "connections" "tokens" "people" "plain"
+        Hand::Own(&fifth_rehearsal::FORMS), "sixth-rehearsal": "words" "sentences" "messages" "support" "passwords" "structured" "connections" "tokens" "people" "plain"
     ),
 ];
 /// Until the next one is written, the last of those above.
