@@ -38,8 +38,13 @@ pub(crate) const REHEARSAL: &[Files] = &[
     files!(
         Hand::Own(&fifth_rehearsal::FORMS), "fifth-rehearsal": "words" "beginning" "passwords" "structured" "commands" "connections" "tokens" "keys" "sessions" "people" "mixed" "plain"
     ),
+    // What applications and data stores write, and what platforms and the people who run them write: no
+    // evaluation sets before they were read.
     files!(
         Hand::Own(&fifth_rehearsal::FORMS), "sixth-rehearsal": "words" "sentences" "messages" "support" "passwords" "structured" "connections" "tokens" "people" "plain"
+    ),
+    files!(
+        Hand::Own(&fifth_rehearsal::FORMS), "seventh-rehearsal": "words" "traces" "environment" "said" "random" "connections" "tokens" "structured" "people" "pasted" "plain"
     ),
 ];
 /// Until the next one is written, the last of those above.
