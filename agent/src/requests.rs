@@ -6,11 +6,12 @@
 //! build doesn't know are answered here.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use jiff::Timestamp;
+use mendix_agent_core::ordered;
 use mendix_agent_proto::v1;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -104,8 +105,8 @@ impl RequestOutcomes {
     fn settle(&self, mut kept: MutexGuard<'_, BTreeMap<String, v1::RequestOutcome>>) {
         // Before the control plane has said anything nothing is dropped: it may still want to know.
         if let Some(section) = &*self.wanted.borrow() {
-            let wanted: BTreeSet<&str> =
-                section.value.requests.iter().map(|request| request.request_id.as_str()).collect();
+            let requests = section.value.requests.iter();
+            let wanted = ordered::set(requests.map(|request| request.request_id.as_str()));
             kept.retain(|id, _| wanted.contains(id.as_str()));
         }
         while kept.len() > MAX_OUTCOMES {

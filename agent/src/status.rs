@@ -4,6 +4,7 @@
 use comfy_table::{Table, presets};
 use jiff::Timestamp;
 use kube::{Api, Client, Resource, ResourceExt, api::ListParams};
+use mendix_agent_core::ordered;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -251,7 +252,7 @@ where
 
 fn newest<K: Resource>(objects: &[K]) -> impl Iterator<Item = &K> {
     let mut sorted: Vec<&K> = objects.iter().collect();
-    sorted.sort_by(|a, b| {
+    ordered::sort_by(&mut sorted, |a, b| {
         let key = |object: &K| object.meta().creation_timestamp.clone();
         key(b).cmp(&key(a)).then_with(|| a.name_any().cmp(&b.name_any()))
     });

@@ -12,7 +12,7 @@
 //! | health | [`health`] |
 //! | patch bundles | [`bundle`] |
 //! | the agent's own upgrade | [`upgrade`] |
-//! | all | [`audit`] |
+//! | all | [`audit`], [`ordered`] |
 //! | log snapshots | [`envelope`] → [`consent`] → [`masked`], [`redact`] → [`archive`] → [`seal`] → [`transfer`] |
 
 pub mod archive;
@@ -24,6 +24,7 @@ pub mod health;
 pub mod initialization;
 pub mod leadership;
 pub mod masked;
+pub mod ordered;
 pub mod seal;
 pub mod session;
 pub mod transfer;

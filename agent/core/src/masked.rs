@@ -7,6 +7,8 @@
 
 use serde_json::Value;
 
+use crate::ordered;
+
 /// What stands for a text.
 const MASK: &str = "[masked]";
 /// Keys whose text stays.
@@ -56,7 +58,7 @@ fn mask(key: &str, value: &Value, depth: usize) -> Value {
         Value::Object(fields) => {
             let fields =
                 fields.iter().map(|(key, field)| (key.clone(), mask(key, field, depth - 1)));
-            Value::Object(fields.collect())
+            Value::Object(ordered::object(fields))
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
     }
@@ -66,7 +68,7 @@ fn mask(key: &str, value: &Value, depth: usize) -> Value {
 fn opaque(value: &Value, depth: usize) -> Value {
     match value {
         Value::Object(fields) => {
-            Value::Object(fields.keys().map(|key| (key.clone(), MASK.into())).collect())
+            Value::Object(ordered::object(fields.keys().map(|key| (key.clone(), MASK.into()))))
         }
         Value::Array(items) if depth > 0 => items
             .iter()

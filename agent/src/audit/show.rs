@@ -11,10 +11,13 @@ use std::{
 use comfy_table::{Table, presets};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::{Api, Client};
-use mendix_agent_core::audit::{
-    Checkpoint, Record,
-    log::Segment,
-    verify::{Verdict, verify},
+use mendix_agent_core::{
+    audit::{
+        Checkpoint, Record,
+        log::Segment,
+        verify::{Verdict, verify},
+    },
+    ordered,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -140,7 +143,7 @@ impl Stored {
 
     fn records(&self) -> Vec<Record> {
         let mut segments: Vec<&Segment> = self.segments.iter().collect();
-        segments.sort_by_key(|segment| segment.number);
+        ordered::sort_by(&mut segments, |a, b| a.number.cmp(&b.number));
         let lines = segments.iter().flat_map(|segment| segment.records.lines());
         lines.filter_map(|line| Record::parse(line).ok()).collect()
     }

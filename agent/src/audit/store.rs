@@ -1,16 +1,19 @@
 //! Where the audit log is kept: ConfigMaps of the agent's namespace. Thin: what is to be written is
 //! decided by `mendix_agent_core::audit::log`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api,
     api::{DeleteParams, ListParams, ObjectMeta, PostParams},
 };
-use mendix_agent_core::audit::{
-    Hash,
-    log::{self, Append, Log, Segment},
+use mendix_agent_core::{
+    audit::{
+        Hash,
+        log::{self, Append, Log, Segment},
+    },
+    ordered,
 };
 
 use super::AuditError;
@@ -133,14 +136,14 @@ impl Store {
         let map = ConfigMap {
             metadata: ObjectMeta {
                 name: Some(name.clone()),
-                labels: Some(BTreeMap::from([
+                labels: Some(ordered::map([
                     ("app.kubernetes.io/managed-by".into(), "mendix-agent".into()),
                     ("agent.mendix.com/audit".into(), "segment".into()),
                 ])),
                 resource_version: version.map(|newest| newest.resource_version.clone()),
                 ..ObjectMeta::default()
             },
-            data: Some(BTreeMap::from([
+            data: Some(ordered::map([
                 (RECORDS.to_owned(), segment.records.clone()),
                 (CHAIN.to_owned(), segment.chain.clone()),
             ])),

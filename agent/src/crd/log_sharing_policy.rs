@@ -1,7 +1,10 @@
 //! LogSharingPolicy: the customer's switch for log sharing. The agent only reads it.
 
 use kube::CustomResource;
-use mendix_agent_core::consent::policy::{ExtraPatterns, LocalPolicy, Mode};
+use mendix_agent_core::{
+    consent::policy::{ExtraPatterns, LocalPolicy, Mode},
+    ordered,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +68,7 @@ impl From<&LogSharingPolicySpec> for LocalPolicy {
                 SharingMode::Deny => Mode::Deny,
             },
             suspend: spec.suspend,
-            excluded_components: spec.excluded_components.iter().cloned().collect(),
+            excluded_components: ordered::set(spec.excluded_components.iter().cloned()),
             max_window_hours: spec.max_window_hours,
             extra_patterns: ExtraPatterns::new(spec.extra_patterns.clone()),
         }

@@ -12,6 +12,7 @@ use std::{
 use jiff::Timestamp;
 use mendix_agent_core::{
     archive::{self, ArchiveError, EntryPath, MAX_ENTRY, Packed},
+    ordered,
     redact::{Counts, POLICY_VERSION},
     seal::SealError,
 };
@@ -174,7 +175,7 @@ impl<'a, S: Sink> Assembler<'a, S> {
         self.record(EntryPath::errors(), &errors).await?;
         let redaction = Redaction {
             policy_version: POLICY_VERSION,
-            replaced: counts.iter().map(|(class, n)| (class.name(), n)).collect(),
+            replaced: ordered::map(counts.iter().map(|(class, n)| (class.name(), n))),
         };
         self.record(EntryPath::redaction(), &serde_json::to_vec_pretty(&redaction)?).await?;
         let window = self.scope.window();

@@ -26,6 +26,7 @@ use mendix_agent_core::{
         gate::ActiveConsent,
         grant::{DataClass, Window},
     },
+    ordered,
     redact::{Counts, Leak, Redaction, redact_text, scan_output},
 };
 use serde::Serialize;
@@ -103,7 +104,7 @@ impl Scope {
             cluster,
             components: consent.components().to_vec(),
             excluded: consent.excluded().to_vec(),
-            classes: classes.into_iter().filter(|class| consent.allows(*class)).collect(),
+            classes: ordered::set(classes.into_iter().filter(|class| consent.allows(*class))),
             window: consent.window(),
         }
     }

@@ -5,7 +5,7 @@
 //! not bring an old key back. Of the installed and the stored file the one with the higher sequence
 //! counts, so reinstalling the agent with an old trust folder revives nothing.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
@@ -16,6 +16,7 @@ use mendix_agent_core::{
     audit::Event,
     bundle::Authentic,
     consent::keys::{ConsentKeysError, FILE, Trust},
+    ordered,
 };
 use tokio::{sync::watch, time::sleep};
 
@@ -160,7 +161,7 @@ async fn write(api: &Api<Secret>, file: &[u8]) -> Result<(), ApiError> {
             resource_version: stored.as_ref().and_then(|s| s.metadata.resource_version.clone()),
             ..ObjectMeta::default()
         },
-        data: Some(BTreeMap::from([(FILE.to_owned(), ByteString(file.to_vec()))])),
+        data: Some(ordered::map([(FILE.to_owned(), ByteString(file.to_vec()))])),
         ..Secret::default()
     };
     let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };

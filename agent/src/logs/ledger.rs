@@ -1,15 +1,16 @@
 //! Where the ledger is kept: one Secret of the agent's namespace, written by compare-and-swap, and only
 //! while no later leader has written it.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api,
     api::{ObjectMeta, PostParams},
 };
-use mendix_agent_core::consent::{Refusal, grant::Grant, ledger::Ledger};
+use mendix_agent_core::{
+    consent::{Refusal, grant::Grant, ledger::Ledger},
+    ordered,
+};
 
 use crate::{
     cluster::{Cluster, FIELD_MANAGER, call},
@@ -83,7 +84,7 @@ impl LedgerStore {
 
     /// False when somebody else was faster.
     async fn write(&self, ledger: &Ledger, secret: Option<Secret>) -> Result<bool, Refusal> {
-        let data = BTreeMap::from([(KEY.to_owned(), ByteString(ledger.to_bytes()))]);
+        let data = ordered::map([(KEY.to_owned(), ByteString(ledger.to_bytes()))]);
         let params =
             PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
         let written = async {

@@ -6,7 +6,7 @@ use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
-use mendix_agent_core::consent::ticket::MAX_TICKETS;
+use mendix_agent_core::{consent::ticket::MAX_TICKETS, ordered};
 use serde_json::json;
 
 use super::pages::{PAGE, Pages};
@@ -100,7 +100,8 @@ impl Receipts {
             .into_iter()
             .filter(|r| r.status.as_ref().is_some_and(|s| s.finished_at.is_some()))
             .collect();
-        finished.sort_by_key(|r| r.status.as_ref().and_then(|s| s.finished_at));
+        let at = |r: &LogSnapshot| r.status.as_ref().and_then(|s| s.finished_at);
+        ordered::sort_by(&mut finished, |a, b| at(a).cmp(&at(b)));
         let excess = finished.len().saturating_sub(MAX_RECEIPTS);
         for receipt in finished.into_iter().take(excess) {
             let (name, params) = (receipt.name_any(), DeleteParams::default());
@@ -154,7 +155,8 @@ impl Mirrors {
             .iter()
             .filter(|t| t.status.as_ref().is_some_and(|s| s.ticket_status == DELETED))
             .collect();
-        gone.sort_by_key(|t| t.creation_timestamp().map(|time| time.0));
+        let at = |t: &SupportTicket| t.creation_timestamp().map(|time| time.0);
+        ordered::sort_by(&mut gone, |a, b| at(a).cmp(&at(b)));
         let excess = mirrors.len().saturating_sub(MAX_MIRRORS).min(gone.len());
         for mirror in &gone[..excess] {
             let params = DeleteParams::default();

@@ -19,6 +19,7 @@ use mendix_agent_core::{
         grant::{DataClass, MAX_WINDOW, Window},
         policy::ExtraPatterns,
     },
+    ordered,
     redact::{Redaction, custom::CustomPatterns},
     seal::SealError,
 };
@@ -204,7 +205,7 @@ pub async fn run(cluster: Cluster, arguments: Arguments) -> Result<String, Previ
     }
     let bytes = Arc::default();
     let sink = Shown { target: target(&arguments)?, bytes: Arc::clone(&bytes) };
-    let classes = classes.into_iter().collect();
+    let classes = ordered::set(classes);
     let (uid, version) = (cluster.uid.clone(), cluster.server_version.clone());
     let scope =
         Arc::new(Scope::preview(Caller::new(cluster), components, excluded, classes, window));

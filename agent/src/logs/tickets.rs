@@ -8,7 +8,6 @@ use std::{
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use mendix_agent_core::audit::Event;
 use mendix_agent_core::consent::{
     Refusal,
     gate::{self, Facts, Told, Wish},
@@ -17,6 +16,7 @@ use mendix_agent_core::consent::{
     ticket::{MAX_TICKETS, Ticket},
 };
 use mendix_agent_core::redact::POLICY_VERSION;
+use mendix_agent_core::{audit::Event, ordered};
 use mendix_agent_proto::v1;
 use tokio::time::sleep;
 
@@ -87,7 +87,7 @@ async fn round(logs: &Logs, mirrors: &Mirrors, known: &mut Option<Known>) -> Res
         None => known.insert(Known::read(mirrors).await?),
     };
     let managed = logs.managed().await?;
-    let managed = managed.iter().map(|component| component.spec.component.clone()).collect();
+    let managed = ordered::set(managed.iter().map(|component| component.spec.component.clone()));
     let ledger = void_ended(logs, &listed).await;
     let mut standings: Vec<Standing> =
         listed.into_iter().map(|ticket| judge(logs, ticket, &managed, ledger.as_ref())).collect();
@@ -97,7 +97,7 @@ async fn round(logs: &Logs, mirrors: &Mirrors, known: &mut Option<Known>) -> Res
         standing.status.last_refusal = logs.refusals.of(&name).or(before);
     }
     report(logs, &standings);
-    let present: BTreeSet<String> = standings.iter().map(|s| s.ticket.object_name()).collect();
+    let present = ordered::set(standings.iter().map(|s| s.ticket.object_name()));
     for standing in &standings {
         let name = standing.ticket.object_name();
         if written.get(&name) == Some(&standing.status) {
@@ -148,9 +148,9 @@ impl Known {
     async fn read(mirrors: &Mirrors) -> Result<Self, ApiError> {
         let objects = mirrors.all().await?;
         let status = |object: SupportTicket| Some((object.name_any(), object.status?));
-        let written: BTreeMap<_, _> = objects.into_iter().filter_map(status).collect();
+        let written = ordered::map(objects.into_iter().filter_map(status));
         let decided = written.iter().map(|(name, status)| (name.clone(), decision(status)));
-        Ok(Self { decided: decided.collect(), written })
+        Ok(Self { decided: ordered::map(decided), written })
     }
 }
 
@@ -202,7 +202,7 @@ fn listed(logs: &Logs) -> Option<Vec<Ticket>> {
 /// Voids what has ended: solved tickets, tickets that are gone, all of a deregistered cluster. Gives
 /// the ledger as it is then; none when it can't be kept.
 async fn void_ended(logs: &Logs, listed: &[Ticket]) -> Result<Ledger, Refusal> {
-    let ids: BTreeSet<&str> = listed.iter().map(|ticket| ticket.id.as_str()).collect();
+    let ids = ordered::set(listed.iter().map(|ticket| ticket.id.as_str()));
     let deregistered = logs.sources.deregistered();
     let solved: Vec<_> = listed
         .iter()

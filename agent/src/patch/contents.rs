@@ -18,7 +18,7 @@ use kube::{
     Api,
     api::{DeleteParams, ListParams, ObjectMeta, PartialObjectMeta, PostParams},
 };
-use mendix_agent_core::bundle::limits::Limits;
+use mendix_agent_core::{bundle::limits::Limits, ordered};
 use serde::{Deserialize, Serialize};
 
 use super::failure::{CallCause, CallError};
@@ -230,7 +230,7 @@ impl Contents {
     /// # Errors
     /// When the API server can't be reached.
     pub async fn stored_bytes(&self, except: &[String]) -> Result<u64, CallError> {
-        let except: BTreeSet<&str> = except.iter().map(|sha256| short(sha256)).collect();
+        let except = ordered::set(except.iter().map(|sha256| short(sha256)));
         let counted = self.list().await?.into_iter().filter(|meta| {
             let label = meta.metadata.labels.as_ref().and_then(|labels| labels.get(LABEL));
             label.is_none_or(|label| !except.contains(label.as_str()))
@@ -244,7 +244,7 @@ impl Contents {
     /// # Errors
     /// When the API server refuses or can't be reached.
     pub async fn sweep(&self, keep: &BTreeSet<String>) -> Result<(), CallError> {
-        let keep: BTreeSet<&str> = keep.iter().map(|sha256| short(sha256)).collect();
+        let keep = ordered::set(keep.iter().map(|sha256| short(sha256)));
         let mut doomed: Vec<(bool, String)> = vec![];
         for secret in self.list().await? {
             let label = secret.metadata.labels.as_ref().and_then(|labels| labels.get(LABEL));
@@ -255,7 +255,7 @@ impl Contents {
             }
         }
         // Manifests first: what is left of an interrupted sweep is not taken for complete.
-        doomed.sort();
+        ordered::sort_by(&mut doomed, Ord::cmp);
         let params = DeleteParams::default();
         for (_, name) in doomed {
             let call = self.secrets.delete(&name, &params);

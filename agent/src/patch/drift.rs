@@ -160,7 +160,7 @@ impl Drift {
         let mut due: BTreeMap<ObjectId, Timestamp> = BTreeMap::new();
         let mut running = FuturesUnordered::new();
         let mut busy = BTreeSet::new();
-        let mut stale: BTreeSet<Arc<str>> = inventory.components.iter().cloned().collect();
+        let mut stale: BTreeSet<Arc<str>> = inventory.components.clone();
         let mut health = tokio::time::interval(HEALTH_DELAY);
         health.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut full_check = tokio::time::interval(FULL_CHECK);

@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use mendix_agent_core::bundle::{
-    Authentic, cadence,
-    index::{self, ReleaseIndex},
-    run::{Offer, State, offer},
+use mendix_agent_core::{
+    bundle::{
+        Authentic, cadence,
+        index::{self, ReleaseIndex},
+        run::{Offer, State, offer},
+    },
+    ordered,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -163,7 +166,7 @@ async fn clear_away(driver: &Driver, cancel: &CancellationToken) -> Result<(), P
     failure::patiently(cancel, &|_| {}, || async {
         let mut bundles = driver.records.bundles().await?;
         let components = driver.records.components().await?;
-        bundles.sort_by_key(|bundle| std::cmp::Reverse(bundle.spec.sequence));
+        ordered::sort_by(&mut bundles, |a, b| b.spec.sequence.cmp(&a.spec.sequence));
         let mut keep = BTreeSet::new();
         for status in components.iter().filter_map(|component| component.status.as_ref()) {
             keep.extend([&status.index_sha256, &status.blob_sha256].into_iter().flatten().cloned());
@@ -201,7 +204,7 @@ async fn clear_away(driver: &Driver, cancel: &CancellationToken) -> Result<(), P
 fn spec_of(index: &ReleaseIndex, sha256: &str, offered_at: Timestamp) -> PatchBundleSpec {
     let mut components: Vec<_> = index.components.iter().collect();
     // As `Plan::new` orders them: the record counts places of the plan.
-    components.sort_by(|a, b| (a.phase, &a.name).cmp(&(b.phase, &b.name)));
+    ordered::sort_by(&mut components, |a, b| (a.phase, &a.name).cmp(&(b.phase, &b.name)));
     PatchBundleSpec {
         release_id: index.release_id.clone(),
         sequence: index.sequence,

@@ -7,6 +7,7 @@ use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
 use kube::{Api, Client, api::PostParams, client::Body};
+use mendix_agent_core::ordered;
 
 use super::{
     Check, Verdict,
@@ -213,7 +214,7 @@ fn summary(mut missing: Vec<Right>, all: usize) -> Check {
     if missing.is_empty() {
         return Check::pass(PERMISSIONS, format!("all {all} rights are granted"));
     }
-    missing.sort();
+    ordered::sort_by(&mut missing, Ord::cmp);
     let named: Vec<String> = missing.iter().take(NAMED).map(ToString::to_string).collect();
     let more = match missing.len().saturating_sub(NAMED) {
         0 => String::new(),

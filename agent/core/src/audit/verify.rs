@@ -15,6 +15,7 @@ use super::{
     log::Segment,
     record::{self, Checkpoint, Hash, Record, RecordError},
 };
+use crate::ordered;
 
 /// Something that is wrong with a log.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -160,7 +161,7 @@ pub fn verify(
     cluster: Option<&str>,
     checkpoints: &[Checkpoint],
 ) -> Verdict {
-    segments.sort_by_key(|segment| segment.number);
+    ordered::sort_by(&mut segments, |a, b| a.number.cmp(&b.number));
     let lines: Vec<Line> = segments.iter().flat_map(lines_of).collect();
     let mut verdict = Verdict { records: lines.len(), ..Verdict::default() };
     let witnesses = witnesses(&lines, &segments, checkpoints);
@@ -173,8 +174,8 @@ pub fn verify(
     belongs(&lines, &intact, cluster, &mut found);
     ends(&lines, &segments, &mut found);
 
-    let present: BTreeMap<u64, &Line> =
-        lines.iter().zip(&numbers).rev().filter_map(|(line, n)| Some(((*n)?, line))).collect();
+    let numbered = lines.iter().zip(&numbers).rev();
+    let present = ordered::map(numbered.filter_map(|(line, n)| Some(((*n)?, line))));
     verdict.first = present.keys().next().copied().unwrap_or(0);
     verdict.end = present
         .last_key_value()
@@ -201,7 +202,7 @@ impl Found {
     }
 
     fn sorted(&mut self) -> Vec<Finding> {
-        self.findings.sort_by_key(|(at, _)| *at);
+        ordered::sort_by(&mut self.findings, |a, b| a.0.cmp(&b.0));
         self.findings.drain(..).map(|(_, finding)| finding).collect()
     }
 }
@@ -260,8 +261,8 @@ fn altered_or_unproven(
     numbers: &[Option<u64>],
     found: &mut Found,
 ) {
-    let by_number: BTreeMap<u64, usize> =
-        numbers.iter().enumerate().rev().filter_map(|(i, n)| Some(((*n)?, i))).collect();
+    let numbered = numbers.iter().enumerate().rev();
+    let by_number = ordered::map(numbered.filter_map(|(i, n)| Some(((*n)?, i))));
     for (index, line) in lines.iter().enumerate() {
         let number = numbers[index];
         // A hash that fits says that it was written so; it may be a newer agent's.

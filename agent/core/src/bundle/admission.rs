@@ -24,6 +24,7 @@ use super::{
     schema::{self, Served},
     version::Version,
 };
+use crate::ordered;
 pub use agent::own_deployment;
 pub use record::recorded_bytes;
 pub use refusal::{Reason, Refusal};
@@ -143,8 +144,9 @@ pub fn admit(
     facts: &ClusterFacts,
 ) -> Result<Admitted, Vec<Refusal>> {
     let mut refusals = release(&index, index.sha256(), facts);
-    let mut by_digest: BTreeMap<String, Vec<Object>> =
-        blobs.into_iter().map(|blob| (hex::encode(blob.sha256()), blob.into_inner())).collect();
+    let blobs = blobs.into_iter();
+    let mut by_digest =
+        ordered::map(blobs.map(|blob| (hex::encode(blob.sha256()), blob.into_inner())));
     let mut objects = BTreeMap::new();
     for (at, entry) in index.components.iter().enumerate() {
         match by_digest.remove(&entry.blob.sha256) {
@@ -321,14 +323,14 @@ fn definitions(
     refusals: &mut Vec<Refusal>,
 ) {
     let all = objects.values().flatten();
-    let definitions: BTreeMap<(String, String), &Object> = all
+    let definitions = all
         .filter(|object| object.id.group_kind() == "apiextensions.k8s.io/CustomResourceDefinition")
         .filter_map(|object| {
             let body = object.body.value();
             let text = |pointer| Some(body.pointer(pointer)?.as_str()?.to_owned());
             Some(((text("/spec/group")?, text("/spec/names/kind")?), object))
-        })
-        .collect();
+        });
+    let definitions = ordered::map(definitions);
     if definitions.is_empty() {
         return;
     }
@@ -371,12 +373,12 @@ fn ownership(
     facts: &ClusterFacts,
     refusals: &mut Vec<Refusal>,
 ) {
-    let others: BTreeMap<&ObjectId, &str> = facts
+    let others = facts
         .inventory
         .iter()
         .filter(|(component, _)| !index.components.iter().any(|entry| entry.name == **component))
-        .flat_map(|(component, owned)| owned.iter().map(move |id| (id, component.as_str())))
-        .collect();
+        .flat_map(|(component, owned)| owned.iter().map(move |id| (id, component.as_str())));
+    let others = ordered::map(others);
     let mut first: BTreeMap<&ObjectId, &str> = BTreeMap::new();
     for entry in &index.components {
         for object in objects.get(&entry.name).into_iter().flatten() {

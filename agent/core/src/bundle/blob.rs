@@ -18,6 +18,7 @@ use super::{
     limits::Limits,
     object::{Object, ObjectError, ObjectId},
 };
+use crate::ordered;
 
 /// Bytes expanded at a time.
 const EXPAND_STEP: usize = 64 * 1024;
@@ -240,7 +241,7 @@ pub struct EncodedBlob {
 /// When [`verify`] would refuse the result: the publisher learns it before anything is signed.
 pub fn encode(objects: &[Object]) -> Result<EncodedBlob, BlobError> {
     let mut sorted: Vec<&Object> = objects.iter().collect();
-    sorted.sort_by(|a, b| a.id.cmp(&b.id));
+    ordered::sort_by(&mut sorted, |a, b| a.id.cmp(&b.id));
     // No name, no time, and a fixed operating system in the header.
     let mut gzip =
         GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), Compression::best());

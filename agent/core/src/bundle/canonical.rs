@@ -12,6 +12,8 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use serde_json::{Map, Number, Value};
 use thiserror::Error;
 
+use crate::ordered;
+
 /// Why bytes are not a JSON value that everybody reads alike.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{path}: {reason}")]
@@ -53,7 +55,7 @@ fn write(value: &Value, out: &mut Vec<u8>) {
             // Sorted here and not left to the map: a feature of serde_json that any crate of the
             // build may switch on makes maps keep the order of insertion.
             let mut entries: Vec<_> = map.iter().collect();
-            entries.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
+            ordered::sort_by(&mut entries, |a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
             out.push(b'{');
             for (index, (key, value)) in entries.into_iter().enumerate() {
                 if index > 0 {

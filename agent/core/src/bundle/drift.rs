@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::object::ObjectId;
 use super::ownership::{Owner, applied_by, matches, owners};
+use crate::ordered;
 
 /// Field paths named in one report; more are counted.
 pub const MAX_REPORTED_FIELDS: usize = 32;
@@ -278,7 +279,7 @@ pub fn changed_paths(before: &Value, after: &Value) -> Vec<String> {
     let keys = |value: &Value| value.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>());
     let mut names = keys(before).unwrap_or_default();
     names.extend(keys(after).unwrap_or_default());
-    names.sort();
+    ordered::sort_by(&mut names, Ord::cmp);
     names.dedup();
     for name in names.iter().filter(|name| *name != "status") {
         let part = |object: &Value| {
@@ -306,7 +307,7 @@ fn compare(path: &str, before: &Value, after: &Value, paths: &mut Vec<String>) {
     match (before, after) {
         (Value::Object(old), Value::Object(new)) => {
             let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
-            names.sort();
+            ordered::sort_by(&mut names, Ord::cmp);
             names.dedup();
             for name in names {
                 let below = match name.contains('.') {
@@ -320,7 +321,7 @@ fn compare(path: &str, before: &Value, after: &Value, paths: &mut Vec<String>) {
         (Value::Array(old), Value::Array(new)) if named(old) && named(new) => {
             let name = |item: &Value| item["name"].as_str().unwrap_or_default().to_owned();
             let mut names: Vec<String> = old.iter().chain(new).map(name).collect();
-            names.sort();
+            ordered::sort_by(&mut names, Ord::cmp);
             names.dedup();
             for wanted in names {
                 let at = |items: &[Value]| items.iter().find(|item| name(item) == wanted).cloned();

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use crate::ordered;
+
 /// A set of field paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields {
@@ -121,7 +123,7 @@ impl Fields {
             }
             (key.clone(), Value::Object(below))
         });
-        Value::Object(nodes.collect())
+        Value::Object(ordered::object(nodes))
     }
 
     /// Whether no path is in the set.
@@ -158,7 +160,7 @@ impl Fields {
             let below = mine.below.combine(&theirs.below, keep);
             (member || !below.is_empty()).then(|| (key.clone(), Node { member, below }))
         });
-        Self { nodes: nodes.collect() }
+        Self { nodes: ordered::map(nodes) }
     }
 
     /// Paths at or below `prefix`, a sequence of field names; `*` stands for any list item,
@@ -171,7 +173,7 @@ impl Fields {
             let member = rest.is_empty() && node.member;
             (member || !below.is_empty()).then(|| (key.clone(), Node { member, below }))
         });
-        Self { nodes: nodes.collect() }
+        Self { nodes: ordered::map(nodes) }
     }
 
     /// Paths that are not at or below `prefix` (as in [`Self::within`]).
@@ -189,7 +191,7 @@ impl Fields {
             (node.member || !below.is_empty())
                 .then(|| (key.clone(), Node { member: node.member, below }))
         });
-        Self { nodes: nodes.collect() }
+        Self { nodes: ordered::map(nodes) }
     }
 
     /// The part of `object` that is in the set.
@@ -211,7 +213,7 @@ impl Fields {
                     let name = key.strip_prefix("f:")?;
                     Some((name.to_owned(), node.extract(map.get(name)?)))
                 });
-                Value::Object(parts.collect())
+                Value::Object(ordered::object(parts))
             }
             scalar => scalar.clone(),
         }
@@ -227,7 +229,7 @@ impl Fields {
             let member = node.member && node.below.is_empty() && desired != live;
             (member || !below.is_empty()).then(|| (key.clone(), Node { member, below }))
         });
-        Self { nodes: nodes.collect() }
+        Self { nodes: ordered::map(nodes) }
     }
 
     /// The paths in the set for people, such as `spec.template.spec.containers[name=web].image`. Below a

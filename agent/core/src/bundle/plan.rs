@@ -8,6 +8,7 @@ use super::{
     kind,
     object::{Object, ObjectId},
 };
+use crate::ordered;
 
 pub use super::{kind::Stage, object::Inventory};
 
@@ -29,18 +30,17 @@ impl Plan {
         let Admitted { index, index_sha256, objects } = admitted;
         // An object that moves from one component to another is not pruned from the first, and one
         // that two inventories name is not pruned while its other owner keeps it.
-        let mut named: BTreeSet<ObjectId> =
-            objects.values().flatten().map(|object| object.id.clone()).collect();
+        let mut named = ordered::set(objects.values().flatten().map(|object| object.id.clone()));
         named.extend(
             inventory
                 .iter()
                 .filter(|(component, _)| !objects.contains_key(*component))
                 .flat_map(|(_, owned)| owned.iter().cloned()),
         );
-        let deletes: BTreeSet<&ObjectId> = index.deletes.iter().collect();
+        let deletes = ordered::set(&index.deletes);
 
         let mut entries = index.components.clone();
-        entries.sort_by(|a, b| (a.phase, &a.name).cmp(&(b.phase, &b.name)));
+        ordered::sort_by(&mut entries, |a, b| (a.phase, &a.name).cmp(&(b.phase, &b.name)));
         let mut objects = objects;
         let components = entries
             .into_iter()
@@ -115,7 +115,7 @@ fn stages(objects: Vec<Object>) -> Vec<(Stage, Vec<Object>)> {
         by_stage.entry(kind::stage(&object.id)).or_default().push(object);
     }
     for objects in by_stage.values_mut() {
-        objects.sort_by(|a, b| order(&a.id).cmp(&order(&b.id)));
+        ordered::sort_by(objects, |a, b| order(&a.id).cmp(&order(&b.id)));
     }
     by_stage.into_iter().collect()
 }
@@ -130,14 +130,9 @@ fn prune(
     named: &BTreeSet<ObjectId>,
     deletes: &BTreeSet<&ObjectId>,
 ) -> (Vec<ObjectId>, Vec<ObjectId>) {
-    let mut gone: Vec<ObjectId> = owned
-        .iter()
-        .filter(|id| !named.contains(id))
-        .cloned()
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .collect();
-    gone.sort_by(|a, b| (kind::stage(b), order(b)).cmp(&(kind::stage(a), order(a))));
+    let gone = ordered::set(owned.iter().filter(|id| !named.contains(id)).cloned());
+    let mut gone: Vec<ObjectId> = gone.into_iter().collect();
+    ordered::sort_by(&mut gone, |a, b| (kind::stage(b), order(b)).cmp(&(kind::stage(a), order(a))));
     gone.into_iter().partition(|id| !kind::holds_data(id) || deletes.contains(id))
 }
 

@@ -7,6 +7,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::ordered;
+
 /// Findings of one object that are told; one tells as much as a hundred.
 const MAX_FINDINGS: usize = 16;
 /// Fields of the root that the API machinery itself defines.
@@ -42,12 +44,11 @@ pub fn served<'a>(definition: &'a Value, version: &str) -> Served<'a> {
 pub fn findings(schema: &Value, object: &Value) -> Vec<(String, String)> {
     let mut found = Findings(vec![]);
     if let Some(fields) = object.as_object() {
-        let own: Map<String, Value> = fields
+        let own = fields
             .iter()
             .filter(|(name, _)| !OF_EVERY_OBJECT.contains(&name.as_str()))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        found.object(schema, &own, "");
+            .map(|(name, value)| (name.clone(), value.clone()));
+        found.object(schema, &ordered::object(own), "");
     }
     found.0
 }

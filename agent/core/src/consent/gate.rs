@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     envelope::{KeyRing, Signed},
+    ordered,
     redact::custom::CustomPatterns,
     seal::{Header, RecipientPublicKey, SealError},
 };
@@ -131,7 +132,7 @@ pub fn consider(
             let component = component.chars().take(63).collect();
             return Err(Refusal::ComponentNotGranted { component });
         }
-        let wished: BTreeSet<_> = wish.components.iter().collect();
+        let wished = ordered::set(wish.components);
         wished.into_iter().cloned().collect()
     };
     check_status(ticket)?;

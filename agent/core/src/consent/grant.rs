@@ -1,7 +1,5 @@
 //! The consent grant: what a customer allowed when a ticket was opened, signed by the consent key.
 
-use std::collections::BTreeSet;
-
 use jiff::{SignedDuration, Timestamp};
 use mendix_agent_proto::limits::MAX_GRANT_ENVELOPE;
 use serde::{Deserialize, Serialize};
@@ -9,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{keys::Trust, refusal::Refusal};
 use crate::{
     envelope::{self, Signed},
+    ordered,
     seal::RecipientPublicKey,
 };
 
@@ -182,7 +181,7 @@ impl Grant {
         if !self.components.iter().all(|name| is_dns_label(name)) {
             return field("components", "must be exact names (DNS labels), never patterns");
         }
-        if self.components.iter().collect::<BTreeSet<_>>().len() != self.components.len() {
+        if ordered::set(&self.components).len() != self.components.len() {
             return field("components", "must name each component once");
         }
         if self.data_classes.is_empty() {

@@ -11,7 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use kube::ResourceExt;
-use mendix_agent_core::archive::Run;
+use mendix_agent_core::{archive::Run, ordered};
 
 use crate::pods::Pod;
 
@@ -112,12 +112,14 @@ impl Found {
     }
 
     fn cut_pods(&mut self) {
-        self.pods.sort_by_key(|(healthy, _)| *healthy);
+        ordered::sort_by(&mut self.pods, |a, b| a.0.cmp(&b.0));
         self.pods.truncate(MAX_PODS);
     }
 
     fn cut_targets(&mut self) {
-        self.targets.sort_by_cached_key(|target| (target.rank, target.label()));
+        ordered::sort_by(&mut self.targets, |a, b| {
+            a.rank.cmp(&b.rank).then_with(|| a.label().cmp(&b.label()))
+        });
         self.targets.truncate(MAX_STREAMS);
     }
 }
@@ -185,7 +187,7 @@ fn summary(namespace: &str, pod: &Pod) -> serde_json::Value {
         .flatten()
         .map(container)
         .collect();
-    let labels: BTreeMap<&str, Option<&str>> = BTreeMap::from([
+    let labels: BTreeMap<&str, Option<&str>> = ordered::map([
         ("node", pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref())),
         ("phase", status.and_then(|s| s.phase.as_deref())),
         ("reason", status.and_then(|s| s.reason.as_deref())),

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Event;
 use kube::{Api, ResourceExt, api::ListParams};
 use mendix_agent_core::{
     archive::{EntryPath, MAX_ENTRY},
+    ordered,
     redact::Counts,
 };
 use serde_json::{Value, json};
@@ -53,7 +54,7 @@ impl<'a> Lines<'a> {
                 let redacted = fields.into_iter().map(|(key, field)| {
                     (self.collector.text(&key, &mut self.counts), self.redacted(field))
                 });
-                Value::Object(redacted.collect())
+                Value::Object(ordered::object(redacted))
             }
             Value::Null | Value::Bool(_) | Value::Number(_) => value,
         }

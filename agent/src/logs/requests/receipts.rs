@@ -1,7 +1,7 @@
 //! What became of a snapshot: in the audit log, in its receipt, as an Event, and to the control plane.
 
 use jiff::Timestamp;
-use mendix_agent_core::{audit::Event, redact::POLICY_VERSION};
+use mendix_agent_core::{audit::Event, ordered, redact::POLICY_VERSION};
 use mendix_agent_proto::v1::Outcome;
 use tokio::time::sleep;
 
@@ -55,11 +55,9 @@ pub(super) fn ended(
         sealed_bytes: tally.sealed_bytes,
         files: tally.files,
         replaced: tally.counts.total(),
-        replaced_by_class: tally
-            .counts
-            .iter()
-            .map(|(class, n)| (class.name().to_owned(), n))
-            .collect(),
+        replaced_by_class: ordered::map(
+            tally.counts.iter().map(|(class, n)| (class.name().to_owned(), n)),
+        ),
         gap_count: tally.gap_count,
         gaps: tally.gaps,
         ..Default::default()

@@ -6,7 +6,10 @@ use std::{
 };
 
 use kube::ResourceExt;
-use mendix_agent_core::bundle::object::{Body, ObjectId};
+use mendix_agent_core::{
+    bundle::object::{Body, ObjectId},
+    ordered,
+};
 
 use super::super::{
     driver::{Announced, Driver},
@@ -65,8 +68,7 @@ pub(super) async fn load(driver: &Driver) -> Result<Inventory, CallError> {
     for component in driver.records.components().await? {
         let name = component.name_any();
         let Some(status) = component.status.filter(|status| status.sequence > 0) else { continue };
-        let mut uids: BTreeMap<ObjectId, Option<String>> =
-            status.inventory.into_iter().map(OwnedObject::into_id).collect();
+        let mut uids = ordered::map(status.inventory.into_iter().map(OwnedObject::into_id));
         let (Some(release_id), Some(index_sha256)) = (status.release_id, status.index_sha256)
         else {
             continue;

@@ -1,22 +1,22 @@
 //! What the steps of a run work from: the stored index and pre-images, what the components own, and
 //! the plan that admission allows.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-};
+use std::{collections::BTreeMap, io};
 
 use kube::ResourceExt;
-use mendix_agent_core::bundle::{
-    Verified,
-    admission::{ClusterFacts, KindScope, Marks, admit},
-    foundation::{FOUNDATION_COMPONENT, Part, part},
-    index::ReleaseIndex,
-    kind,
-    object::{Object, ObjectId},
-    plan::{Inventory, Plan},
-    readiness::judge,
-    run::{Event, State},
+use mendix_agent_core::{
+    bundle::{
+        Verified,
+        admission::{ClusterFacts, KindScope, Marks, admit},
+        foundation::{FOUNDATION_COMPONENT, Part, part},
+        index::ReleaseIndex,
+        kind,
+        object::{Object, ObjectId},
+        plan::{Inventory, Plan},
+        readiness::judge,
+        run::{Event, State},
+    },
+    ordered,
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -265,14 +265,14 @@ impl Driver {
     ) -> Result<ClusterFacts, CallError> {
         let bundles = self.records.bundles().await?;
         let others = bundles.iter().filter(|other| other.name_any() != bundle.name_any());
-        let quarantined: BTreeSet<[u8; 32]> = others
+        let quarantined = others
             .filter(|other| state_of(other).is_some_and(|state| state.quarantines()))
             .filter_map(|other| {
                 let mut digest = [0; 32];
                 hex::decode_to_slice(other.spec.index_sha256.as_deref()?, &mut digest).ok()?;
                 Some(digest)
-            })
-            .collect();
+            });
+        let quarantined = ordered::set(quarantined);
         let committed = bundles
             .iter()
             .filter(|other| state_of(other) == Some(State::Committed))

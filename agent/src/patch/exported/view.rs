@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use comfy_table::{Table, presets};
 use jiff::Timestamp;
-use mendix_agent_core::bundle::index::{ReleaseClass, ReleaseIndex};
+use mendix_agent_core::{
+    bundle::index::{ReleaseClass, ReleaseIndex},
+    ordered,
+};
 use serde::Serialize;
 
 /// Problems that the table lists; the rest is counted.
@@ -85,7 +88,7 @@ impl ReleaseView {
                 objects: None,
             })
             .collect();
-        components.sort_by(|a, b| (a.phase, &a.name).cmp(&(b.phase, &b.name)));
+        ordered::sort_by(&mut components, |a, b| (a.phase, &a.name).cmp(&(b.phase, &b.name)));
         Self {
             verified: false,
             release_id: index.release_id.clone(),

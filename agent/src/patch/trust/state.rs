@@ -7,10 +7,13 @@
 use std::{collections::BTreeMap, fmt};
 
 use jiff::{SignedDuration, Timestamp};
-use mendix_agent_core::bundle::{
-    admission::HighWater,
-    canonical,
-    floor::{FloorError, KnownFloor, ReleaseFloor},
+use mendix_agent_core::{
+    bundle::{
+        admission::HighWater,
+        canonical,
+        floor::{FloorError, KnownFloor, ReleaseFloor},
+    },
+    ordered,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -230,10 +233,8 @@ impl TrustState {
     pub(super) fn to_entries(&self) -> BTreeMap<String, Vec<u8>> {
         #[expect(clippy::expect_used, reason = "a plain struct with string keys always serialises")]
         let record = serde_json::to_vec(&self.record).expect("the record serialises");
-        let mut entries = BTreeMap::from([
-            (ROOT.to_owned(), self.files.root.clone()),
-            (RECORD.to_owned(), record),
-        ]);
+        let mut entries =
+            ordered::map([(ROOT.to_owned(), self.files.root.clone()), (RECORD.to_owned(), record)]);
         for (name, bytes) in [(TIMESTAMP, &self.files.timestamp), (SNAPSHOT, &self.files.snapshot)]
         {
             if let Some(bytes) = bytes {

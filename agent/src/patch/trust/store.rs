@@ -1,13 +1,11 @@
 //! The Secret that holds the trust state. Thin: what it means is [`super::state`]'s.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api,
     api::{ListParams, ObjectList, ObjectMeta, PostParams},
 };
-use mendix_agent_core::bundle::admission::HighWater;
+use mendix_agent_core::{bundle::admission::HighWater, ordered};
 
 use super::{TrustError, state::TrustState};
 use crate::{
@@ -30,8 +28,8 @@ pub(super) async fn read(cluster: &Cluster) -> Result<Option<Stored>, TrustError
     let secret = call("get Secret mendix-agent-tuf", secrets(cluster).get_opt(SECRET)).await?;
     let Some(secret) = secret else { return Ok(None) };
     cluster.term().check(&secret.metadata)?;
-    let entries: BTreeMap<String, Vec<u8>> =
-        secret.data.unwrap_or_default().into_iter().map(|(name, bytes)| (name, bytes.0)).collect();
+    let data = secret.data.unwrap_or_default();
+    let entries = ordered::map(data.into_iter().map(|(name, bytes)| (name, bytes.0)));
     let state = TrustState::from_entries(&entries).map_err(TrustError::Stored)?;
     let resource_version = secret.metadata.resource_version.unwrap_or_default();
     Ok(Some(Stored { state, resource_version }))
@@ -125,7 +123,7 @@ fn secret(cluster: &Cluster, state: &TrustState, resource_version: Option<String
         name: Some(SECRET.into()),
         namespace: Some(cluster.namespace.clone()),
         resource_version,
-        labels: Some(BTreeMap::from([(
+        labels: Some(ordered::map([(
             "app.kubernetes.io/managed-by".into(),
             "mendix-agent".into(),
         )])),
@@ -134,7 +132,7 @@ fn secret(cluster: &Cluster, state: &TrustState, resource_version: Option<String
     cluster.term().stamp(&mut metadata);
     Secret {
         metadata,
-        data: Some(data.into_iter().map(|(name, bytes)| (name, ByteString(bytes))).collect()),
+        data: Some(ordered::map(data.into_iter().map(|(name, bytes)| (name, ByteString(bytes))))),
         type_: Some("Opaque".into()),
         ..Secret::default()
     }

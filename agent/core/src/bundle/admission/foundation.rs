@@ -1,7 +1,7 @@
 //! Checks on the component that brings the agent's definitions and rights, and on all others, which may
 //! not touch them (`crate::bundle::foundation`, ADR 0015).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{AGENT_COMPONENT, ClusterFacts, Reason, Refusal};
 use crate::bundle::{
@@ -12,6 +12,7 @@ use crate::bundle::{
     index::{ComponentEntry, ReleaseIndex},
     object::{Object, ObjectId},
 };
+use crate::ordered;
 
 /// Adds everything by which the release would touch what the agent stands on and may not.
 pub(super) fn check(
@@ -62,10 +63,10 @@ fn contents(
 ) {
     let own = facts.agent_namespace.as_str();
     let parts = || objects.iter().map(|object| (object, part(&object.id, own)));
-    let bound: BTreeSet<&str> = parts()
+    let bound = parts()
         .filter(|(_, part)| *part == Some(Part::ManagedBinding))
-        .filter_map(|(object, _)| object.id.namespace.as_deref())
-        .collect();
+        .filter_map(|(object, _)| object.id.namespace.as_deref());
+    let bound = ordered::set(bound);
     for (object, part) in parts() {
         let id = &object.id;
         let mut refuse = |reason, field: &str, found: String| {

@@ -2,8 +2,6 @@
 //! one object of the cluster, and etcd takes no larger one. Only when a run has committed it is written, too
 //! late to find out.
 
-use std::collections::BTreeSet;
-
 use super::{ClusterFacts, Reason, Refusal};
 use crate::bundle::{
     index::ComponentEntry,
@@ -11,6 +9,7 @@ use crate::bundle::{
     limits::Limits,
     object::{Object, ObjectId},
 };
+use crate::ordered;
 
 /// What an object takes in the record beside its names: keys and punctuation, a UID of 36 and a hash of 16
 /// characters, and the comma before the next one.
@@ -40,7 +39,7 @@ pub(super) fn check(
     if facts.has_begun {
         return;
     }
-    let named: BTreeSet<&ObjectId> = objects.iter().map(|object| &object.id).collect();
+    let named = ordered::set(objects.iter().map(|object| &object.id));
     let owned = facts.inventory.get(&entry.name).into_iter().flatten();
     let kept =
         owned.filter(|id| kind::holds_data(id) && !named.contains(id) && !deletes.contains(id));

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::{AGENT_GROUP, Finding};
+use crate::ordered;
 
 /// Findings of one definition that are told.
 const MAX_FINDINGS: usize = 16;
@@ -100,8 +101,7 @@ impl Findings {
     }
 
     fn version(&mut self, path: &str, before: &Value, after: &Value) {
-        let keys: BTreeSet<&String> =
-            [before, after].into_iter().filter_map(Value::as_object).flat_map(Map::keys).collect();
+        let keys = keys(before, after);
         for key in keys {
             let at = format!("{path}.{key}");
             match (key.as_str(), before.get(key), after.get(key)) {
@@ -137,8 +137,7 @@ impl Findings {
     }
 
     fn schema(&mut self, path: &str, before: &Value, after: &Value) {
-        let keys: BTreeSet<&String> =
-            [before, after].into_iter().filter_map(Value::as_object).flat_map(Map::keys).collect();
+        let keys = keys(before, after);
         for key in keys {
             self.keyword(path, key, before, after);
         }
@@ -259,6 +258,11 @@ fn at_most(lower: &Value, upper: &Value) -> bool {
         (Some(lower), Some(upper)) => lower <= upper,
         _ => lower.as_f64().zip(upper.as_f64()).is_some_and(|(lower, upper)| lower <= upper),
     }
+}
+
+/// The names in either of two objects.
+fn keys<'a>(before: &'a Value, after: &'a Value) -> BTreeSet<&'a String> {
+    ordered::set([before, after].into_iter().filter_map(Value::as_object).flat_map(Map::keys))
 }
 
 #[cfg(test)]
