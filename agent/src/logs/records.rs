@@ -18,9 +18,12 @@ use mendix_agent_core::consent::grant::Window;
 const MAX_LINE: usize = 256 * 1024;
 /// Longest time stamp and the space behind it, generously.
 const MAX_STAMP: usize = 40;
-/// A first record this much later than the container's start may follow a rotation of the file, and
-/// be the rest of a line.
+/// A first record this much later than the container's start follows a rotation of the file, as far as
+/// anybody can tell, and may be the rest of a line.
 const FIRST_RECORD: SignedDuration = SignedDuration::from_secs(60);
+/// Up to here it follows none: a file is rotated when it holds 10 MiB and more, and a container's first
+/// words come sooner than that. In between it may be either.
+const AT_ONCE: SignedDuration = SignedDuration::from_secs(5);
 /// Length of a record from which on a line is written in pieces (containerd's and CRI-O's default).
 const PARTIAL: usize = 16 * 1024;
 /// Lines behind a long one that may be its rest.
@@ -92,6 +95,8 @@ pub(super) struct LeftOut {
     pub(super) too_long: u64,
     /// Lines behind a long one whose first word was left out.
     pub(super) perhaps_rest: u64,
+    /// A first line that may follow a rotation, and whose first word was left out.
+    pub(super) first_word: bool,
     /// A first line that may have been cut.
     pub(super) first: bool,
     /// A last line without its end.
@@ -106,6 +111,11 @@ impl LeftOut {
         let mut notes = vec![];
         if self.first {
             notes.push("the first line may have been cut and was dropped".to_owned());
+        }
+        if self.first_word {
+            notes.push(
+                "the first line may be the rest of another: its first word was left out".to_owned(),
+            );
         }
         if self.last {
             notes.push("the last line had no end and was dropped".to_owned());
@@ -217,7 +227,7 @@ impl Records {
         match stamp {
             None => self.left_out.unstamped += 1,
             Some((at, _)) if at < self.window.from || at > self.window.to => {}
-            Some((at, _)) if self.lines == 1 && !self.starts_whole(at) => {
+            Some((at, _)) if self.lines == 1 && self.late(at) > FIRST_RECORD => {
                 self.left_out.first = true
             }
             Some((_, head)) if length > MAX_LINE => {
@@ -225,12 +235,14 @@ impl Records {
                 out.extend_from_slice(&self.line[..head]);
                 out.extend_from_slice(b"[line over 256 KiB left out]\n");
             }
-            Some((_, head)) => {
+            Some((at, head)) => {
                 unstamp(&mut self.line, head);
-                let word = if follower { first_word(&self.line[head..]) } else { 0 };
+                let first = self.lines == 1 && self.late(at) > AT_ONCE;
+                let word = if follower || first { first_word(&self.line[head..]) } else { 0 };
                 out.extend_from_slice(&self.line[..head]);
                 if word > 0 {
-                    self.left_out.perhaps_rest += 1;
+                    self.left_out.first_word |= first;
+                    self.left_out.perhaps_rest += u64::from(follower);
                     out.extend_from_slice(CUT);
                 }
                 out.extend_from_slice(&self.line[head + word..]);
@@ -239,26 +251,41 @@ impl Records {
         self.line.clear();
     }
 
-    /// Whether the first line is known to begin at its beginning.
-    fn starts_whole(&self, at: Timestamp) -> bool {
-        self.source.started_at.is_some_and(|started| {
-            started >= self.window.from && at.duration_since(started) <= FIRST_RECORD
-        })
+    /// How long after the container's start the first line came: the longer, the less is it known to
+    /// begin at its beginning.
+    fn late(&self, at: Timestamp) -> SignedDuration {
+        let started = self.source.started_at.filter(|started| *started >= self.window.from);
+        started.map_or(SignedDuration::MAX, |started| at.duration_since(started))
     }
 }
 
+/// What a log lost to rotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// What was logged before this.
+    Before(Timestamp),
+    /// What was logged before this, if anything was.
+    PerhapsBefore(Timestamp),
+}
+
 /// Whether a log whose oldest record in reach is of `begins` lost records of the window to rotation.
-/// `first_read` is the first line that was read: a file that was rotated only afterwards had been
-/// read already.
-pub(super) fn rotated_away(
+/// `first_read` is the first line that was read: where it is older than `begins`, the file was rotated
+/// only afterwards, and an older one had been read. That one may have followed a rotation as well.
+pub(super) fn lost_to_rotation(
     begins: Timestamp,
     first_read: Option<Timestamp>,
     started_at: Option<Timestamp>,
     window: Window,
-) -> bool {
+) -> Option<Lost> {
     let expected = started_at.map_or(window.from, |started| started.max(window.from));
-    let late = begins.duration_since(expected) > FIRST_RECORD;
-    late && first_read.is_none_or(|first| first >= begins)
+    let read_before = first_read.filter(|first| *first < begins);
+    let oldest = read_before.unwrap_or(begins);
+    let late = oldest.duration_since(expected);
+    if late > FIRST_RECORD && read_before.is_none() {
+        Some(Lost::Before(oldest))
+    } else {
+        (late > AT_ONCE).then_some(Lost::PerhapsBefore(oldest))
+    }
 }
 
 /// Takes out the stamps inside a line that was written in pieces: kubelets of old (1.20) stamp every
@@ -334,6 +361,13 @@ mod tests {
         let rotated = b"2026-11-20T10:09:00Z ret=hunter2\n2026-11-20T10:09:01Z b\n";
         assert_eq!(run(fresh(), rotated).0, "2026-11-20T10:09:01Z b\n");
         assert_eq!(run(fresh(), input).0.lines().count(), 2);
+        // One that floods its log is rotated soon after its start, and one that takes its time is not.
+        let soon = b"2026-11-20T10:00:20Z ter2 is the secret\n2026-11-20T10:00:21Z b\n";
+        let (out, left) = run(fresh(), soon);
+        assert_eq!(out, "2026-11-20T10:00:20Z [cut] is the secret\n2026-11-20T10:00:21Z b\n");
+        assert!(
+            left.first_word && left.sentence().unwrap().contains("its first word was left out")
+        );
     }
 
     #[test]
@@ -441,19 +475,26 @@ mod tests {
     #[test]
     fn rotation_is_told_from_a_late_start_and_from_one_after_reading() {
         let lost = |begins: &str, first: Option<&str>, started: Option<&str>| {
-            rotated_away(time(begins), first.map(time), started.map(time), window())
+            lost_to_rotation(time(begins), first.map(time), started.map(time), window())
         };
         let (ten, later) = ("2026-11-20T10:00:00Z", "2026-11-20T10:20:00Z");
+        let (before, perhaps) =
+            (|at| Some(Lost::Before(time(at))), |at| Some(Lost::PerhapsBefore(time(at))));
         // The container ran all the time; its log begins in the middle of the window.
-        assert!(lost(later, Some(later), Some("2026-11-20T08:00:00Z")));
-        assert!(lost(later, Some(later), None));
+        assert_eq!(lost(later, Some(later), Some("2026-11-20T08:00:00Z")), before(later));
+        assert_eq!(lost(later, Some(later), None), before(later));
         // All of the window is gone.
-        assert!(lost("2026-11-20T11:30:00Z", None, Some(ten)));
+        assert_eq!(lost("2026-11-20T11:30:00Z", None, Some(ten)), before("2026-11-20T11:30:00Z"));
         // It began then, or the log reaches back before the window.
-        assert!(!lost(later, Some(later), Some("2026-11-20T10:19:30Z")));
-        assert!(!lost("2026-11-20T09:00:00Z", Some(later), Some("2026-11-20T08:00:00Z")));
+        assert_eq!(lost(later, Some(later), Some("2026-11-20T10:19:57Z")), None);
+        assert_eq!(lost("2026-11-20T09:00:00Z", Some(later), Some("2026-11-20T08:00:00Z")), None);
+        // It was slow to say anything, or said so much that it was rotated at once.
+        assert_eq!(lost(later, Some(later), Some("2026-11-20T10:19:30Z")), perhaps(later));
         // Rotated while or after it was read: the older file was read.
-        assert!(!lost(later, Some(ten), Some(ten)));
+        assert_eq!(lost(later, Some(ten), Some(ten)), None);
+        // That one followed a rotation itself, or nothing was said before.
+        let between = "2026-11-20T10:10:00Z";
+        assert_eq!(lost(later, Some(between), Some(ten)), perhaps(between));
     }
 
     proptest! {

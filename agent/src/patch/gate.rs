@@ -1,6 +1,7 @@
 //! Waits until the objects of a component are ready, and stay ready, measured against what they were
 //! before the run.
 
+mod nodes;
 mod unready;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -14,6 +15,7 @@ use mendix_agent_core::bundle::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::nodes::{Clock, Nodes};
 use super::{
     failure::{CallError, StepError, patiently},
     live::{Live, in_parallel},
@@ -58,7 +60,8 @@ impl Failure {
 pub struct Terms {
     /// How long all has to be ready without a break.
     pub hold: Duration,
-    /// Longest wait, without the time in which the API server could not be read.
+    /// Longest wait, without the time in which the API server could not be read; it begins anew when
+    /// nodes that had no room for pods are well again.
     pub limit: Duration,
     /// Whether what was sick before the run gets that time, too.
     pub wait_for_sick: bool,
@@ -91,6 +94,7 @@ pub async fn pass(
 ) -> Result<Passage, StepError> {
     let mut deadline = Instant::now() + terms.limit;
     let mut ready_since: Option<Instant> = None;
+    let mut nodes = Nodes::new();
     // Between full rounds only what is not ready yet is looked at. What has no health that could change
     // is looked at once: thousands of ConfigMaps need no reading all through a soak.
     let (mut round, lasting): (Vec<ObjectId>, Vec<ObjectId>) =
@@ -107,10 +111,24 @@ pub async fn pass(
         if outage.into_inner() {
             deadline += began.elapsed();
         }
-        let exhausted = Instant::now() >= deadline;
+        let exhausted = !nodes.stop_the_clock() && Instant::now() >= deadline;
         let full_round = due.len() == round.len();
         due.clear();
-        let Sorted { waiting, failed, tolerated } = sorted(&healths, baseline, terms, exhausted);
+        let Sorted { mut waiting, mut failed, tolerated } =
+            sorted(&healths, baseline, terms, exhausted);
+        let unready: Vec<ObjectId> =
+            waiting.iter().chain(&failed).map(|(id, _)| id.clone()).collect();
+        let at_once = failed.iter().any(|(id, _)| !nodes.have_held(id));
+        let clock = tokio::select! {
+            () = cancel.cancelled() => return Err(StepError::Stopped),
+            clock = nodes.look(live, &unready, at_once, paused) => clock,
+        };
+        if clock == Clock::Restarted {
+            deadline = Instant::now() + terms.limit;
+        }
+        if nodes.stop_the_clock() || Instant::now() < deadline {
+            waiting.extend(failed.extract_if(.., |(id, _)| nodes.have_held(id)));
+        }
         due.extend(waiting.iter().map(|(id, _)| id.clone()));
         if !failed.is_empty() {
             let objects = tokio::select! {

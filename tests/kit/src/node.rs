@@ -12,6 +12,7 @@
 
 mod machine;
 mod power;
+mod pressure;
 mod runtime;
 
 use std::{

@@ -13,7 +13,7 @@ mod workload;
 
 use serde_json::Value;
 
-pub use pods::telling_pod;
+pub use pods::{Telling, telling_pod};
 
 use super::object::ObjectId;
 

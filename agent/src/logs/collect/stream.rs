@@ -19,7 +19,7 @@ use super::{Closed, Collector, Item, READ_UNTIL, Unread, found::Target};
 use crate::{
     cluster::CALL_DEADLINE,
     errors::describe,
-    logs::records::{self, LeftOut, Records, Source, Tail},
+    logs::records::{self, LeftOut, Lost, Records, Source, Tail},
 };
 
 /// Longest silence of the API while a log is read.
@@ -113,11 +113,22 @@ pub(super) async fn read(collector: Arc<Collector>, target: Target) -> Result<()
     }
     let Reader { held, records, .. } = reader;
     declare(&collector, &label, records.finish(), &held).await?;
-    if let Some(begins) = beginning(&collector, &target).await
-        && records::rotated_away(begins, first_at, target.started_at, collector.scope.window)
-    {
-        let detail = format!("what was logged before {begins} was rotated away on the node");
-        collector.gap(&label, "Rotated", &detail).await?;
+    if let Some(begins) = beginning(&collector, &target).await {
+        let window = collector.scope.window;
+        match records::lost_to_rotation(begins, first_at, target.started_at, window) {
+            Some(Lost::Before(oldest)) => {
+                let detail =
+                    format!("what was logged before {oldest} was rotated away on the node");
+                collector.gap(&label, "Rotated", &detail).await?;
+            }
+            Some(Lost::PerhapsBefore(oldest)) => {
+                let detail = format!(
+                    "what was logged before {oldest}, if anything, was rotated away on the node"
+                );
+                collector.gap(&label, "PerhapsRotated", &detail).await?;
+            }
+            None => {}
+        }
     }
     pass_on(&collector, &label, held).await
 }

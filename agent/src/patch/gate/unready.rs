@@ -1,5 +1,5 @@
-//! Says of objects that hold up a gate what their pods are up to. Asked once, when the gate has
-//! failed: a message without it is still a message, so nothing here is tried again.
+//! Says of objects that hold up a gate what their pods are up to. A message without it is still a
+//! message, so nothing here is tried again.
 
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::LabelSelector};
 use kube::{
@@ -7,7 +7,10 @@ use kube::{
     api::{ApiResource, DynamicObject, ListParams},
     core::Selector,
 };
-use mendix_agent_core::bundle::{object::ObjectId, readiness::telling_pod};
+use mendix_agent_core::bundle::{
+    object::ObjectId,
+    readiness::{Telling, telling_pod},
+};
 use serde_json::Value;
 
 use super::super::{
@@ -26,18 +29,28 @@ pub(super) async fn lines(live: &Live, unready: Vec<(ObjectId, String)>) -> Vec<
     let mut lines = vec![];
     for (id, reason) in unready {
         let mut line = format!("{id}: {reason}");
-        if runs_pods(&id) && lines.len() < MAX_LINES {
-            match telling(live, &id).await {
-                Ok(Some(pod)) => line = format!("{line}; {pod}"),
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::debug!(error = error.line(), "the pods of {id} can't be asked");
-                }
-            }
+        if lines.len() < MAX_LINES
+            && let Some(pod) = ask(live, &id).await
+        {
+            line = format!("{line}; {}", pod.says);
         }
         lines.push(line);
     }
     lines
+}
+
+/// What the pod of an object says that tells most; none when there is none, or it can't be read.
+pub(super) async fn ask(live: &Live, id: &ObjectId) -> Option<Telling> {
+    if !runs_pods(id) {
+        return None;
+    }
+    match telling(live, id).await {
+        Ok(pod) => pod,
+        Err(error) => {
+            tracing::debug!(error = error.line(), "the pods of {id} can't be asked");
+            None
+        }
+    }
 }
 
 /// Kinds that select their pods by labels.
@@ -48,7 +61,7 @@ fn runs_pods(id: &ObjectId) -> bool {
     )
 }
 
-async fn telling(live: &Live, id: &ObjectId) -> Result<Option<String>, CallError> {
+async fn telling(live: &Live, id: &ObjectId) -> Result<Option<Telling>, CallError> {
     let failed = |cause| CallError::new("list the pods of", id, cause);
     let Some(workload) = live.get(id).await? else { return Ok(None) };
     let selector = workload.pointer("/spec/selector").cloned().unwrap_or_default();

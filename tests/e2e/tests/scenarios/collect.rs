@@ -3,6 +3,8 @@
 //!
 //! `logs preview` is the way in: the same path up to the finished archive, without a control plane.
 
+mod rotation;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -51,7 +53,11 @@ async fn logs_of_real_containers_in_trouble() -> Result<()> {
     install::foundation(&client).await?;
     deploy(&client, &image.by_digest).await?;
     let pod = in_trouble(&client).await?;
-    let result = look(&client, &pod, folder.path()).await;
+    let result = async {
+        look(&client, &pod, folder.path()).await?;
+        rotation::look(node, &client, &pod, folder.path()).await
+    };
+    let result = result.await;
     // Nothing of this scenario bothers the next.
     let components: Api<ManagedComponent> = Api::namespaced(client.clone(), install::NAMESPACE);
     components.delete(COMPONENT, &Default::default()).await?;
@@ -91,15 +97,7 @@ async fn deploy(client: &Client, image: &str) -> Result<()> {
                             "echo allocating; sleep 1; busybox tail /dev/zero",
                             "16Mi",
                         ),
-                        // As fast as the node takes it, until it has taken 60 MB.
-                        container(
-                            "flood",
-                            &then_stay(
-                                "busybox yes 'INFO one more line of a flood that does not say much at all' \
-                                 | busybox head -c 60000000; echo; echo last words of the flood",
-                            ),
-                            "64Mi",
-                        ),
+                        container("flood", rotation::FLOOD, "64Mi"),
                         container(
                             "binary",
                             &then_stay("busybox head -c 300000 /dev/urandom; echo; echo text after it"),

@@ -6,6 +6,7 @@ mod agent;
 mod collect;
 mod consent;
 mod floor;
+mod nodes;
 mod plane;
 mod preflight;
 mod release;

@@ -59,6 +59,8 @@ struct Ground {
     uid: String,
     token: String,
     kubeconfig: PathBuf,
+    /// Of what the components run, by digest.
+    image: String,
 }
 
 pub(crate) struct Site {
@@ -68,7 +70,8 @@ pub(crate) struct Site {
     /// Between the agent and the control plane.
     pub(crate) proxy: FaultProxy,
     pub(crate) uid: String,
-    node: &'static Node,
+    pub(crate) node: &'static Node,
+    image: String,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -104,8 +107,8 @@ impl Site {
         let plane = plane::start(&store).await?;
         let proxy = FaultProxy::start(plane.address()).await.context("start the proxy")?;
         let launcher = ground.launcher(&store, proxy.address()).await?;
-        let uid = ground.uid.clone();
-        Ok(Self { launcher, client, plane, proxy, uid, node, _alone: alone })
+        let (uid, image) = (ground.uid.clone(), ground.image.clone());
+        Ok(Self { launcher, client, plane, proxy, uid, node, image, _alone: alone })
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -121,6 +124,19 @@ impl Site {
         })
         .await?;
         Ok(agent)
+    }
+
+    /// Files of a component of the first release, changed, for another release. Gives their folder.
+    pub(crate) fn component(
+        &self,
+        release: &str,
+        component: &str,
+        files: &[&str],
+        change: &dyn Fn(&str, String) -> String,
+    ) -> Result<PathBuf> {
+        let dir = self.store().dir().with_file_name(release).join(component);
+        place(&dir, component, files, &self.image, change)?;
+        Ok(dir)
     }
 
     /// What was seen so far, by anybody.
@@ -254,13 +270,13 @@ async fn prepare(node: &Node) -> Result<Ground> {
     let uid = install::cluster_uid(&client).await?;
     let token = store.register_cluster(&uid, "default")?.0;
     let kubeconfig = node.kubeconfig_for(NAMESPACE, "mendix-agent").await?;
-    let ground = Ground { folder, uid, token, kubeconfig };
+    let ground = Ground { folder, uid, token, kubeconfig, image: image.by_digest };
 
     let plane = plane::start(&store).await?;
     let launcher = ground.launcher(&store, plane.address()).await?;
     let agent = launcher.start()?;
     let released = async {
-        let draft = manifests::draft(&release(&ground.folder, &image.by_digest)?)?;
+        let draft = manifests::draft(&release(&ground.folder, &ground.image)?)?;
         let release =
             repository::publish(&store, draft, None, repository::Expiry::default()).await?;
         store.push_release(&release.release_id, None)?;
@@ -290,20 +306,11 @@ fn release(folder: &Path, image: &str) -> Result<ReleaseSpec> {
         ("mendix-operator", &["access.yaml", "operator.yaml"][..]),
         ("mendix-monitoring", &["monitoring.yaml"]),
     ] {
-        let source = workspace().join("tests/e2e/releases/good").join(component);
         let dir = folder.join("release").join(component);
-        fs::create_dir_all(&dir).context("make a component's folder")?;
-        let place = |file: &str, text: &str| {
-            fs::write(dir.join(file), text.replace("@BUSYBOX@", image)).context("write a manifest")
-        };
-        for file in files {
-            let path = source.join(file);
-            let text =
-                fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-            place(file, &text)?;
-        }
+        place(&dir, component, files, image, &|_, text| text)?;
         if component == "mendix-monitoring" {
-            place("bulk.yaml", BULK)?;
+            fs::write(dir.join("bulk.yaml"), BULK.replace("@BUSYBOX@", image))
+                .context("write a manifest")?;
         }
         components.push(ComponentSpec::new(component, "1.0.0", dir));
     }
@@ -312,4 +319,23 @@ fn release(folder: &Path, image: &str) -> Result<ReleaseSpec> {
         components,
         ..ReleaseSpec::new("2026.11.1", ReleaseClass::Critical)
     })
+}
+
+/// Writes files of a component of the demo's good release, each changed in some way.
+fn place(
+    dir: &Path,
+    component: &str,
+    files: &[&str],
+    image: &str,
+    change: &dyn Fn(&str, String) -> String,
+) -> Result<()> {
+    let source = workspace().join("tests/e2e/releases/good").join(component);
+    fs::create_dir_all(dir).context("make a component's folder")?;
+    for file in files {
+        let path = source.join(file);
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let text = change(file, text.replace("@BUSYBOX@", image));
+        fs::write(dir.join(file), text).context("write a manifest")?;
+    }
+    Ok(())
 }

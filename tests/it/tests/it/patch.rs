@@ -13,11 +13,12 @@ mod upgrade;
 mod webhook;
 mod world;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use mendix_agent::{
     occasion,
     patch::{
+        failure::CallError,
         gate::{self, Baseline, Passage, Terms},
         live::Live,
     },
@@ -25,6 +26,7 @@ use mendix_agent::{
 use mendix_agent_core::bundle::object::Object;
 use mendix_agent_proto::v1::{Section, report::Body};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use world::{Parts, World, message, state, until};
@@ -189,6 +191,44 @@ async fn a_gate_whose_time_is_over_says_how_long_it_waited_and_what_the_pods_are
         missed().await,
         format!("{said}; pod operator-1-x: container operator waits: ImagePullBackOff")
     );
+}
+
+#[tokio::test]
+async fn a_gates_time_stands_still_while_the_state_of_nodes_keeps_pods_out() {
+    let world = World::new().await;
+    let deployment = Parts(&world).deployment("hanging", None);
+    let id = Object::from_body(&deployment).unwrap().id;
+    let live = Live::new(&world.cluster);
+    live.create(&id, &deployment, "somebody").await.unwrap();
+    world.pod("operator-1-x", json!({"waiting": {"reason": "x"}})).await;
+    let sick = "0/1 nodes are available: 1 node(s) had taint {node.kubernetes.io/disk-pressure: }, \
+                that the pod didn't tolerate.";
+    world.scheduled("operator-1-x", Some(sick)).await;
+
+    let limit = Duration::from_secs(3);
+    let terms = Terms { hold: Duration::ZERO, limit, wait_for_sick: true };
+    let (token, said) = (CancellationToken::new(), Mutex::new(vec![]));
+    let paused = |error: Option<&CallError>| said.lock().unwrap().push(error.map(CallError::line));
+    let none = Baseline::new();
+    let ids = std::slice::from_ref(&id);
+    let gate = gate::pass(&live, ids, &none, terms, &token, &paused);
+    let well_again_at = async {
+        tokio::time::sleep(limit * 3).await;
+        let named = format!(
+            "wait for Deployment {}/operator: pod operator-1-x: PodScheduled=False (Unschedulable): {sick}",
+            world.target
+        );
+        let said = said.lock().unwrap().clone();
+        assert!(!said.is_empty() && said.iter().all(|it| it.as_ref() == Some(&named)), "{said:?}");
+        world.scheduled("operator-1-x", None).await;
+        Instant::now()
+    };
+    let (passage, well_again_at) = tokio::join!(gate, well_again_at);
+    // Then it has its time, all of it.
+    let Passage::Failed(failure) = passage.unwrap() else { panic!("nothing ran") };
+    assert!(failure.line().starts_with("not ready within 3 s: "), "{}", failure.line());
+    assert!(well_again_at.elapsed() >= limit, "{:?}", well_again_at.elapsed());
+    assert_eq!(said.lock().unwrap().last(), Some(&None));
 }
 
 /// `before` with the binding of `now`, which is another object since the rollback.

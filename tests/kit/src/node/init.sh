@@ -25,15 +25,29 @@ HTTP_PROXY=http://127.0.0.1:1 HTTPS_PROXY=http://127.0.0.1:1 NO_PROXY='' \
 
 read -r _ || exit 1
 
-"$KUBELET" --config="$STATE/kubelet.yaml" --kubeconfig="$STATE/kubelet.kubeconfig" \
-  --hostname-override="$NODE_NAME" --node-ip="$NODE_IP" --root-dir=/var/lib/kubelet \
-  --cert-dir="$STATE/kubelet-certificates" --container-runtime=remote \
-  --container-runtime-endpoint="unix://$CONTAINERD" --image-service-endpoint="unix://$CONTAINERD" \
-  --register-node=true --v=2 >"$STATE/kubelet.log" 2>&1 &
+# SIGHUP starts the kubelet again, with what its configuration says by then; containers live on.
+kubelet=
+again=
+trap 'again=1; kill "$kubelet" 2>/dev/null || true' HUP
+start_kubelet() {
+  "$KUBELET" --config="$STATE/kubelet.yaml" --kubeconfig="$STATE/kubelet.kubeconfig" \
+    --hostname-override="$NODE_NAME" --node-ip="$NODE_IP" --root-dir=/var/lib/kubelet \
+    --cert-dir="$STATE/kubelet-certificates" --container-runtime=remote \
+    --container-runtime-endpoint="unix://$CONTAINERD" --image-service-endpoint="unix://$CONTAINERD" \
+    --register-node=true --v=2 >>"$STATE/kubelet.log" 2>&1 &
+  kubelet=$!
+}
+start_kubelet
 
-# Neither may end: then the node ends, and whoever waits for it reads why.
-status=0
-wait -n || status=$?
+# Neither may end of itself: then the node ends, and whoever waits for it reads why.
+while :; do
+  status=0
+  wait -n || status=$?
+  [ -n "$again" ] || break
+  again=
+  wait "$kubelet" || true
+  start_kubelet
+done
 echo "the kubelet or containerd ended with status $status"
 tail -n 8 "$STATE/kubelet.log" "$STATE/containerd.log"
 exit 1

@@ -315,6 +315,8 @@ resolvConf: ""
 # The disk of a test machine may be nearly full without the node being sick.
 evictionHard: {{memory.available: 50Mi, nodefs.available: 1%, imagefs.available: 1%, nodefs.inodesFree: 1%}}
 imageGCHighThresholdPercent: 100
+# Small, so that a log is rotated at every look, 10 s apart, without much being written.
+containerLogMaxSize: 4Mi
 nodeStatusUpdateFrequency: 5s
 syncFrequency: 10s
 volumePluginDir: "{state}/volume-plugins"

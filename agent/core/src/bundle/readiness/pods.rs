@@ -4,11 +4,24 @@ use serde_json::Value;
 
 use super::{Live, Readiness, workload};
 
-/// The newest pod of a workload that is not ready and not on its way out, and why:
-/// `pod web-5d9-x2x: container web waits: ImagePullBackOff`. The newest one is of the template that
-/// is being rolled out. `pods` may hold others; those of a Deployment belong to a ReplicaSet that is
-/// named after it.
-pub fn telling_pod(workload: &Value, pods: &[Value]) -> Option<String> {
+/// What a scheduler says of nodes that would take the pod if they were well: they have a taint that
+/// Kubernetes itself gives, for pressure or for being out of reach, or are cordoned, as for a drain.
+const NODES_STATE: [&str; 3] =
+    ["{node.kubernetes.io/", "{node.cloudprovider.kubernetes.io/", "node(s) were unschedulable"];
+
+/// A pod that tells why its workload is not ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telling {
+    /// `pod web-5d9-x2x: container web waits: ImagePullBackOff`.
+    pub says: String,
+    /// The state of the nodes keeps it from all of them: no other template would fare better.
+    pub held_by_nodes: bool,
+}
+
+/// The newest pod of a workload that is not ready and not on its way out, and why. The newest one is
+/// of the template that is being rolled out. `pods` may hold others; those of a Deployment belong to
+/// a ReplicaSet that is named after it.
+pub fn telling_pod(workload: &Value, pods: &[Value]) -> Option<Telling> {
     let unready = pods.iter().map(Live).filter_map(|pod| {
         if pod.0.pointer("/metadata/deletionTimestamp").is_some() || !belongs(Live(workload), pod) {
             return None;
@@ -16,11 +29,22 @@ pub fn telling_pod(workload: &Value, pods: &[Value]) -> Option<String> {
         let health = workload::pod(pod);
         let failed = matches!(health, Readiness::Failed { .. });
         let says = format!("pod {}: {}", pod.text("/metadata/name"), health.reason());
+        let telling = Telling { says, held_by_nodes: is_held_by_nodes(pod) };
         // Times of the API are in UTC and of one form: they sort as text.
         let made_at = pod.text("/metadata/creationTimestamp");
-        (health != Readiness::Ready).then_some((made_at, failed, says))
+        (health != Readiness::Ready).then_some((made_at, failed, telling))
     });
-    unready.max_by_key(|(made_at, failed, _)| (*made_at, *failed)).map(|(_, _, says)| says)
+    unready.max_by_key(|(made_at, failed, _)| (*made_at, *failed)).map(|(_, _, telling)| telling)
+}
+
+/// Where what it asks for is short as well, another node may be needed, or less: that is for the gate's
+/// time to decide once the nodes are well.
+fn is_held_by_nodes(pod: Live<'_>) -> bool {
+    pod.condition("PodScheduled").is_some_and(|scheduled| {
+        scheduled.is("False")
+            && scheduled.text("reason") == "Unschedulable"
+            && NODES_STATE.iter().any(|state| scheduled.text("message").contains(state))
+    })
 }
 
 fn belongs(workload: Live<'_>, pod: Live<'_>) -> bool {
@@ -79,8 +103,8 @@ mod tests {
             going,
             orphan,
         ];
-        let says = telling_pod(&deployment, &pods);
-        assert_eq!(says.as_deref(), Some("pod new: container web waits: ImagePullBackOff"));
+        let says = telling_pod(&deployment, &pods).unwrap().says;
+        assert_eq!(says, "pod new: container web waits: ImagePullBackOff");
         assert_eq!(telling_pod(&deployment, &pods[2..]), None);
     }
 
@@ -93,7 +117,37 @@ mod tests {
             pod("starting", owner, "10:00:00", waits("ContainerCreating")),
             pod("foreign", ("StatefulSet", "8"), "11:00:00", waits("CrashLoopBackOff")),
         ];
-        let says = telling_pod(&set, &pods);
-        assert_eq!(says.as_deref(), Some("pod crashing: container web waits: CrashLoopBackOff"));
+        let says = telling_pod(&set, &pods).unwrap().says;
+        assert_eq!(says, "pod crashing: container web waits: CrashLoopBackOff");
+    }
+
+    /// In the words of schedulers of 1.20 and of 1.30.
+    #[test]
+    fn a_pod_that_finds_no_node_tells_nodes_that_are_not_well_from_what_it_asks_for() {
+        let deployment = json!({"kind": "Deployment", "metadata": {"name": "web", "uid": "1"}});
+        let held = |message: &str| {
+            let mut pod = pod("new", ("ReplicaSet", "web-2"), "11:00:00", Value::Null);
+            pod["status"] = json!({"phase": "Pending", "conditions": [{
+                "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                "message": message}]});
+            let telling = telling_pod(&deployment, &[pod]).unwrap();
+            assert!(telling.says.ends_with(message), "{telling:?}");
+            telling.held_by_nodes
+        };
+        for nodes in [
+            "0/1 nodes are available: 1 node(s) had taint {node.kubernetes.io/disk-pressure: }, that the pod didn't tolerate.",
+            "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable.",
+            "0/2 nodes are available: 2 node(s) had untolerated taint {node.kubernetes.io/unreachable: }. preemption: 0/2 nodes",
+            "0/1 nodes are available: 1 node(s) had untolerated taint {node.cloudprovider.kubernetes.io/shutdown: }.",
+        ] {
+            assert!(held(nodes), "{nodes}");
+        }
+        for template in [
+            "0/3 nodes are available: 3 Insufficient memory.",
+            "0/1 nodes are available: 1 node(s) had taint {CriticalAddonsOnly: true}, that the pod didn't tolerate.",
+            "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.",
+        ] {
+            assert!(!held(template), "{template}");
+        }
     }
 }

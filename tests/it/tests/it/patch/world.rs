@@ -377,6 +377,18 @@ impl World {
         pods.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
     }
 
+    /// The scheduler finds no node for a pod, or finds one after all.
+    pub(super) async fn scheduled(&self, name: &str, no_node: Option<&str>) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.target);
+        let condition = match no_node {
+            Some(why) => json!({"type": "PodScheduled", "status": "False",
+                "reason": "Unschedulable", "message": why}),
+            None => json!({"type": "PodScheduled", "status": "True"}),
+        };
+        let status = json!({"status": {"conditions": [condition], "containerStatuses": []}});
+        pods.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+    }
+
     /// The Job controller says that a Job is done.
     pub(super) async fn finish_job(&self, name: &str) {
         let jobs: Api<Job> = Api::namespaced(self.client.clone(), &self.target);
