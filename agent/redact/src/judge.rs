@@ -40,7 +40,7 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
         let seed = [&b"otp"[..], b"seed", b"mfa", b"2fa"]
             .iter()
             .any(|w| memchr::memmem::find(&lower, w).is_some());
-        let signed = matches!(scan.at(key.end), Some(b'=' | b':'));
+        let signed = matches!(scan.at(scan.skip_space(key.end)), Some(b'=' | b':'));
         return value::looks_random(text) && !is_uuid(text)
             || seed && is_base32(text)
             || signed && is_uuid(text) && key::is_named(scan, key)
@@ -88,8 +88,11 @@ fn is_sent(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     let close = scan.at(key.end + 1 + text.len());
     let quoted = matches!(scan.before(key.start), Some(b'"' | b'\''))
         && matches!(close, Some(b'"' | b'\'' | b'\\'));
-    let last =
-        quoted || scan.slice(scan.text_end.saturating_sub(text.len()), scan.text_end) == text;
+    // `command: PASS x; 530 Login incorrect`
+    let answered = matches!(close, Some(b';' | b',')) && scan.before(key.start) == Some(b' ');
+    let last = quoted
+        || answered
+        || scan.slice(scan.text_end.saturating_sub(text.len()), scan.text_end) == text;
     let test = text.get(..4).is_some_and(|head| head.eq_ignore_ascii_case(b"test"));
     let digits = text.len() >= 6 && text.iter().all(u8::is_ascii_digit);
     last && !test
@@ -111,6 +114,11 @@ pub(super) fn is_hex_secret(key: &[u8], text: &[u8]) -> bool {
         b"routing_key",
         b"routingkey",
         b"bearer",
+        b"pat",
+        b"license",
+        b"licence",
+        b"jwt",
+        b"sid",
     ];
     let ends = |stem: &&[u8]| {
         let from = key.len().checked_sub(stem.len());

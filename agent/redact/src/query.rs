@@ -71,13 +71,12 @@ pub(super) fn at_sig(scan: &mut Scan<'_>, start: usize) {
 
 /// R25: `code`, `state` and the like, when they are parameters of a redirect.
 pub(super) fn at_oauth(scan: &mut Scan<'_>, start: usize, end: usize) {
-    let Some(before) = scan.before(start) else { return };
     // `session_state=`, `device_code=`: the part before the stem belongs to the name.
     let lead = scan.slice(start.saturating_sub(8), start);
     let longer =
         [&b"session_"[..], b"device_", b"user_", b"auth_"].into_iter().find(|l| lead.ends_with(l));
     let first = start - longer.map_or(0, |l| l.len());
-    let sign = scan.before(first).unwrap_or(before);
+    let sign = scan.before(first).unwrap_or(b' ');
     let quoted = !matches!(sign, b'?' | b'&' | b'#' | b';');
     if sign.is_ascii_alphanumeric() || matches!(sign, b'_' | b'-' | b'.') {
         return;
@@ -99,12 +98,80 @@ pub(super) fn at_oauth(scan: &mut Scan<'_>, start: usize, end: usize) {
         let near = scan.slice(start.saturating_sub(256), start + 256);
         memchr::memmem::find(near, b"grant_type").is_some()
     };
-    let random =
-        random && (!quoted || text.len() >= 16 && mixed >= 2 && (!is_uuid(text) || granted()));
-    if random && !value::is_nothing(text) {
+    let random = random
+        && (!quoted
+            || text.len() >= 16
+                && mixed >= 2
+                && (!is_uuid(text) || granted() || speaks_of_login(scan, start)));
+    let typed = longer == Some(&b"user_"[..]) && is_user_code(text);
+    if (random || typed) && !value::is_nothing(text) {
         scan.add(end, value_end, Class::Oauth);
         scan.done = scan.done.max(value_end);
     }
+}
+
+/// `WDJB-MJHT`: what a person types in to let a device in (RFC 8628).
+fn is_user_code(text: &[u8]) -> bool {
+    let letter = |b: &u8| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'-';
+    (8..=11).contains(&text.len()) && text.iter().all(letter)
+}
+
+/// Whether the text around `at` is about people who log in, so that a state or a code there is theirs.
+fn speaks_of_login(scan: &Scan<'_>, at: usize) -> bool {
+    /// How far, to each side.
+    const NEAR: usize = 256;
+    const WORDS: &[&[u8]] = &[
+        b"auth",
+        b"oidc",
+        b"openid",
+        b"callback",
+        b"redirect",
+        b"autoris",
+        b"grant",
+        b"provider",
+        b"sso",
+        b"csrf",
+        b"login",
+        b"mismatch",
+        b"signin",
+        b"sign-in",
+        b"id_token",
+    ];
+    let around = scan.slice(at.saturating_sub(NEAR).max(scan.body.min(at)), at + NEAR);
+    scan.spend(around.len() / 2);
+    let around = around.to_ascii_lowercase();
+    WORDS.iter().any(|word| memchr::memmem::find(&around, word).is_some())
+}
+
+/// `state mismatch: expected x, got y`: the identifiers in a sentence about the state of a login.
+fn states_told(scan: &mut Scan<'_>, end: usize) {
+    /// Most words, and the longest one.
+    const WORDS: usize = 10;
+    const LONGEST: usize = 160;
+    let mut at = end;
+    for _ in 0..WORDS {
+        at = scan.skip_space(at);
+        at += scan.run(at, 4, |b| b"\"'\\`([<".contains(b));
+        let len = scan.run(at, LONGEST, |b| b.is_ascii_alphanumeric() || b"-._".contains(b));
+        let text = scan.slice(at, at + len);
+        let text = text.strip_suffix(b".").unwrap_or(text);
+        if is_identifier(text) && speaks_of_login(scan, end) {
+            scan.add(at, at + text.len(), Class::Oauth);
+            scan.done = scan.done.max(at + text.len());
+        }
+        at += len;
+        at += scan.run(at, 4, |b| b"\"'\\`)]>,:;".contains(b));
+        if scan.at(at) != Some(b' ') {
+            return;
+        }
+    }
+}
+
+/// Hexadecimal digits and what divides them, as many as an identifier has.
+fn is_identifier(text: &[u8]) -> bool {
+    (32..=256).contains(&text.len())
+        && text.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b'-' | b'.'))
+        && text.iter().any(u8::is_ascii_digit)
 }
 
 /// `/reset-password/x`: the step after one that lets its bearer in; it ends at `end`.
@@ -133,6 +200,7 @@ pub(super) fn at_oauth_member(scan: &mut Scan<'_>, start: usize, end: usize) {
         b"sessionstate",
         b"oauthstate",
         b"oauthcode",
+        b"usercode",
     ];
     if start < scan.done {
         return;
@@ -144,8 +212,13 @@ pub(super) fn at_oauth_member(scan: &mut Scan<'_>, start: usize, end: usize) {
     let name = scan.slice(start - lead, name_end);
     // `\ncode`: a letter of an escape is none of the name.
     let folded: Vec<u8> = name.iter().filter(|b| **b != b'_').map(u8::to_ascii_lowercase).collect();
-    if !NAMES.contains(&&*folded) {
+    // `Autorisierungscode`, `autorisatiecode`
+    let authorizes = folded.starts_with(b"aut") && folded.ends_with(b"code");
+    if !NAMES.contains(&&*folded) && !authorizes {
         return;
+    }
+    if folded == b"state" && scan.before(end) == Some(b' ') {
+        states_told(scan, end);
     }
     let mut at =
         value::quote_at(scan, name_end).map_or(name_end, |(slashes, _)| name_end + slashes + 1);
@@ -159,6 +232,13 @@ pub(super) fn at_oauth_member(scan: &mut Scan<'_>, start: usize, end: usize) {
             at += open.len();
         }
     }
+    if folded == b"usercode" && signed {
+        let value = value::read(scan, at, Reach::Word);
+        if is_user_code(scan.slice(value.start, value.end)) {
+            scan.add(value.start, value.end, Class::Oauth);
+        }
+        return;
+    }
     // Most are words and numbers.
     if value::quote_at(scan, at).is_none() && scan.run(at, 20, |b| !b.is_ascii_whitespace()) < 20 {
         return;
@@ -170,8 +250,14 @@ pub(super) fn at_oauth_member(scan: &mut Scan<'_>, start: usize, end: usize) {
     if text.len() < 20 || !text.iter().all(fits) {
         return;
     }
-    let hex = |b: &u8| b.is_ascii_hexdigit() || matches!(b, b'-' | b'.');
-    let plain = text.iter().all(hex) && text.len() >= 32;
+    let plain = is_identifier(text);
+    // `authorization code x`
+    let lead = scan.slice(start.saturating_sub(24).max(scan.body.min(start)), start);
+    let lead = lead.trim_ascii_end().to_ascii_lowercase();
+    let authorizes = authorizes
+        || [&b"authorization"[..], b"authorisation", b"auth", b"oauth"]
+            .iter()
+            .any(|word| lead.ends_with(word));
     let near = || {
         let around = scan.slice(start.saturating_sub(512).max(scan.body.min(start)), start + 512);
         let has = |word: &[u8]| memchr::memmem::find(around, word).is_some();
@@ -197,7 +283,9 @@ pub(super) fn at_oauth_member(scan: &mut Scan<'_>, start: usize, end: usize) {
         memchr::memmem::find(before, b"grant").is_some()
     };
     let refused = plain && !signed && said && granted();
-    if is_code(text) || jumbled || refused || plain && signed && (long || near()) || answer() {
+    let spoken = || authorizes || long || near() || speaks_of_login(scan, start);
+    let own = plain && (authorizes || signed && spoken());
+    if is_code(text) || jumbled || refused || own || answer() {
         scan.add(value.start, value.start + text.len(), Class::Oauth);
         scan.done = scan.done.max(value.start + text.len());
     }

@@ -6,7 +6,7 @@ mod flags;
 mod table;
 
 pub(super) use self::command::{
-    at_call, at_community, at_creds, at_echo, at_login, at_oracle, at_pgpass, at_put,
+    at_call, at_community, at_connect, at_creds, at_echo, at_login, at_oracle, at_pgpass, at_put,
     at_secure_string, at_send,
 };
 pub(super) use self::flags::{

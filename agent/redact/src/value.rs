@@ -66,6 +66,9 @@ pub(super) fn quoted(scan: &Scan<'_>, at: usize, slashes: usize, quote: u8) -> V
 /// Reads the value at `at`, quoted or not.
 pub(super) fn read(scan: &Scan<'_>, at: usize, reach: Reach) -> Value {
     if let Some((slashes, quote)) = quote_at(scan, at) {
+        if let Some(value) = doubled(scan, at, quote).filter(|_| slashes == 0) {
+            return value;
+        }
         let value = quoted(scan, at, slashes, quote);
         if closes_string_around(scan, &value) {
             return Value { start: at, end: at, next: at, quoted: false };
@@ -94,6 +97,22 @@ pub(super) fn read(scan: &Scan<'_>, at: usize, reach: Reach) -> Value {
     };
     scan.spend(end - at);
     Value { start: at, end, next: end, quoted: false }
+}
+
+/// `""x""`, as CSV writes quotes in a cell that has quotes of its own; or two quotes of a shell.
+fn doubled(scan: &Scan<'_>, at: usize, quote: u8) -> Option<Value> {
+    /// Longest value in such quotes.
+    const LONGEST: usize = 1024;
+    let start = at + 2;
+    let first = scan.at(start).filter(|b| !b" \t\r,;:}])>\"'`\\&|./#=".contains(b));
+    if scan.at(at + 1) != Some(quote) || first.is_none() {
+        return None;
+    }
+    let text = scan.slice(start, start + LONGEST);
+    let close = memchr::memchr_iter(quote, text).find(|&at| text.get(at + 1) == Some(&quote))?;
+    scan.spend(close);
+    let plain = !text.get(..close)?.contains(&quote);
+    plain.then_some(Value { start, end: start + close, next: start + close + 2, quoted: true })
 }
 
 /// Whether the quote that seemed to open `value` closes the string that its key stands in, as in

@@ -155,7 +155,8 @@ pub(super) static BEFORE_KEY: LazyLock<Words> = LazyLock::new(|| {
         encryption function functions gcp google hmac host ingest ingestion instrumentation
         integration jwt licence license mailgun maps master merchant openai passphrase password
         preshared primary priv private product recovery registration root rsa sas secondary seal secret security sendgrid server service session shared sign
-        signature signing ssh storage stripe subscription system token twilio unseal vault webhook wrapping write",
+        signature signing ssh storage stripe subscription system token twilio unseal vault webhook wrapping write
+        enroll enrollment fernet gossip join sdk setup",
     )
 });
 

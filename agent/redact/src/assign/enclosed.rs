@@ -178,13 +178,30 @@ pub(super) fn bracketed(scan: &mut Scan<'_>, key: &Key, open: usize) -> bool {
         };
         chosen || value::looks_random(text)
     } else {
-        value::looks_random(text) && is_random_word(text)
+        let digits = text.len() >= 24 && text.iter().all(u8::is_ascii_hexdigit);
+        let close = matches!(scan.at(end), Some(b')' | b']' | b'}' | b'"' | b'\''));
+        let identifier = open == key.end && close && is_uuid(text);
+        value::looks_random(text) && is_random_word(text) || sure && (digits || identifier)
     };
     if telling && is_value(scan, key, text) {
         scan.accept(key, Value { start: value.start, end, next: end, quoted: value.quoted });
         return true;
     }
     false
+}
+
+/// `secret={x}`: braces around a value, and no members in them.
+pub(super) fn braced(scan: &mut Scan<'_>, key: &Key, open: usize) -> bool {
+    /// Shortest such value.
+    const LEAST: usize = 6;
+    let start = open + 1;
+    let end = start + scan.run(start, 512, |b| !b"{}:=\"'\\, ".contains(b));
+    let closed = scan.at(end) == Some(b'}') && end - start >= LEAST;
+    let own = closed && is_value(scan, key, scan.slice(start, end));
+    if own {
+        scan.accept(key, Value { start, end, next: end + 1, quoted: true });
+    }
+    own
 }
 
 /// For `<password …`, where its tag ends.

@@ -51,7 +51,8 @@ impl Member<'_> {
     pub(super) fn redact(&self, scan: &mut Scan<'_>, class: Class) {
         let value = value::read(scan, self.value, Reach::Line);
         let text = scan.slice(value.start, value.end);
-        let block = is_block_mark(text);
+        let rest = scan.slice(self.value, scan.text_end.min(self.value + 16));
+        let block = is_block_mark(text) || is_block_mark(rest);
         if block {
             scan.cues.next = Some(Cue::Block { indent: self.indent, class });
         }
