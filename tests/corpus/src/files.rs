@@ -22,7 +22,8 @@ pub(crate) const DEVELOPMENT: &[Files] = &[files!(
     Hand::Development, "development": "words" "keys" "formats" "azure" "tokens" "web" "keyfiles" "personal" "ordinary" "forms" "systems" "families"
 )];
 pub(crate) const VALIDATION: &[Files] = &[files!(Hand::Validation, "validation")];
-/// The evaluation sets of former policies: that of 2 to 4, and those of 5, 6, 7 and 8.
+/// The evaluation sets of former policies: that of 2 to 4, and those of 5, 6, 7 and 8. The last part
+/// was written for this set alone: what applications, databases and identity providers write.
 pub(crate) const REHEARSAL: &[Files] = &[
     files!(Hand::Own(&rehearsal::FORMS), "rehearsal"),
     files!(
@@ -36,6 +37,14 @@ pub(crate) const REHEARSAL: &[Files] = &[
     ),
     files!(
         Hand::Own(&fifth_rehearsal::FORMS), "fifth-rehearsal": "words" "beginning" "passwords" "structured" "commands" "connections" "tokens" "keys" "sessions" "people" "mixed" "plain"
+    ),
+    // What applications and data stores write, and what platforms and the people who run them write: no
+    // evaluation sets before they were read.
+    files!(
+        Hand::Own(&fifth_rehearsal::FORMS), "sixth-rehearsal": "words" "sentences" "messages" "support" "passwords" "structured" "connections" "tokens" "people" "plain"
+    ),
+    files!(
+        Hand::Own(&fifth_rehearsal::FORMS), "seventh-rehearsal": "words" "traces" "environment" "said" "random" "connections" "tokens" "structured" "people" "pasted" "plain"
     ),
 ];
 /// Until the next one is written, the last of those above.
