@@ -5,14 +5,14 @@ mod place;
 mod read;
 
 use self::enclosed::{
-    argument, braced, bracketed, element, element_pair, escaped_head, held, positional,
-    set_variable, tuple, xml_content,
+    argument, braced, bracketed, element, element_after, element_pair, escaped_head, held,
+    next_cell, positional, set_variable, tuple, xml_content,
 };
 use self::place::{begins_body, begins_string, is_checksum, is_kind, is_parsers, is_typed};
 use self::read::{
     after_slash, at_line_end, begins_field, in_list, introduced_later, is_command,
     is_compared_with_secret, is_go_field, is_listed_secret, is_progress, is_quoted_command,
-    is_spoken_of, operator, past_index, phrase, quotable, skip_tab, typed,
+    is_spoken_of, operator, past_index, phrase, quotable, said_after, skip_tab, typed,
 };
 use super::Class;
 use super::block;
@@ -91,6 +91,9 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
     }
     // `<Credential user='bob' secret='x'>`: its attributes are keys of their own.
     if scan.before(key.start) == Some(b'<') && scan.at(key.end) == Some(b' ') {
+        if scan.starts(key.end + 1, b"value=") && key.strength == Strength::Sure {
+            take(scan, key, key.end + 7, Form::Equals);
+        }
         return;
     }
     let found = scan.spans.len();
@@ -125,12 +128,12 @@ fn unsaid(scan: &mut Scan<'_>, key: &Key) {
 fn separated(scan: &mut Scan<'_>, key: Key) {
     let mut at = key.end;
     let mut quoted_key = false;
-    if let Some((slashes, quote)) = value::quote_at(scan, at) {
+    if let Some(mark) = value::quote_at(scan, at) {
         quoted_key = true;
-        at += slashes + 1;
+        at += mark.0 + 1;
         // `""password"":""x""`, as a table in CSV has JSON.
-        if slashes == 0 && scan.at(at) == Some(quote) && scan.at(at + 1) == Some(b':') {
-            at += 1;
+        if scan.at(at + mark.0 + 1) == Some(b':') && value::quote_at(scan, at) == Some(mark) {
+            at += mark.0 + 1;
         }
     }
     if scan.at(at) == Some(b']') {
@@ -194,6 +197,8 @@ fn separated(scan: &mut Scan<'_>, key: Key) {
             }
         }
         (Some(b':'), _) if scan.starts(sign, b"://") => {}
+        // `https://x-access-token:…@host`: a user, and another rule's.
+        (Some(b':'), _) if scan.slice(key.start.saturating_sub(3), key.start) == b"://" => {}
         (Some(b':'), _) if quoted_key => take(scan, key, sign + 1, Form::Json),
         (Some(b':'), next) => {
             let form =
@@ -227,6 +232,9 @@ fn separated(scan: &mut Scan<'_>, key: Key) {
                 || quoted_key && listed_pair(scan, &key, sign)
                 || held(scan, &key, sign)
                 || tuple(scan, &key, sign)
+                || next_cell(scan, &key, sign)
+                || quoted_key && element_after(scan, &key, sign)
+                || quoted_key && spaced && said_after(scan, &key, sign)
                 || argument(scan, &key, sign)
             {
                 return;

@@ -163,6 +163,13 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
             let whole = scan.slice(key_start, key_end);
             let shouted = whole.iter().all(|b| !b.is_ascii_lowercase());
             let last = whole.strip_prefix(b"cookie_").unwrap_or(whole);
+            // `JSESSIONID.node1=`: the node that holds the session.
+            let node =
+                last.iter().position(|&b| b == b'.').filter(|_| !last.starts_with(b"connect"));
+            let shouted = shouted
+                || node.is_some_and(|dot| {
+                    last.get(..dot).is_some_and(|name| name.iter().all(|b| !b.is_ascii_lowercase()))
+                });
             let cookie = shouted
                 || last.len() < whole.len() && last.iter().all(|b| !b.is_ascii_lowercase())
                 || [

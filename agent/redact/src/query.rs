@@ -102,7 +102,9 @@ pub(super) fn at_oauth(scan: &mut Scan<'_>, start: usize, end: usize) {
         && (!quoted
             || text.len() >= 16
                 && mixed >= 2
-                && (!is_uuid(text) || granted() || speaks_of_login(scan, start)));
+                && (!is_uuid(text)
+                    || granted()
+                    || longer != Some(&b"session_"[..]) && speaks_of_login(scan, start)));
     let typed = longer == Some(&b"user_"[..]) && is_user_code(text);
     if (random || typed) && !value::is_nothing(text) {
         scan.add(end, value_end, Class::Oauth);
@@ -283,7 +285,7 @@ pub(super) fn at_oauth_member(scan: &mut Scan<'_>, start: usize, end: usize) {
         memchr::memmem::find(before, b"grant").is_some()
     };
     let refused = plain && !signed && said && granted();
-    let spoken = || authorizes || long || near() || speaks_of_login(scan, start);
+    let spoken = || long || near() || folded != b"sessionstate" && speaks_of_login(scan, start);
     let own = plain && (authorizes || signed && spoken());
     if is_code(text) || jumbled || refused || own || answer() {
         scan.add(value.start, value.start + text.len(), Class::Oauth);
@@ -447,6 +449,25 @@ pub(super) fn user_info(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
     Some(start + last_at + 1)
 }
 
+/// `bob/x@db.example.com:1521/NAME`: a user of Oracle, or what follows `thin:` in its URL.
+fn oracle_user(scan: &mut Scan<'_>, start: usize, at: usize) -> Option<usize> {
+    let word = scan.slice(start, at);
+    let slash = memchr::memchr(b'/', word)?;
+    let (lead, password) = (word.get(..slash)?, word.get(slash + 1..)?);
+    let user = lead.rsplit(|&b| b == b':').next().unwrap_or_default();
+    let name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    let host = scan.run(at + 1, 128, name);
+    let port = scan.run(at + 2 + host, 6, u8::is_ascii_digit);
+    let ends = !scan.at(at + 2 + host + port).is_some_and(|b| b.is_ascii_alphanumeric());
+    let place = host > 2 && scan.at(at + 1 + host) == Some(b':') && (4..=5).contains(&port) && ends;
+    let named = !user.is_empty() && user.iter().all(name);
+    if !place || !named || password.len() < 3 || password.contains(&b'/') {
+        return None;
+    }
+    scan.add(start + slash + 1, at, Class::UrlUser);
+    Some(at + 1)
+}
+
 /// R11 without a scheme: `user:password@host:port`. Returns where reading goes on.
 pub(super) fn bare_user_info(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
     /// Longest user and password together.
@@ -456,6 +477,9 @@ pub(super) fn bare_user_info(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
     let lead = before.iter().rev().position(|b| b" \t\"'`=(<>,;".contains(b));
     let start = at - lead.unwrap_or(before.len());
     let word = scan.slice(start, at);
+    if let Some(next) = oracle_user(scan, start, at) {
+        return Some(next);
+    }
     let colon = memchr::memchr(b':', word)?;
     let (user, password) = (word.get(..colon)?, word.get(colon + 1..)?);
     let is_user = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');

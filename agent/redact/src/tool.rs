@@ -58,7 +58,7 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
     if flags().next().is_none() && words().next().is_none() {
         return;
     }
-    let bare = matches!(name, b"htpasswd" | b"wpa_passphrase");
+    let bare = matches!(name, b"htpasswd" | b"wpa_passphrase" | b"radtest");
     let mut after = if bare { Some((&b""[..], 0)) } else { None };
     // `htpasswd -nb bob x`: without the name of a file.
     let mut unfiled = false;

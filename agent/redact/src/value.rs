@@ -66,7 +66,7 @@ pub(super) fn quoted(scan: &Scan<'_>, at: usize, slashes: usize, quote: u8) -> V
 /// Reads the value at `at`, quoted or not.
 pub(super) fn read(scan: &Scan<'_>, at: usize, reach: Reach) -> Value {
     if let Some((slashes, quote)) = quote_at(scan, at) {
-        if let Some(value) = doubled(scan, at, quote).filter(|_| slashes == 0) {
+        if let Some(value) = doubled(scan, at, (slashes, quote)) {
             return value;
         }
         let value = quoted(scan, at, slashes, quote);
@@ -100,19 +100,26 @@ pub(super) fn read(scan: &Scan<'_>, at: usize, reach: Reach) -> Value {
 }
 
 /// `""x""`, as CSV writes quotes in a cell that has quotes of its own; or two quotes of a shell.
-fn doubled(scan: &Scan<'_>, at: usize, quote: u8) -> Option<Value> {
+fn doubled(scan: &Scan<'_>, at: usize, mark: (usize, u8)) -> Option<Value> {
     /// Longest value in such quotes.
     const LONGEST: usize = 1024;
-    let start = at + 2;
-    let first = scan.at(start).filter(|b| !b" \t\r,;:}])>\"'`\\&|./#=".contains(b));
-    if scan.at(at + 1) != Some(quote) || first.is_none() {
+    let (slashes, quote) = mark;
+    let width = 2 * (slashes + 1);
+    let start = at + width;
+    if quote_at(scan, at + width / 2) != Some(mark) {
+        return None;
+    }
+    let first = scan.at(start)?;
+    if b" \t\r,;:}])>\"'`\\&|./#=".contains(&first) {
         return None;
     }
     let text = scan.slice(start, start + LONGEST);
-    let close = memchr::memchr_iter(quote, text).find(|&at| text.get(at + 1) == Some(&quote))?;
-    scan.spend(close);
-    let plain = !text.get(..close)?.contains(&quote);
-    plain.then_some(Value { start, end: start + close, next: start + close + 2, quoted: true })
+    let marks = scan.slice(at, start);
+    let len = memchr::memmem::find(text, marks)?;
+    scan.spend(len);
+    let plain = !text.get(..len)?.contains(&quote);
+    let end = start + len;
+    plain.then_some(Value { start, end, next: end + width, quoted: true })
 }
 
 /// Whether the quote that seemed to open `value` closes the string that its key stands in, as in
@@ -300,9 +307,12 @@ fn go_field_end(scan: &Scan<'_>, start: usize, word_end: usize) -> usize {
     while at < start + LONGEST {
         match scan.at(at) {
             None | Some(b'}' | b'"' | b'\\') => break,
-            Some(b' ') => {
+            // `{Username:,Password:x,Auth:,}`, as well.
+            Some(b' ' | b',') => {
                 let word = scan.run(at + 1, 64, u8::is_ascii_alphanumeric);
-                if word > 0 && scan.at(at + 1 + word) == Some(b':') {
+                let named = scan.at(at) == Some(b' ')
+                    || scan.at(at + 1).is_some_and(|b| b.is_ascii_uppercase());
+                if word > 0 && named && scan.at(at + 1 + word) == Some(b':') {
                     return at;
                 }
             }

@@ -239,6 +239,36 @@ pub(super) fn is_go_field(scan: &Scan<'_>, key: &Key) -> bool {
         && scan.in_struct(key.start)
 }
 
+/// `property 'x.api-key' resolved: y`: a sign within a few words after a name in quotes.
+pub(super) fn said_after(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
+    /// Most words between.
+    const WORDS: usize = 4;
+    if key.class == Class::Password || key.strength != Strength::Sure {
+        return false;
+    }
+    let mut from = at;
+    for _ in 0..WORDS {
+        let len = scan.run(from, 24, |b| b.is_ascii_lowercase());
+        let sign = from + len;
+        if len == 0 {
+            return false;
+        }
+        if matches!(scan.at(sign), Some(b':' | b'=')) && scan.at(sign + 1) == Some(b' ') {
+            let value = value::read(scan, scan.skip_space(sign + 1), Reach::Word);
+            let text = scan.slice(value.start, value.end);
+            let hex = text.len() >= 24 && text.iter().all(u8::is_ascii_hexdigit);
+            let own = (hex || is_uuid(text) || is_random_word(text) || is_password_like(text))
+                && !is_field(text);
+            if own {
+                scan.accept(key, value);
+            }
+            return own;
+        }
+        from = scan.skip_space(sign);
+    }
+    false
+}
+
 /// Past `[0]`, `[new]`, if the sign of an assignment follows.
 pub(super) fn past_index(scan: &Scan<'_>, at: usize) -> usize {
     if scan.at(at) != Some(b'[') {

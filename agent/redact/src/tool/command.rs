@@ -208,14 +208,16 @@ pub(crate) fn at_login(scan: &mut Scan<'_>, start: usize, end: usize) {
     }
     let tag = scan.run_before(start - 1, scan.body.min(start - 1), |b| b.is_ascii_alphanumeric());
     let name = scan.slice(start - 1 - tag, start - 1);
-    if !(1..=8).contains(&tag) || !name.iter().any(u8::is_ascii_digit) {
-        return;
-    }
     let user = value::read(scan, end, Reach::Word);
     let from = scan.skip_space(user.next);
     let value = value::read(scan, from, Reach::Word);
+    let tagged = (1..=8).contains(&tag) && name.iter().any(u8::is_ascii_digit);
+    // Without a tag the password is in quotes, as the protocol has it.
+    if !tagged && !(value.quoted && from > user.next && !user.quoted) {
+        return;
+    }
     let more = scan.skip_space(value.next);
-    let ends = scan.at(more).is_none_or(|b| b"\"'\\".contains(&b));
+    let ends = !tagged || scan.at(more).is_none_or(|b| b"\"'\\".contains(&b));
     if from > user.next && user.end > user.start && ends && value.end > value.start {
         scan.add(value.start, value.end, Class::Password);
         scan.done = scan.done.max(value.end);
@@ -258,7 +260,7 @@ pub(crate) fn at_send(scan: &mut Scan<'_>, start: usize, end: usize) {
 pub(crate) fn at_community(scan: &mut Scan<'_>, start: usize, end: usize) {
     /// How far before the word the line may speak of SNMP.
     const NEAR: usize = 32;
-    let value = value::read(scan, end, Reach::Word);
+    let value = value::read(scan, scan.skip_space(end), Reach::Word);
     let text = scan.slice(value.start, value.end);
     let before = scan.slice(start.saturating_sub(NEAR).max(scan.body.min(start)), start);
     let lower = before.to_ascii_lowercase();
