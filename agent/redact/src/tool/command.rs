@@ -213,7 +213,8 @@ pub(crate) fn at_login(scan: &mut Scan<'_>, start: usize, end: usize) {
     let value = value::read(scan, from, Reach::Word);
     let tagged = (1..=8).contains(&tag) && name.iter().any(u8::is_ascii_digit);
     // Without a tag the password is in quotes, as the protocol has it.
-    if !tagged && !(value.quoted && from > user.next && !user.quoted) {
+    let shown = value.quoted && from > user.next && !user.quoted;
+    if !tagged && !shown {
         return;
     }
     let more = scan.skip_space(value.next);
