@@ -20,7 +20,7 @@ pub use self::{
     call::{ApiError, CALL_DEADLINE},
     connections::Connections,
 };
-use crate::{occasion::Occasion, refusals::Refusals, term::Term};
+use crate::{denials::Denials, occasion::Occasion, term::Term};
 
 /// Field manager of everything the agent applies for a release.
 pub const FIELD_MANAGER: &str = "mendix-agent";
@@ -35,7 +35,7 @@ pub struct Site {
     pub(crate) namespace: String,
     uid: String,
     server_version: String,
-    pub(crate) refusals: Refusals,
+    pub(crate) denials: Denials,
 }
 
 /// Handle to the cluster for a replica that leads; cheap to clone.
@@ -51,7 +51,7 @@ pub struct Cluster {
     pub uid: String,
     /// Kubernetes version as the server says it, such as `v1.34.2`.
     pub server_version: String,
-    pub(crate) refusals: Refusals,
+    pub(crate) denials: Denials,
     term: Term,
     recorders: Recorders,
 }
@@ -96,7 +96,7 @@ impl Site {
             namespace,
             uid,
             server_version: version.git_version,
-            refusals: Refusals::default(),
+            denials: Denials::default(),
         })
     }
 
@@ -107,7 +107,7 @@ impl Site {
 
     /// The cluster for what works under `term`.
     pub fn lead(&self, term: &Term) -> Cluster {
-        let fence = |client: &Client| term.fence(client.clone(), &self.namespace, &self.refusals);
+        let fence = |client: &Client| term.fence(client.clone(), &self.namespace, &self.denials);
         let client = fence(&self.connections.shared);
         let recorders = Recorders::new(
             client.clone(),
@@ -122,7 +122,7 @@ impl Site {
             namespace: self.namespace.clone(),
             uid: self.uid.clone(),
             server_version: self.server_version.clone(),
-            refusals: self.refusals.clone(),
+            denials: self.denials.clone(),
             term: term.clone(),
             recorders,
         }

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::lease::{LeaseError, Leases};
-use crate::{clock::boot, cluster::Site, errors::describe, refusals::Refusals, term::Term};
+use crate::{clock::boot, cluster::Site, denials::Denials, errors::describe, term::Term};
 
 /// Longest wait for one answer about the Lease.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
@@ -61,7 +61,7 @@ pub async fn run(
 ) -> Result<(), Infallible> {
     let driver = Driver {
         leases: Leases::new(&site),
-        refusals: site.refusals.clone(),
+        denials: site.denials.clone(),
         // Nothing is known of earlier epochs yet; it is asked for before the first acquisition.
         candidate: Candidate::new(me.clone(), 0, boot()),
         floor_known: false,
@@ -78,7 +78,7 @@ pub async fn run(
 struct Driver {
     leases: Leases,
     /// Where others see that it was refused, and look why while they still can say so.
-    refusals: Refusals,
+    denials: Denials,
     candidate: Candidate,
     /// Whether the epochs that the agent's records name have been read.
     floor_known: bool,
@@ -148,7 +148,7 @@ impl Driver {
 
     fn refused(&mut self, error: &LeaseError) {
         if matches!(error, LeaseError::NoRights { .. }) {
-            self.refusals.count(StatusCode::FORBIDDEN);
+            self.denials.count(StatusCode::FORBIDDEN);
         }
         self.failed(&describe(error));
     }

@@ -110,27 +110,8 @@ pub async fn pass(
         let exhausted = Instant::now() >= deadline;
         let full_round = due.len() == round.len();
         due.clear();
-        let (mut waiting, mut failed, mut tolerated) = (vec![], vec![], vec![]);
-        for (id, now) in &healths {
-            let before = baseline.get(id);
-            let sick = before.is_some_and(|before| *before != Readiness::Ready);
-            let patience = match exhausted || (sick && !terms.wait_for_sick) {
-                true => Patience::Exhausted,
-                false => Patience::Left,
-            };
-            match compare(before, now, patience) {
-                Verdict::Passed => {}
-                Verdict::Waiting { reason } => {
-                    due.push(id.clone());
-                    waiting.push(format!("{id}: {reason}"));
-                }
-                Verdict::NewFailure { reason } => failed.push((id.clone(), reason)),
-                Verdict::SickBefore { reason } => {
-                    tolerated.push(format!("{id}: {reason} (as before)"));
-                }
-                Verdict::Unjudged { reason } => tolerated.push(format!("{id}: {reason}")),
-            }
-        }
+        let Sorted { waiting, failed, tolerated } = sorted(&healths, baseline, terms, exhausted);
+        due.extend(waiting.iter().map(|(id, _)| id.clone()));
         if !failed.is_empty() {
             let objects = tokio::select! {
                 () = cancel.cancelled() => return Err(StepError::Stopped),
@@ -151,13 +132,53 @@ pub async fn pass(
             }
         } else {
             ready_since = None;
-            tracing::debug!(waiting = waiting.len(), first = waiting.first(), "gate waits");
+            let first = waiting.first().map(|(id, reason)| format!("{id}: {reason}"));
+            tracing::debug!(waiting = waiting.len(), first, "gate waits");
         }
         tokio::select! {
             () = cancel.cancelled() => return Err(StepError::Stopped),
             () = tokio::time::sleep(POLL) => {}
         }
     }
+}
+
+/// What one look says.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Sorted {
+    /// Not ready yet, and why.
+    waiting: Vec<(ObjectId, String)>,
+    /// Fine before, and not ready in time.
+    failed: Vec<(ObjectId, String)>,
+    /// A line for each that is not ready and does not count.
+    tolerated: Vec<String>,
+}
+
+/// Judges each health against the one before the run.
+fn sorted(
+    healths: &[(ObjectId, Readiness)],
+    baseline: &Baseline,
+    terms: Terms,
+    exhausted: bool,
+) -> Sorted {
+    let mut sorted = Sorted::default();
+    for (id, now) in healths {
+        let before = baseline.get(id);
+        let sick = before.is_some_and(|before| *before != Readiness::Ready);
+        let patience = match exhausted || (sick && !terms.wait_for_sick) {
+            true => Patience::Exhausted,
+            false => Patience::Left,
+        };
+        match compare(before, now, patience) {
+            Verdict::Passed => {}
+            Verdict::Waiting { reason } => sorted.waiting.push((id.clone(), reason)),
+            Verdict::NewFailure { reason } => sorted.failed.push((id.clone(), reason)),
+            Verdict::SickBefore { reason } => {
+                sorted.tolerated.push(format!("{id}: {reason} (as before)"));
+            }
+            Verdict::Unjudged { reason } => sorted.tolerated.push(format!("{id}: {reason}")),
+        }
+    }
+    sorted
 }
 
 /// The health of each object now. A Job that is gone was removed by its own time to live.
@@ -180,4 +201,45 @@ pub async fn look(live: &Live, ids: &[ObjectId]) -> Result<Vec<(ObjectId, Readin
         .boxed()
     });
     in_parallel(looks).try_collect().await
+}
+
+#[cfg(test)]
+mod tests {
+    use mendix_agent_core::bundle::object::IdFields;
+
+    use super::*;
+
+    fn id(name: &str) -> ObjectId {
+        ObjectId::from(IdFields {
+            group: "apps".into(),
+            version: "v1".into(),
+            kind: "Deployment".into(),
+            namespace: Some("shop".into()),
+            name: name.into(),
+        })
+    }
+
+    #[test]
+    fn what_was_sick_before_is_waited_for_only_if_the_terms_say_so() {
+        let late = || Readiness::Progressing { reason: "0 of 1".into() };
+        let healths = [(id("sound"), Readiness::Ready), (id("sick"), late()), (id("hit"), late())];
+        let baseline = Baseline::from([(id("sick"), late()), (id("hit"), Readiness::Ready)]);
+        let terms = |wait_for_sick| Terms {
+            hold: Duration::ZERO,
+            limit: Duration::from_secs(20),
+            wait_for_sick,
+        };
+        let names = |found: &[(ObjectId, String)]| -> Vec<String> {
+            found.iter().map(|(id, _)| id.name.to_string()).collect()
+        };
+
+        let impatient = sorted(&healths, &baseline, terms(false), false);
+        assert_eq!(names(&impatient.waiting), ["hit"]);
+        assert!(impatient.failed.is_empty() && impatient.tolerated.len() == 1, "{impatient:?}");
+        let patient = sorted(&healths, &baseline, terms(true), false);
+        assert_eq!(names(&patient.waiting), ["sick", "hit"]);
+        let late = sorted(&healths, &baseline, terms(true), true);
+        assert_eq!(names(&late.failed), ["hit"]);
+        assert!(late.waiting.is_empty() && late.tolerated.len() == 1, "{late:?}");
+    }
 }

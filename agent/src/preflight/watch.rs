@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long the agent tries to connect before it looks for the reason: about fourteen failed dials,
-/// or three refusals. A restart of the control plane takes less.
+/// or three denials. A restart of the control plane takes less.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 /// How often it looks while it can't connect.
 pub const AGAIN: Duration = Duration::from_secs(600);
@@ -39,7 +39,7 @@ pub const REFUSED: Duration = Duration::from_secs(60);
 /// Longest note of a Kubernetes Event is 1 KiB.
 const MAX_NOTE: usize = 1000;
 
-/// When to look: decided from the link, refusals and the last look alone.
+/// When to look: decided from the link, denials and the last look alone.
 #[derive(Clone, Copy, Debug)]
 struct Agenda {
     connected: bool,
@@ -134,7 +134,7 @@ pub async fn run(
 ) -> Result<(), Infallible> {
     let mut agenda = Agenda::new(Instant::now());
     let mut told = Troubles::default();
-    let mut refusals = cluster.refusals.subscribe();
+    let mut denials = cluster.denials.subscribe();
     loop {
         let connected = matches!(&*link.borrow_and_update(), Link::Connected { .. });
         agenda.observe(connected, Instant::now());
@@ -145,7 +145,7 @@ pub async fn run(
                 Ok(()) => continue,
                 Err(_) => return Ok(()),
             },
-            Ok(()) = refusals.changed() => {
+            Ok(()) = denials.changed() => {
                 agenda.refuse(Instant::now());
                 continue;
             }
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn refusals_that_have_another_reason_are_looked_into_seldom() {
+    async fn denials_that_have_another_reason_are_looked_into_seldom() {
         let start = Instant::now();
         let mut agenda = Agenda::new(start);
         looked(&mut agenda, start, Verdict::Pass);

@@ -12,7 +12,7 @@ use mendix_agent_core::leadership::WRITE_DEADLINE;
 use tokio::time::{sleep, timeout};
 
 use super::{Term, nanos};
-use crate::{clock::boot, refusals::Refusals};
+use crate::{clock::boot, denials::Denials};
 
 /// Why a write was not sent, or not waited for.
 #[derive(Debug, thiserror::Error)]
@@ -33,17 +33,17 @@ pub enum Fenced {
 
 impl Term {
     /// A client whose writes stand under this term. Reads pass. What the API server refuses is counted.
-    pub(crate) fn fence(&self, client: Client, namespace: &str, refusals: &Refusals) -> Client {
+    pub(crate) fn fence(&self, client: Client, namespace: &str, denials: &Denials) -> Client {
         if self.is_sole() {
             return client;
         }
-        let (term, refusals) = (self.clone(), refusals.clone());
+        let (term, denials) = (self.clone(), denials.clone());
         let service = tower::service_fn(move |request: Request<Body>| {
-            let (term, client, refusals) = (term.clone(), client.clone(), refusals.clone());
+            let (term, client, denials) = (term.clone(), client.clone(), denials.clone());
             async move {
                 let answered = term.pass(client, request).await;
                 if let Ok(answer) = &answered {
-                    refusals.count(answer.status());
+                    denials.count(answer.status());
                 }
                 answered
             }

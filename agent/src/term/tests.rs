@@ -11,7 +11,7 @@ use kube::{
 };
 
 use super::*;
-use crate::{errors::describe, refusals::Refusals};
+use crate::{denials::Denials, errors::describe};
 
 /// A client whose requests are noted and answered with an empty ConfigMap, or never.
 fn client(answers: bool) -> (Client, Arc<Mutex<Vec<String>>>) {
@@ -37,7 +37,7 @@ fn term(from: Duration, until: Duration) -> Term {
 }
 
 fn maps(term: &Term, client: Client) -> Api<ConfigMap> {
-    Api::default_namespaced(term.fence(client, "own", &Refusals::default()))
+    Api::default_namespaced(term.fence(client, "own", &Denials::default()))
 }
 
 fn map() -> ConfigMap {

@@ -16,7 +16,7 @@ use mendix_agent_core::bundle::{
     object::{Object, ObjectId},
     plan::{Inventory, Plan},
     readiness::judge,
-    run::State,
+    run::{Event, State},
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -28,11 +28,12 @@ use super::{
         gate::Baseline,
         preimage::{self, PreImage},
         records::state_of,
+        report::summary,
         steps::Owned,
         stored::{self, StoredError},
         supply::Supply,
     },
-    Driver,
+    Done, Driver,
 };
 use crate::crd::patch_bundle::PatchBundle;
 
@@ -53,6 +54,24 @@ pub(super) struct Recorded {
 pub(super) enum NoPlan {
     Stopped,
     Refused(Vec<String>),
+}
+
+impl NoPlan {
+    /// What comes of it before anything was touched.
+    pub(super) fn refused(self) -> Result<Done, StepError> {
+        match self {
+            Self::Stopped => Err(StepError::Stopped),
+            Self::Refused(why) => Ok(Done::refused(why)),
+        }
+    }
+
+    /// What comes of it once there was a plan that was begun with.
+    pub(super) fn failed(self) -> Result<Done, StepError> {
+        match self {
+            Self::Stopped => Err(StepError::Stopped),
+            Self::Refused(why) => Ok(Done::because(Event::Failed, "NoPlan", summary(&why))),
+        }
+    }
 }
 
 impl Driver {
