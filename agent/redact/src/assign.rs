@@ -5,14 +5,14 @@ mod place;
 mod read;
 
 use self::enclosed::{
-    argument, bracketed, element, element_pair, escaped_head, held, positional, set_variable,
-    tuple, xml_content,
+    argument, braced, bracketed, element, element_after, element_pair, escaped_head, held,
+    next_cell, positional, set_variable, tuple, xml_content,
 };
 use self::place::{begins_body, begins_string, is_checksum, is_kind, is_parsers, is_typed};
 use self::read::{
     after_slash, at_line_end, begins_field, in_list, introduced_later, is_command,
-    is_listed_secret, is_progress, is_quoted_command, is_spoken_of, phrase, quotable, skip_tab,
-    typed,
+    is_compared_with_secret, is_go_field, is_listed_secret, is_progress, is_quoted_command,
+    is_spoken_of, operator, past_index, phrase, quotable, said_after, skip_tab, typed,
 };
 use super::Class;
 use super::block;
@@ -70,8 +70,8 @@ fn may_have_value(scan: &Scan<'_>, rule: Rule, end: usize) -> bool {
     match scan.at(end + len) {
         None
         | Some(
-            b'=' | b':' | b'"' | b'\'' | b'\\' | b'>' | b']' | b',' | b'`' | b'<' | b'(' | b'['
-            | b'{' | b'}' | b'|' | b'/' | 0xe2,
+            b'=' | b':' | b'"' | b'\'' | b'\\' | b'>' | b']' | b',' | b';' | b'`' | b'<' | b'('
+            | b'[' | b'{' | b'}' | b'|' | b'/' | 0xe2,
         ) => true,
         Some(b' ' | b'\t') => {
             rule != Rule::Signature
@@ -91,6 +91,9 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
     }
     // `<Credential user='bob' secret='x'>`: its attributes are keys of their own.
     if scan.before(key.start) == Some(b'<') && scan.at(key.end) == Some(b' ') {
+        if scan.starts(key.end + 1, b"value=") && key.strength == Strength::Sure {
+            take(scan, key, key.end + 7, Form::Equals);
+        }
         return;
     }
     let found = scan.spans.len();
@@ -125,13 +128,18 @@ fn unsaid(scan: &mut Scan<'_>, key: &Key) {
 fn separated(scan: &mut Scan<'_>, key: Key) {
     let mut at = key.end;
     let mut quoted_key = false;
-    if let Some((slashes, _)) = value::quote_at(scan, at) {
+    if let Some(mark) = value::quote_at(scan, at) {
         quoted_key = true;
-        at += slashes + 1;
+        at += mark.0 + 1;
+        // `""password"":""x""`, as a table in CSV has JSON.
+        if scan.at(at + mark.0 + 1) == Some(b':') && value::quote_at(scan, at) == Some(mark) {
+            at += mark.0 + 1;
+        }
     }
     if scan.at(at) == Some(b']') {
         at += 1;
     }
+    at = past_index(scan, at);
     // `argument 3 (password) = x`
     let sign = scan.skip_space(at + 1);
     if scan.at(at) == Some(b')')
@@ -159,6 +167,10 @@ fn separated(scan: &mut Scan<'_>, key: Key) {
         return random_word(scan, &key, at);
     }
     match (scan.at(sign), scan.at(sign + 1)) {
+        // `api_secret==x`, as some clients have a parameter; with blanks around it two things are compared.
+        (Some(b'='), Some(b'=')) if sign == key.end && is_compared_with_secret(scan, sign + 2) => {
+            take(scan, key, sign + 2, Form::Equals);
+        }
         (Some(b'='), Some(b'=' | b'~')) => {}
         // An arrow whose head was escaped for HTML.
         (Some(b'='), Some(b'\\')) if escaped_head(scan, sign + 1).is_some() => {
@@ -185,6 +197,8 @@ fn separated(scan: &mut Scan<'_>, key: Key) {
             }
         }
         (Some(b':'), _) if scan.starts(sign, b"://") => {}
+        // `https://x-access-token:…@host`: a user, and another rule's.
+        (Some(b':'), _) if scan.slice(key.start.saturating_sub(3), key.start) == b"://" => {}
         (Some(b':'), _) if quoted_key => take(scan, key, sign + 1, Form::Json),
         (Some(b':'), next) => {
             let form =
@@ -192,6 +206,10 @@ fn separated(scan: &mut Scan<'_>, key: Key) {
             take(scan, key, sign + 1, form);
         }
         (Some(b'>'), _) if quoted_key => xml_content(scan, &key, sign),
+        (Some(b'?' | b'+' | b'<' | b'|' | 0xe2), _) if operator(scan, sign).is_some() => {
+            let from = operator(scan, sign).unwrap_or(sign);
+            take(scan, key, from, Form::Equals);
+        }
         (None, _) => {
             let line = scan.slice(scan.body, key.start.min(scan.body + 128));
             if quoted_key && memchr::memmem::find(line, b"form-data").is_some() {
@@ -214,6 +232,9 @@ fn separated(scan: &mut Scan<'_>, key: Key) {
                 || quoted_key && listed_pair(scan, &key, sign)
                 || held(scan, &key, sign)
                 || tuple(scan, &key, sign)
+                || next_cell(scan, &key, sign)
+                || quoted_key && element_after(scan, &key, sign)
+                || quoted_key && spaced && said_after(scan, &key, sign)
                 || argument(scan, &key, sign)
             {
                 return;
@@ -297,6 +318,7 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     }
     match first {
         b'[' if placeholder::end_at(scan.text, at).is_none() => return list(scan, &key, at),
+        b'{' if braced(scan, &key, at) => return,
         b'{' if form != Form::Equals || key.class != Class::Password => {
             if key.plural && key.class != Class::Password {
                 return plural_object(scan, key.class, at);
@@ -376,7 +398,7 @@ fn take(scan: &mut Scan<'_>, key: Key, at: usize, form: Form) {
     }
     // `{Password: Token: Host:x}`: a struct whose fields are empty.
     let field = begins_field(text) || begins_field(scan.slice(value.start, value.end + 1));
-    if form == Form::Yaml && !value.quoted && field && scan.in_struct(key.start) {
+    if form == Form::Yaml && !value.quoted && field && is_go_field(scan, &key) {
         return;
     }
     if is_value(scan, &key, text) {

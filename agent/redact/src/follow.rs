@@ -314,7 +314,8 @@ impl Follow {
                     self.cue = Some(Cue::Block { indent: member.indent, class });
                     return;
                 }
-                if is_random_word(text) || is_password_like(text) {
+                let hex = text.len() >= 32 && text.iter().all(u8::is_ascii_hexdigit);
+                if is_random_word(text) || is_password_like(text) || COMMON.has(text) || hex {
                     scan.add(value.start, value.end, class);
                 }
                 self.cue = Some(Cue::Below { indent, class });
@@ -322,7 +323,10 @@ impl Follow {
                 return;
             }
         }
+        let hex = scalar.len() >= 24 && scalar.iter().all(u8::is_ascii_hexdigit);
+        let own = matches!(class, Class::Token | Class::Key | Class::Secret);
         let telling = is_random_word(scalar)
+            || own && hex
             || class == Class::Password && (item.is_none() || is_made_up(scalar));
         if deep && telling && member(scan).is_none() && !value::is_nothing(scalar) {
             let value = value::read(scan, from, Reach::Line);

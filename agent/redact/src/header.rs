@@ -313,6 +313,10 @@ fn registry(scan: &mut Scan<'_>, key_end: usize) -> bool {
         }
         return found;
     };
+    // `auth: {enabled: true, …}`: its members have names of their own.
+    if scan.at(at) == Some(b'{') {
+        return false;
+    }
     let value = value::read(scan, at, Reach::Word);
     let text = scan.slice(value.start, value.end);
     // `"auth":"bob:x"`

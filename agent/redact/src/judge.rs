@@ -40,14 +40,16 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
         let seed = [&b"otp"[..], b"seed", b"mfa", b"2fa"]
             .iter()
             .any(|w| memchr::memmem::find(&lower, w).is_some());
-        let signed = matches!(scan.at(key.end), Some(b'=' | b':'));
+        let signed = matches!(scan.at(scan.skip_space(key.end)), Some(b'=' | b':'));
         return value::looks_random(text) && !is_uuid(text)
             || seed && is_base32(text)
             || signed && is_uuid(text) && key::is_named(scan, key)
             || is_product_key(text)
             || is_hex_secret(bare, text)
             || is_parameter(scan, key) && is_long_hex(text)
-            || signed && is_compound_key(bare) && (is_long_hex(text) || is_code(text))
+            || signed
+                && is_compound_key(bare)
+                && (is_long_hex(text) || is_code(text) || is_padded(text))
             || (key::is_named(scan, key) || key::is_for_ciphers(scan, key)) && is_long_hex(text);
     }
     if key.class != Class::Password && (is_path(text) || is_pointer(text)) {
@@ -88,8 +90,11 @@ fn is_sent(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     let close = scan.at(key.end + 1 + text.len());
     let quoted = matches!(scan.before(key.start), Some(b'"' | b'\''))
         && matches!(close, Some(b'"' | b'\'' | b'\\'));
-    let last =
-        quoted || scan.slice(scan.text_end.saturating_sub(text.len()), scan.text_end) == text;
+    // `command: PASS x; 530 Login incorrect`
+    let answered = matches!(close, Some(b';' | b',')) && scan.before(key.start) == Some(b' ');
+    let last = quoted
+        || answered
+        || scan.slice(scan.text_end.saturating_sub(text.len()), scan.text_end) == text;
     let test = text.get(..4).is_some_and(|head| head.eq_ignore_ascii_case(b"test"));
     let digits = text.len() >= 6 && text.iter().all(u8::is_ascii_digit);
     last && !test
@@ -111,6 +116,11 @@ pub(super) fn is_hex_secret(key: &[u8], text: &[u8]) -> bool {
         b"routing_key",
         b"routingkey",
         b"bearer",
+        b"pat",
+        b"license",
+        b"licence",
+        b"jwt",
+        b"sid",
     ];
     let ends = |stem: &&[u8]| {
         let from = key.len().checked_sub(stem.len());
@@ -126,6 +136,15 @@ fn is_code(text: &[u8]) -> bool {
         && text.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
 }
 
+/// Base64 of 16 bytes or more that ends in its padding: too short to look random for certain.
+fn is_padded(text: &[u8]) -> bool {
+    let body = text.strip_suffix(b"==").or(text.strip_suffix(b"=")).unwrap_or_default();
+    (20..=128).contains(&body.len())
+        && text.len().is_multiple_of(4)
+        && body.iter().all(|b| b.is_ascii_alphanumeric() || b"+/-_".contains(b))
+        && is_made_up(body)
+}
+
 /// `sdkKey`, `enroll_key`: a key with a word before it; those that name rows, caches and the like were
 /// sorted out by then.
 fn is_compound_key(name: &[u8]) -> bool {
@@ -139,7 +158,7 @@ fn is_parameter(scan: &Scan<'_>, key: &Key) -> bool {
     let name = scan.slice(key.start, key.end).to_ascii_lowercase();
     matches!(scan.before(key.start), Some(b'?' | b'&'))
         && scan.at(key.end) == Some(b'=')
-        && (name == b"key" || name.ends_with(b"user_key") || name == b"appid")
+        && (name == b"key" || name.ends_with(b"user_key") || name == b"appid" || name == b"auth")
 }
 
 fn is_long_hex(text: &[u8]) -> bool {
@@ -263,8 +282,10 @@ pub(super) fn is_field(text: &[u8]) -> bool {
 /// `PWD=/srv`, `ALLOW_EMPTY_PASSWORD=1`, `adminPasswordKey: postgres-password`, a time of change: what a
 /// key with a password's stem may hold besides one.
 fn is_no_password(key: &[u8], text: &[u8]) -> bool {
+    // `PWD=/TaYDPxm2okfjR7Q` is none: folders have several steps, or small letters.
     if matches!(key, b"PWD" | b"OLDPWD") && text.starts_with(b"/") {
-        return true;
+        let steps = text.iter().filter(|&&b| b == b'/').count();
+        return steps > 1 || !is_made_up(text.get(1..).unwrap_or_default());
     }
     let key = key.to_ascii_lowercase();
     let switch = [
@@ -336,7 +357,8 @@ pub(super) fn is_constants(scan: &Scan<'_>, key: &Key) -> bool {
 /// `secret="namespace/name"`: the way Kubernetes components log an object.
 fn is_object_name(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     let name = scan.slice(key.start, key.end).to_ascii_lowercase();
-    let plain = [&b"secret"[..], b"secrets", b"tokens"].iter().any(|end| name.ends_with(end));
+    let plain =
+        [&b"secret"[..], b"secrets", b"tokens", b"secret-id"].iter().any(|end| name.ends_with(end));
     let dns = |part: &[u8]| {
         !part.is_empty()
             && part

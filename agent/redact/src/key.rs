@@ -57,9 +57,10 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
                 f if f.starts_with(b"wor")
                     || f.starts_with(b"phrase")
                     || f.starts_with(b"code")
-                    || f.starts_with(b"wd") =>
+                    || f.starts_with(b"wd")
+                    || f == b"w" =>
                 {
-                    let cut = [&b"word"[..], b"wort", b"phrase", b"code", b"wd"];
+                    let cut = [&b"word"[..], b"wort", b"phrase", b"code", b"wd", b"w"];
                     cut.iter().find_map(|word| f.strip_prefix(*word))?
                 }
                 f => f,
@@ -125,6 +126,10 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
             if folded.ends_with(b"account") || folded.ends_with(b"sharedaccess") {
                 return Some(key(Class::AzureKey, Strength::Sure, tail.plural()));
             }
+            // What both sides of a tunnel or of a wireless network know.
+            if folded.ends_with(b"preshared") {
+                return Some(key(Class::Password, Strength::Sure, false));
+            }
             if folded.ends_with(b"public") || folded.ends_with(b"mon") || folded.ends_with(b"don") {
                 return None;
             }
@@ -158,6 +163,13 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
             let whole = scan.slice(key_start, key_end);
             let shouted = whole.iter().all(|b| !b.is_ascii_lowercase());
             let last = whole.strip_prefix(b"cookie_").unwrap_or(whole);
+            // `JSESSIONID.node1=`: the node that holds the session.
+            let node =
+                last.iter().position(|&b| b == b'.').filter(|_| !last.starts_with(b"connect"));
+            let shouted = shouted
+                || node.is_some_and(|dot| {
+                    last.get(..dot).is_some_and(|name| name.iter().all(|b| !b.is_ascii_lowercase()))
+                });
             let cookie = shouted
                 || last.len() < whole.len() && last.iter().all(|b| !b.is_ascii_lowercase())
                 || [
@@ -176,6 +188,12 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
                 key(Class::Entropy, Strength::Weak, false)
             })
         }
+        // `apiSchluessel`, `cle_api`: what it opens stands beside the word.
+        Rule::ForeignKey if opens(before, after) || opens(stem, b"") => ((starts_word(
+            scan, start,
+        ) || is_compound(stem))
+            && !tail.clears())
+        .then_some(key(Class::Key, Strength::Sure, false)),
         // `Sessiesleutel`, `Sitzungsschlüssel`: the last part of a word that two languages write as one.
         _ => ((starts_word(scan, start) || is_compound(stem)) && !tail.clears()).then_some(key(
             Class::Entropy,
@@ -185,9 +203,22 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
     }
 }
 
+/// Whether a part of the name beside a word for a key says that the key lets its bearer in.
+fn opens(before: &[u8], after: &[u8]) -> bool {
+    const PARTS: &[&[u8]] = &[
+        b"api", b"acces", b"toegang", b"zugriff", b"zugang", b"licen", b"lizenz", b"krypt",
+        b"crypt", b"crift", b"secret", b"geheim", b"privat", b"client", b"dienst", b"master",
+        b"acceso",
+    ];
+    [before, after].iter().any(|side| {
+        let side = side.to_ascii_lowercase();
+        PARTS.iter().any(|part| memchr::memmem::find(&side, part).is_some())
+    })
+}
+
 /// Words for a key that end longer ones.
 fn is_compound(stem: &[u8]) -> bool {
-    ["sleutel", "schluessel", "schlüssel", "nyckel"]
+    ["sleutel", "schluessel", "schlüssel", "nyckel", "otp"]
         .iter()
         .any(|word| stem.eq_ignore_ascii_case(word.as_bytes()))
 }
@@ -239,6 +270,30 @@ pub(super) fn is_named(scan: &Scan<'_>, key: &Key) -> bool {
         b"storage",
         b"account",
         b"session",
+        b"activation",
+        b"registration",
+        b"recovery",
+        b"ingestion",
+        b"enrollment",
+        b"enrolment",
+        b"join",
+        b"integration",
+        b"sdk",
+        b"function",
+        b"product",
+        b"pairing",
+        b"provisioning",
+        b"device",
+        b"app",
+        b"application",
+        b"bearer",
+        b"admin",
+        b"root",
+        b"jwt",
+        b"fernet",
+        b"gossip",
+        b"setup",
+        b"host",
     ];
     if key.class != Class::Entropy || !scan.slice(key.start, key.end).eq_ignore_ascii_case(b"key") {
         return false;

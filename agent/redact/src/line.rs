@@ -52,6 +52,7 @@ impl Scan<'_> {
             | Rule::Key
             | Rule::Signature
             | Rule::Session
+            | Rule::ForeignKey
             | Rule::Weak => assign::at_stem(self, rule, start, end),
             Rule::WeakSigned => assign::at_stem(self, Rule::Weak, start, end - 1),
             Rule::Sig => query::at_sig(self, start),
@@ -107,6 +108,7 @@ impl Scan<'_> {
             Rule::Echo => tool::at_echo(self, start, end),
             Rule::Put => tool::at_put(self, end),
             Rule::OracleTool => tool::at_oracle(self, end),
+            Rule::Connect => tool::at_connect(self, start, end),
             Rule::UserFlag => tool::at_user_flag(self, end),
             Rule::ShortFlag => tool::at_short_flag(self, end),
             Rule::SlashFlag => tool::at_slash_flag(self, end),

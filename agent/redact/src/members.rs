@@ -5,6 +5,7 @@ use super::judge::{is_field, is_made_up, is_password_like, is_random_word, is_uu
 use super::key::{Key, Strength};
 use super::scan::{Cue, Scan};
 use super::value::{self, Reach, Value};
+use super::words::HARMLESS;
 
 /// Farthest end of a bracketed list or object that is looked for, bytes.
 const LONGEST_LIST: usize = 16 * 1024;
@@ -112,15 +113,17 @@ fn members(
             },
             Some(_) => value::read(scan, from, Reach::Word),
         };
-        let chosen = !only_values || {
-            let name_end = colon - scan.run_before(colon, at, |b| !b.is_ascii_alphanumeric());
-            let len = scan.run_before(name_end, at, u8::is_ascii_alphanumeric);
-            let name = scan.slice(name_end - len, name_end);
-            [&b"value"[..], b"data", b"word", b"string", b"plain", b"raw"]
-                .iter()
-                .any(|w| name.eq_ignore_ascii_case(w))
-        };
+        let name_end = colon - scan.run_before(colon, at, |b| !b.is_ascii_alphanumeric());
+        let len = scan.run_before(name_end, at, u8::is_ascii_alphanumeric);
+        let name = scan.slice(name_end - len, name_end);
         let text = scan.slice(value.start, value.end);
+        // `"password":{"type":"string","minLength":12}`: what is said of passwords.
+        let said = class == Class::Password
+            && (HARMLESS.has(name) || text.len() <= 3 && text.iter().all(u8::is_ascii_digit));
+        let chosen = !only_values && !said
+            || [&b"value"[..], b"data", b"word", b"string", b"plain", b"raw"]
+                .iter()
+                .any(|w| name.eq_ignore_ascii_case(w));
         // `"Orders.Retries":"3"`
         let setting = class == Class::MendixConstant
             && text.len() <= 5

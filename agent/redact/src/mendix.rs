@@ -26,6 +26,10 @@ pub(super) fn at_mendix_variable(scan: &mut Scan<'_>, start: usize, end: usize) 
     let ends = scan
         .at(key_end + 1 + word)
         .is_none_or(|b| b.is_ascii_whitespace() || b"\"'\\".contains(&b));
+    // `name: MX_LOG_LEVEL`, and its value on the next line.
+    if shouted && key_end >= scan.text_end {
+        return;
+    }
     if shouted && scan.at(key_end) == Some(b'=') && (2..=8).contains(&word) && ends {
         return;
     }

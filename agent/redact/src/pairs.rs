@@ -107,6 +107,11 @@ pub(super) fn name_value_pair(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool
         return false;
     }
     let mut value = value::read(scan, from, Reach::Word);
+    // `"v":1`, the version of who writes the line.
+    let version = scan.slice(value.start, value.end);
+    if !value.quoted && version.len() < 3 && version.iter().all(u8::is_ascii_digit) {
+        return true;
+    }
     // `"oldValue":"…","newValue":"…"`
     for _ in 0..2 {
         if is_value(scan, key, scan.slice(value.start, value.end)) {
@@ -219,7 +224,9 @@ pub(super) fn reversed_pair(scan: &mut Scan<'_>, key: &Key) -> bool {
     let between = scan.slice(value.next, key.start);
     let near = value.next <= key.start
         && between.iter().filter(|&&b| b != b'\\').count() <= 24
-        && !between.iter().any(|b| b"{}".contains(b));
+        && !between.iter().any(|b| b"{}".contains(b))
+        // Another element of the list.
+        && memchr::memmem::find(between, b"- ").is_none();
     if near && is_value(scan, key, scan.slice(value.start, value.end)) {
         scan.accept(key, value);
     }

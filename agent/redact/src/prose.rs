@@ -144,6 +144,10 @@ fn with_value(scan: &Scan<'_>, at: usize) -> Option<usize> {
 /// The word at `from`, and where the next one begins.
 fn word_at<'a>(scan: &Scan<'a>, from: usize) -> (&'a [u8], usize) {
     let len = scan.run(from, WORD, |b| !b.is_ascii_whitespace());
+    // What is cut is no word, and its rest none either.
+    if len == WORD {
+        return (scan.slice(from, from + len), scan.text.len());
+    }
     (scan.slice(from, from + len), scan.skip_space(from + len))
 }
 

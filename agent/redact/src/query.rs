@@ -1,8 +1,11 @@
 //! URLs and what is posted to them: R11, R12 (Oracle), R15, R25, R26.
 
+mod oauth;
+
+pub(super) use self::oauth::{at_oauth, at_oauth_member};
 use super::Class;
 use super::follow;
-use super::judge::{is_jumbled, is_password_like, is_random_word, is_uuid};
+use super::judge::{is_jumbled, is_password_like, is_random_word};
 use super::scan::{Cue, Scan};
 use super::value::{self, Reach};
 
@@ -69,44 +72,6 @@ pub(super) fn at_sig(scan: &mut Scan<'_>, start: usize) {
     }
 }
 
-/// R25: `code`, `state` and the like, when they are parameters of a redirect.
-pub(super) fn at_oauth(scan: &mut Scan<'_>, start: usize, end: usize) {
-    let Some(before) = scan.before(start) else { return };
-    // `session_state=`, `device_code=`: the part before the stem belongs to the name.
-    let lead = scan.slice(start.saturating_sub(8), start);
-    let longer =
-        [&b"session_"[..], b"device_", b"user_", b"auth_"].into_iter().find(|l| lead.ends_with(l));
-    let first = start - longer.map_or(0, |l| l.len());
-    let sign = scan.before(first).unwrap_or(before);
-    let quoted = !matches!(sign, b'?' | b'&' | b'#' | b';');
-    if sign.is_ascii_alphanumeric() || matches!(sign, b'_' | b'-' | b'.') {
-        return;
-    }
-    let end = end + usize::from(quoted && matches!(scan.at(end), Some(b'"' | b'\'' | b'[')));
-    let value_end = query_value_end(scan, end);
-    let text = scan.slice(end, value_end);
-    let kinds = [u8::is_ascii_lowercase, u8::is_ascii_uppercase, u8::is_ascii_digit];
-    let mixed = kinds.iter().filter(|kind| text.iter().any(kind)).count();
-    // `?code=200`, `&state=open`, `?code=E1234`.
-    let redirect = || {
-        let near = scan.slice(start.saturating_sub(1024), start + 1024);
-        memchr::memmem::find(near, b"redirect_uri").is_some() || is_callback(scan, start)
-    };
-    let random = text.len() >= 8 && mixed >= 2
-        || text.len() >= 24 && mixed >= 1
-        || text.len() >= 6 && redirect();
-    let granted = || {
-        let near = scan.slice(start.saturating_sub(256), start + 256);
-        memchr::memmem::find(near, b"grant_type").is_some()
-    };
-    let random =
-        random && (!quoted || text.len() >= 16 && mixed >= 2 && (!is_uuid(text) || granted()));
-    if random && !value::is_nothing(text) {
-        scan.add(end, value_end, Class::Oauth);
-        scan.done = scan.done.max(value_end);
-    }
-}
-
 /// `/reset-password/x`: the step after one that lets its bearer in; it ends at `end`.
 pub(super) fn at_path(scan: &mut Scan<'_>, end: usize) {
     /// Longest step.
@@ -119,106 +84,6 @@ pub(super) fn at_path(scan: &mut Scan<'_>, end: usize) {
         scan.add(end, end + len, Class::Token);
         scan.done = scan.done.max(end + len);
     }
-}
-
-/// R25: `"code":"…"`, `state:[…]`, `code …`: as members of a dump, or in a sentence. The stem ends with
-/// the sign after the name.
-pub(super) fn at_oauth_member(scan: &mut Scan<'_>, start: usize, end: usize) {
-    const NAMES: &[&[u8]] = &[
-        b"code",
-        b"state",
-        b"authcode",
-        b"authorizationcode",
-        b"devicecode",
-        b"sessionstate",
-        b"oauthstate",
-        b"oauthcode",
-    ];
-    if start < scan.done {
-        return;
-    }
-    let name_end = end - 1;
-    let lead = scan.run_before(start, start.saturating_sub(20).max(scan.body.min(start)), |b| {
-        b.is_ascii_alphabetic() || *b == b'_'
-    });
-    let name = scan.slice(start - lead, name_end);
-    // `\ncode`: a letter of an escape is none of the name.
-    let folded: Vec<u8> = name.iter().filter(|b| **b != b'_').map(u8::to_ascii_lowercase).collect();
-    if !NAMES.contains(&&*folded) {
-        return;
-    }
-    let mut at =
-        value::quote_at(scan, name_end).map_or(name_end, |(slashes, _)| name_end + slashes + 1);
-    at = scan.skip_space(at);
-    let signed = matches!(scan.at(at), Some(b':' | b'='));
-    if signed {
-        at = scan.skip_space(at + 1);
-    }
-    for open in [&b"[]string{"[..], b"["] {
-        if scan.starts(at, open) {
-            at += open.len();
-        }
-    }
-    // Most are words and numbers.
-    if value::quote_at(scan, at).is_none() && scan.run(at, 20, |b| !b.is_ascii_whitespace()) < 20 {
-        return;
-    }
-    let value = value::read(scan, at, Reach::Word);
-    let text = scan.slice(value.start, value.end);
-    let text = text.strip_suffix(b"]").or(text.strip_suffix(b"}")).unwrap_or(text);
-    let fits = |b: &u8| b.is_ascii_alphanumeric() || b"-_.~/+=%".contains(b);
-    if text.len() < 20 || !text.iter().all(fits) {
-        return;
-    }
-    let hex = |b: &u8| b.is_ascii_hexdigit() || matches!(b, b'-' | b'.');
-    let plain = text.iter().all(hex) && text.len() >= 32;
-    let near = || {
-        let around = scan.slice(start.saturating_sub(512).max(scan.body.min(start)), start + 512);
-        let has = |word: &[u8]| memchr::memmem::find(around, word).is_some();
-        let state = folded.ends_with(b"state");
-        let code = has(b"state") || has(b"redirect_uri") || has(b"authorization_code");
-        state && has(b"code") || !state && code
-    };
-    let answer = || {
-        let lower = text.iter().any(u8::is_ascii_lowercase);
-        let mixed = lower && text.iter().any(u8::is_ascii_uppercase);
-        let words = text.split(|b| !b.is_ascii_lowercase()).any(|run| run.len() >= 5);
-        signed && mixed && !words && near()
-    };
-    let long = text.len() >= 70;
-    let jumbled = signed && is_jumbled(text) && !is_uuid(text);
-    // `code … has expired`
-    let rest = scan.slice(value.next, value.next + 16);
-    let said = [&b" has "[..], b" was ", b" is ", b" expired", b" already", b" not "]
-        .iter()
-        .any(|word| rest.starts_with(word));
-    let granted = || {
-        let before = scan.slice(start.saturating_sub(96).max(scan.body.min(start)), start);
-        memchr::memmem::find(before, b"grant").is_some()
-    };
-    let refused = plain && !signed && said && granted();
-    if is_code(text) || jumbled || refused || plain && signed && (long || near()) || answer() {
-        scan.add(value.start, value.start + text.len(), Class::Oauth);
-        scan.done = scan.done.max(value.start + text.len());
-    }
-}
-
-/// Letters of both cases and a few digits, in no order.
-fn is_code(text: &[u8]) -> bool {
-    let digits = text.iter().filter(|b| b.is_ascii_digit()).count();
-    let mixed = text.iter().any(u8::is_ascii_lowercase) && text.iter().any(u8::is_ascii_uppercase);
-    value::looks_random(text) && !is_uuid(text)
-        || mixed && digits >= 2 && is_random_word(text)
-        || mixed && digits >= 3 && !text.iter().any(|b| b"/+=%.".contains(b))
-}
-
-/// Whether the path before a parameter is one that identity providers send people back to.
-fn is_callback(scan: &Scan<'_>, at: usize) -> bool {
-    let before = scan.slice(at.saturating_sub(192), at);
-    let before = before.rsplit(u8::is_ascii_whitespace).next().unwrap_or_default();
-    [&b"callback"[..], b"/cb?", b"oauth", b"oidc", b"signin-", b"/sso"]
-        .iter()
-        .any(|path| memchr::memmem::find(before, path).is_some())
 }
 
 /// R26: `SAMLResponse=…`, `"RelayState":"…"`.
@@ -359,6 +224,25 @@ pub(super) fn user_info(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
     Some(start + last_at + 1)
 }
 
+/// `bob/x@db.example.com:1521/NAME`: a user of Oracle, or what follows `thin:` in its URL.
+fn oracle_user(scan: &mut Scan<'_>, start: usize, at: usize) -> Option<usize> {
+    let word = scan.slice(start, at);
+    let slash = memchr::memchr(b'/', word)?;
+    let (lead, password) = (word.get(..slash)?, word.get(slash + 1..)?);
+    let user = lead.rsplit(|&b| b == b':').next().unwrap_or_default();
+    let name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    let host = scan.run(at + 1, 128, name);
+    let port = scan.run(at + 2 + host, 6, u8::is_ascii_digit);
+    let ends = !scan.at(at + 2 + host + port).is_some_and(|b| b.is_ascii_alphanumeric());
+    let place = host > 2 && scan.at(at + 1 + host) == Some(b':') && (4..=5).contains(&port) && ends;
+    let named = !user.is_empty() && user.iter().all(name);
+    if !place || !named || password.len() < 3 || password.contains(&b'/') {
+        return None;
+    }
+    scan.add(start + slash + 1, at, Class::UrlUser);
+    Some(at + 1)
+}
+
 /// R11 without a scheme: `user:password@host:port`. Returns where reading goes on.
 pub(super) fn bare_user_info(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
     /// Longest user and password together.
@@ -368,6 +252,9 @@ pub(super) fn bare_user_info(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
     let lead = before.iter().rev().position(|b| b" \t\"'`=(<>,;".contains(b));
     let start = at - lead.unwrap_or(before.len());
     let word = scan.slice(start, at);
+    if let Some(next) = oracle_user(scan, start, at) {
+        return Some(next);
+    }
     let colon = memchr::memchr(b':', word)?;
     let (user, password) = (word.get(..colon)?, word.get(colon + 1..)?);
     let is_user = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');

@@ -241,12 +241,27 @@ fn escaped(rest: &[u8]) -> Option<(u8, usize)> {
         [b'%', high, low, ..] => ([*high, *low], 3),
         [b'\\', b'u', b'0', b'0', high, low, ..] => ([*high, *low], 6),
         [b'\\', b'x', high, low, ..] => ([*high, *low], 4),
-        [b'&', b'a', b'm', b'p', b';', ..] => return Some((b'&', 5)),
+        [b'&', ..] => return entity(rest),
         _ => return None,
     };
     let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
     let byte = (high? * 16 + low?) as u8;
     (matches!(byte, 0x20..=0x7e) || byte == b'\n').then_some((byte, width))
+}
+
+/// A character that XML and HTML write by name or number.
+fn entity(rest: &[u8]) -> Option<(u8, usize)> {
+    const NAMES: &[(&[u8], u8)] = &[
+        (b"&amp;", b'&'),
+        (b"&lt;", b'<'),
+        (b"&gt;", b'>'),
+        (b"&quot;", b'"'),
+        (b"&apos;", b'\''),
+        (b"&#34;", b'"'),
+        (b"&#39;", b'\''),
+    ];
+    let (name, byte) = NAMES.iter().find(|(name, _)| rest.starts_with(name))?;
+    Some((*byte, name.len()))
 }
 
 /// Room for reading one value after another.

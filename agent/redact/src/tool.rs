@@ -6,7 +6,7 @@ mod flags;
 mod table;
 
 pub(super) use self::command::{
-    at_call, at_community, at_creds, at_echo, at_login, at_oracle, at_pgpass, at_put,
+    at_call, at_community, at_connect, at_creds, at_echo, at_login, at_oracle, at_pgpass, at_put,
     at_secure_string, at_send,
 };
 pub(super) use self::flags::{
@@ -58,7 +58,7 @@ pub(super) fn at_tool(scan: &mut Scan<'_>, start: usize, end: usize) {
     if flags().next().is_none() && words().next().is_none() {
         return;
     }
-    let bare = matches!(name, b"htpasswd" | b"wpa_passphrase");
+    let bare = matches!(name, b"htpasswd" | b"wpa_passphrase" | b"radtest");
     let mut after = if bare { Some((&b""[..], 0)) } else { None };
     // `htpasswd -nb bob x`: without the name of a file.
     let mut unfiled = false;

@@ -95,7 +95,7 @@ pub(super) static HARMLESS: LazyLock<Words> = LazyLock::new(|| {
         failed failure field file filename filter form format generator go grant groovy handler
         header headername helper hint hits holder hours index informer invalid issuer java js json
         kind kt label len length lifetime limit line list listener lister location log manager
-        mapper max maxage method millis min minutes missing mode modified mount mountpath mounts
+        mapper hasher hashers max maxage method millis min minutes missing mode modified mount mountpath mounts
         name names namespace offset operator page parser path paths pem php policies policy pos position
         prefix present projection prompt properties provider py rate rb reader ref reference refs
         replication repository request requested required reset resource retries review rotated
@@ -155,7 +155,8 @@ pub(super) static BEFORE_KEY: LazyLock<Words> = LazyLock::new(|| {
         encryption function functions gcp google hmac host ingest ingestion instrumentation
         integration jwt licence license mailgun maps master merchant openai passphrase password
         preshared primary priv private product recovery registration root rsa sas secondary seal secret security sendgrid server service session shared sign
-        signature signing ssh storage stripe subscription system token twilio unseal vault webhook wrapping write",
+        signature signing ssh storage stripe subscription system token twilio unseal vault webhook wrapping write
+        enroll enrollment fernet gossip join replicaset sdk setup",
     )
 });
 

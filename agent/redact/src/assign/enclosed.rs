@@ -6,7 +6,8 @@ use crate::judge::{
 };
 use crate::key::{Key, Strength};
 use crate::members::object;
-use crate::phrase::is_chosen;
+use crate::pairs::is_name_of_pair;
+use crate::phrase::{is_chosen, is_unlike_names};
 use crate::scan::{Cue, Scan};
 use crate::value::{self, Reach, Value};
 
@@ -56,10 +57,15 @@ pub(super) fn tuple(scan: &mut Scan<'_>, key: &Key, comma: usize) -> bool {
 
 /// `NetworkCredential("bob", "x")`: what is called with a user and a password.
 pub(super) fn argument(scan: &mut Scan<'_>, key: &Key, open: usize) -> bool {
-    if scan.at(open) != Some(b'(') || open != key.end || key.class != Class::Secret {
+    if !matches!(scan.at(open), Some(b'(' | b'[')) || open != key.end {
         return false;
     }
-    let Some((slashes, quote)) = value::quote_at(scan, open + 1) else { return false };
+    let Some((slashes, quote)) = value::quote_at(scan, open + 1) else {
+        return bare_argument(scan, key, open + 1);
+    };
+    if scan.at(open) == Some(b'[') || key.class != Class::Secret {
+        return false;
+    }
     let user = value::quoted(scan, open + 1, slashes, quote);
     let from = scan.skip_space(user.next + 1);
     if scan.at(user.next) != Some(b',') || value::quote_at(scan, from).is_none() {
@@ -71,6 +77,28 @@ pub(super) fn argument(scan: &mut Scan<'_>, key: &Key, open: usize) -> bool {
     }
     scan.accept(key, value);
     true
+}
+
+/// `Credentials(bob, x)`, `UsernamePasswordToken[bob, x]`: without quotes what follows the user has to look
+/// like a password.
+fn bare_argument(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
+    let name = |b: &u8| b.is_ascii_alphanumeric() || b"_.@-".contains(b);
+    let user = scan.run(at, 64, name);
+    let from = scan.skip_space(at + user + 1);
+    let len = scan.run(from, 128, |b| !b" ,)]\"'".contains(b));
+    let text = scan.slice(from, from + len);
+    let listed = user > 0 && scan.at(at + user) == Some(b',') && from > at + user + 1;
+    let closed = matches!(scan.at(from + len), Some(b')' | b']' | b','));
+    let own = listed
+        && closed
+        && key.strength == Strength::Sure
+        && is_made_up(text)
+        && !text.contains(&b'=')
+        && !is_field(text);
+    if own {
+        scan.accept(key, Value { start: from, end: from + len, next: from + len, quoted: false });
+    }
+    own
 }
 
 /// `<name>password</name><value>x</value>`, with the value on this line or on the next.
@@ -178,13 +206,75 @@ pub(super) fn bracketed(scan: &mut Scan<'_>, key: &Key, open: usize) -> bool {
         };
         chosen || value::looks_random(text)
     } else {
-        value::looks_random(text) && is_random_word(text)
+        let digits = text.len() >= 24 && text.iter().all(u8::is_ascii_hexdigit);
+        let close = matches!(scan.at(end), Some(b')' | b']' | b'}' | b'"' | b'\''));
+        // `Task refresh_token[…] succeeded`: the number of a run stands in square brackets.
+        let called = open == key.end && scan.at(open) == Some(b'(');
+        let identifier = called && close && is_uuid(text);
+        value::looks_random(text) && is_random_word(text) || sure && (digits || identifier)
     };
     if telling && is_value(scan, key, text) {
         scan.accept(key, Value { start: value.start, end, next: end, quoted: value.quoted });
         return true;
     }
     false
+}
+
+/// `password;x`, `"password";"x"`: the next cell of a line that semicolons divide, if it is none of a name.
+pub(super) fn next_cell(scan: &mut Scan<'_>, key: &Key, sign: usize) -> bool {
+    if scan.at(sign) != Some(b';') || key.strength != Strength::Sure {
+        return false;
+    }
+    let from = sign + 1;
+    let value = match value::quote_at(scan, from) {
+        Some((slashes, quote)) => value::quoted(scan, from, slashes, quote),
+        None => {
+            let len = scan.run(from, 128, |b| !b"; \"'\\\t\r".contains(b));
+            Value { start: from, end: from + len, next: from + len, quoted: false }
+        }
+    };
+    let text = scan.slice(value.start, value.end);
+    let has = |test: fn(&u8) -> bool| text.iter().any(test);
+    let mixed = has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit) && is_made_up(text);
+    let hex = text.len() >= 24 && text.iter().all(u8::is_ascii_hexdigit);
+    let own = (mixed || hex || is_unlike_names(text))
+        && !text.contains(&b'=')
+        && !is_field(text)
+        && is_value(scan, key, text);
+    if own {
+        scan.accept(key, value);
+    }
+    own
+}
+
+/// `<setting name="ApiKey" serializeAs="String"><value>x</value>`: the text of the element whose attribute
+/// the name is.
+pub(super) fn element_after(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
+    /// Longest rest of the tag.
+    const NEAR: usize = 64;
+    let rest = scan.slice(at, at + NEAR);
+    let Some(close) = rest.iter().position(|b| b"<>{}".contains(b)) else { return false };
+    let attribute = rest.contains(&b'=') && rest.get(close) == Some(&b'>');
+    let named = is_name_of_pair(scan, key.start) && scan.before(at + close) != Some(b'/');
+    let found = scan.spans.len();
+    if attribute && named && key.strength == Strength::Sure {
+        xml_content(scan, key, at + close);
+    }
+    scan.spans.len() > found
+}
+
+/// `secret={x}`: braces around a value, and no members in them.
+pub(super) fn braced(scan: &mut Scan<'_>, key: &Key, open: usize) -> bool {
+    /// Shortest such value.
+    const LEAST: usize = 6;
+    let start = open + 1;
+    let end = start + scan.run(start, 512, |b| !b"{}:=\"'\\, ".contains(b));
+    let closed = scan.at(end) == Some(b'}') && end - start >= LEAST;
+    let own = closed && is_value(scan, key, scan.slice(start, end));
+    if own {
+        scan.accept(key, Value { start, end, next: end + 1, quoted: true });
+    }
+    own
 }
 
 /// For `<password …`, where its tag ends.

@@ -4,7 +4,7 @@ use super::Form;
 use super::place::begins_body;
 use crate::Class;
 use crate::block;
-use crate::judge::{is_field, is_made_up, is_password_like, is_random_word};
+use crate::judge::{is_field, is_made_up, is_password_like, is_random_word, is_uuid};
 use crate::key::{Key, Strength};
 use crate::phrase::is_chosen;
 use crate::prose::introduced;
@@ -226,6 +226,73 @@ pub(super) fn at_line_end(scan: &mut Scan<'_>, key: &Key, form: Form) {
 pub(super) fn begins_field(text: &[u8]) -> bool {
     let name = text.iter().take_while(|b| b.is_ascii_alphanumeric()).count();
     text.first().is_some_and(u8::is_ascii_uppercase) && text.get(name) == Some(&b':')
+}
+
+/// Whether `key` is a field of a Go struct: a name in capitals right after the brace or after one blank, in
+/// braces that hold no string, as those of JSON do.
+pub(super) fn is_go_field(scan: &Scan<'_>, key: &Key) -> bool {
+    let lead = scan.slice(key.start.saturating_sub(2), key.start);
+    let divided = lead.ends_with(b"{")
+        || lead.ends_with(b" ") && !matches!(lead.first(), Some(b' ' | b',' | b'n'));
+    divided
+        && scan.at(key.start).is_some_and(|b| b.is_ascii_uppercase())
+        && scan.in_struct(key.start)
+}
+
+/// `property 'x.api-key' resolved: y`: a sign within a few words after a name in quotes.
+pub(super) fn said_after(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
+    /// Most words between.
+    const WORDS: usize = 4;
+    if key.class == Class::Password || key.strength != Strength::Sure {
+        return false;
+    }
+    let mut from = at;
+    for _ in 0..WORDS {
+        let len = scan.run(from, 24, |b| b.is_ascii_lowercase());
+        let sign = from + len;
+        if len == 0 {
+            return false;
+        }
+        if matches!(scan.at(sign), Some(b':' | b'=')) && scan.at(sign + 1) == Some(b' ') {
+            let value = value::read(scan, scan.skip_space(sign + 1), Reach::Word);
+            let text = scan.slice(value.start, value.end);
+            let hex = text.len() >= 24 && text.iter().all(u8::is_ascii_hexdigit);
+            let own = (hex || is_uuid(text) || is_random_word(text) || is_password_like(text))
+                && !is_field(text);
+            if own {
+                scan.accept(key, value);
+            }
+            return own;
+        }
+        from = scan.skip_space(sign);
+    }
+    false
+}
+
+/// Past `[0]`, `[new]`, if the sign of an assignment follows.
+pub(super) fn past_index(scan: &Scan<'_>, at: usize) -> usize {
+    if scan.at(at) != Some(b'[') {
+        return at;
+    }
+    let close = at + 1 + scan.run(at + 1, 16, u8::is_ascii_alphanumeric);
+    let signed = matches!(scan.at(close + 1), Some(b'=' | b':'));
+    if scan.at(close) == Some(b']') && signed { close + 1 } else { at }
+}
+
+/// `?=`, `+=`, `<-`, `||=`, `≔`: where the value begins after an assignment that is none of the usual ones.
+pub(super) fn operator(scan: &Scan<'_>, at: usize) -> Option<usize> {
+    const SIGNS: &[&[u8]] = &[b"?=", b"+=", b"<-", b"||=", b"|=", "≔".as_bytes()];
+    let sign = SIGNS.iter().find(|sign| scan.starts(at, sign))?;
+    Some(at + sign.len())
+}
+
+/// Whether what follows `==` looks like a secret, and like no variable.
+pub(super) fn is_compared_with_secret(scan: &Scan<'_>, at: usize) -> bool {
+    let value = value::read(scan, at, Reach::Word);
+    let text = scan.slice(value.start, value.end);
+    value.start < value.end
+        && (value.quoted || is_made_up(text) || is_random_word(text) || is_uuid(text))
+        && !is_field(text)
 }
 
 /// Whether the unquoted word after `key: ` is a value and not the rest of a sentence.

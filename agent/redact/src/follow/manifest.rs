@@ -50,7 +50,8 @@ impl Manifest {
             if self.data && here > self.indent {
                 let start = scan.body + here;
                 let end = value::trimmed_end(scan, start, scan.text.len());
-                if self.secret && !matches!(scan.slice(start, end), b"}" | b"}," | b"{") {
+                let line = scan.slice(start, end);
+                if self.secret && !matches!(line, b"}" | b"}," | b"{") && !line.starts_with(b"# ") {
                     scan.add(start, end, Class::K8sSecret);
                 }
                 return true;

@@ -25,6 +25,10 @@ pub(super) fn indentation(scan: &Scan<'_>) -> (usize, bool) {
 pub(super) fn member<'a>(scan: &Scan<'a>) -> Option<Member<'a>> {
     let (indent, _) = indentation(scan);
     let mut at = scan.body + indent;
+    // `+   value: x`, `~ value = "x"`: a line of a comparison.
+    if matches!(scan.at(at), Some(b'+' | b'~' | b'>' | b'<')) && scan.at(at + 1) == Some(b' ') {
+        at = scan.skip_space(at + 1);
+    }
     if scan.starts(at, b"- ") {
         at = scan.skip_space(at + 1);
     }
@@ -38,8 +42,10 @@ pub(super) fn member<'a>(scan: &Scan<'a>) -> Option<Member<'a>> {
     if let Some((slashes, _)) = value::quote_at(scan, colon) {
         colon += slashes + 1;
     }
+    let blank = scan.at(colon) == Some(b' ');
     colon = scan.skip_space(colon);
-    (len > 0 && scan.at(colon) == Some(b':')).then(|| Member {
+    let assigned = blank && scan.starts(colon, b"= ");
+    (len > 0 && (scan.at(colon) == Some(b':') || assigned)).then(|| Member {
         indent,
         column,
         name: scan.slice(at, at + len),
@@ -51,7 +57,8 @@ impl Member<'_> {
     pub(super) fn redact(&self, scan: &mut Scan<'_>, class: Class) {
         let value = value::read(scan, self.value, Reach::Line);
         let text = scan.slice(value.start, value.end);
-        let block = is_block_mark(text);
+        let rest = scan.slice(self.value, scan.text_end.min(self.value + 16));
+        let block = is_block_mark(text) || is_block_mark(rest);
         if block {
             scan.cues.next = Some(Cue::Block { indent: self.indent, class });
         }
@@ -70,6 +77,11 @@ pub(super) fn value_of(scan: &mut Scan<'_>, class: Class) {
         return;
     }
     let start = scan.body + here;
+    // Another element of a list. In a comparison a dash says that the line went.
+    let name = scan.skip_space(start + 1);
+    if scan.starts(start, b"- ") && name == start + 2 && here > 0 {
+        return;
+    }
     // `<string>x</string>`
     if scan.at(start) == Some(b'<') && scan.at(start + 1).is_some_and(|b| b.is_ascii_alphabetic()) {
         let tag = scan.run(start, 32, |&b| b != b'>');

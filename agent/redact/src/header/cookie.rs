@@ -153,11 +153,52 @@ pub(crate) fn at_go_cookie(scan: &mut Scan<'_>, open: usize) {
 fn says_nothing(name: &[u8], value: &[u8]) -> bool {
     const COUNTERS: &[&str] =
         &["_ga", "_gid", "_gat", "_gcl", "_pk_", "_hj", "_fbp", "_utm", "__utm"];
+    const LIKES: &[&str] = &[
+        "theme",
+        "lang",
+        "language",
+        "locale",
+        "taal",
+        "sprache",
+        "langue",
+        "tz",
+        "timezone",
+        "currency",
+        "country",
+        "region",
+        "devicetype",
+        "profile",
+        "consent",
+        "cookieconsent",
+        "cookie_consent",
+        "mode",
+        "view",
+        "layout",
+        "skin",
+        "density",
+        "env",
+        "i18n",
+        "i18next",
+    ];
     let counter = COUNTERS.iter().any(|head| name.starts_with(head.as_bytes()));
     let number = value.iter().all(u8::is_ascii_digit);
+    // `theme=dark; lang=nl`: what a person likes; no session is a short word.
+    let likes = value.len() <= 16
+        && (value.len() <= 5 || value.iter().any(|b| b"aeiouAEIOU".contains(b)))
+        && value.iter().all(|b| b.is_ascii_alphabetic() || b"-_/".contains(b))
+        && LIKES.iter().any(|like| name.eq_ignore_ascii_case(like.as_bytes()));
     let time =
         [&b"_expiry"[..], b"_expires", b"_at", b"_time"].iter().any(|end| name.ends_with(end));
-    counter || number && (value.len() <= 3 || time && value.len() <= 13)
+    counter || likes || number && (value.len() <= 3 || time && value.len() <= 13)
+}
+
+/// `sid=x copied from the browser of Bob`: a sentence goes on after a value, which has no blanks.
+fn spoken_end(scan: &Scan<'_>, start: usize, end: usize) -> usize {
+    let value = scan.slice(start, end);
+    let Some(blank) = memchr::memchr(b' ', value).filter(|&blank| blank > 0) else { return end };
+    let word = scan.run(start + blank + 1, 32, u8::is_ascii_alphabetic);
+    let spoken = word > 1 && scan.at(start + blank + 1 + word).is_none_or(|b| b == b' ');
+    if spoken { start + blank } else { end }
 }
 
 /// Takes the values of `name=value; …`; false if there is no such pair.
@@ -174,11 +215,8 @@ pub(crate) fn cookies(scan: &mut Scan<'_>, start: usize, end: usize) -> bool {
             let value_start = piece_start + equals + 1;
             let attribute = attribute || says_nothing(name, scan.slice(value_start, piece_end));
             if !attribute && !value::is_nothing(scan.slice(value_start, piece_end)) {
-                scan.add(
-                    value_start,
-                    value::trimmed_end(scan, value_start, piece_end),
-                    Class::Cookie,
-                );
+                let end = value::trimmed_end(scan, value_start, piece_end);
+                scan.add(value_start, spoken_end(scan, value_start, end), Class::Cookie);
             }
             pairs += 1;
         } else if pairs == 0 && value::looks_random(piece) {

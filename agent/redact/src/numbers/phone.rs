@@ -224,6 +224,27 @@ fn value_after(scan: &Scan<'_>, key_end: usize) -> Option<usize> {
     (at > key_end).then_some(at)
 }
 
+/// `bel Bob terug op (020) 123 45 67`: ten digits in groups, with a zero first, within the next words.
+fn later(scan: &mut Scan<'_>, from: usize) {
+    /// From the word to the number.
+    const NEAR: usize = 64;
+    let near = scan.slice(from, from + NEAR);
+    let Some(found) = near.windows(2).position(|w| matches!(w, [b' ' | b'(' | b'"' | b'[', b'0']))
+    else {
+        return;
+    };
+    let start = from + found + usize::from(near.get(found) != Some(&b'('));
+    let first = start + usize::from(scan.at(start) == Some(b'('));
+    let Some(end) = phone_end(scan, first, 10) else { return };
+    let number = scan.slice(start, end);
+    let digits = number.iter().filter(|b| b.is_ascii_digit()).count();
+    let date = number.iter().filter(|&&b| b == b'-').count() >= 2;
+    let divided = number.iter().any(|b| b" -".contains(b));
+    if digits == 10 && divided && !date && !number.contains(&b'.') && open_after(scan, end) {
+        scan.add(start, end, Class::Phone);
+    }
+}
+
 /// R35: any number of seven digits or more after a word such as `phone`.
 pub(in super::super) fn at_phone(scan: &mut Scan<'_>, start: usize, end: usize) {
     let end = if scan.before(end) == Some(b' ') { end - 1 } else { end };
@@ -232,6 +253,9 @@ pub(in super::super) fn at_phone(scan: &mut Scan<'_>, start: usize, end: usize) 
         return;
     }
     let Some(mut at) = value_after(scan, key_end) else { return };
+    if !scan.at(at).is_some_and(|b| b.is_ascii_digit() || b"+(".contains(&b)) {
+        return later(scan, at);
+    }
     let first = at;
     // After a blank alone the number has to look like one.
     let signed = scan.slice(key_end, at).iter().any(|b| b"=:>\"'".contains(b));

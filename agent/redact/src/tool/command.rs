@@ -33,6 +33,35 @@ pub(crate) fn at_oracle(scan: &mut Scan<'_>, end: usize) {
     }
 }
 
+/// `connect bob/x@db`, `rman target bob/x`, `userid=bob/x`: a user of Oracle and a password that looks like
+/// one, or has a database behind it.
+pub(crate) fn at_connect(scan: &mut Scan<'_>, start: usize, end: usize) {
+    let inside = start > scan.body && scan.before(start).is_some_and(|b| b.is_ascii_alphanumeric());
+    if start < scan.done || inside {
+        return;
+    }
+    let mut at = scan.skip_space(end);
+    for word in [&b"target"[..], b"catalog", b"auxiliary"] {
+        if scan.starts(at, word) && matches!(scan.at(at + word.len()), Some(b' ' | b'=')) {
+            at = scan.skip_space(at + word.len() + 1);
+        }
+    }
+    at += scan.run(at, 4, |b| b"\"'\\".contains(b));
+    let name = scan.run(at, 64, |b| b.is_ascii_alphanumeric() || b"_$#.".contains(b));
+    let from = at + name + 1;
+    let len = scan.run(from, 128, |b| !b.is_ascii_whitespace() && !b"\"'/\\;".contains(b));
+    let text = scan.slice(from, from + len);
+    let place = memchr::memrchr(b'@', text);
+    let password = text.get(..place.unwrap_or(len)).unwrap_or_default();
+    let known = place.is_some_and(|at| text.get(at + 1).is_none_or(u8::is_ascii_alphabetic));
+    let telling = is_made_up(password) || is_chosen(password);
+    let named = name > 0 && scan.at(at + name) == Some(b'/') && password.len() >= 3;
+    if named && (known || telling && !matches!(scan.at(from + len), Some(b'/'))) {
+        scan.add(from, from + password.len(), Class::Password);
+        scan.done = scan.done.max(from + password.len());
+    }
+}
+
 /// `vault kv put secret/x a=b c=d`: all that is put.
 pub(crate) fn at_put(scan: &mut Scan<'_>, end: usize) {
     let mut at = end;
@@ -179,14 +208,17 @@ pub(crate) fn at_login(scan: &mut Scan<'_>, start: usize, end: usize) {
     }
     let tag = scan.run_before(start - 1, scan.body.min(start - 1), |b| b.is_ascii_alphanumeric());
     let name = scan.slice(start - 1 - tag, start - 1);
-    if !(1..=8).contains(&tag) || !name.iter().any(u8::is_ascii_digit) {
-        return;
-    }
     let user = value::read(scan, end, Reach::Word);
     let from = scan.skip_space(user.next);
     let value = value::read(scan, from, Reach::Word);
+    let tagged = (1..=8).contains(&tag) && name.iter().any(u8::is_ascii_digit);
+    // Without a tag the password is in quotes, as the protocol has it.
+    let shown = value.quoted && from > user.next && !user.quoted;
+    if !tagged && !shown {
+        return;
+    }
     let more = scan.skip_space(value.next);
-    let ends = scan.at(more).is_none_or(|b| b"\"'\\".contains(&b));
+    let ends = !tagged || scan.at(more).is_none_or(|b| b"\"'\\".contains(&b));
     if from > user.next && user.end > user.start && ends && value.end > value.start {
         scan.add(value.start, value.end, Class::Password);
         scan.done = scan.done.max(value.end);
@@ -229,7 +261,7 @@ pub(crate) fn at_send(scan: &mut Scan<'_>, start: usize, end: usize) {
 pub(crate) fn at_community(scan: &mut Scan<'_>, start: usize, end: usize) {
     /// How far before the word the line may speak of SNMP.
     const NEAR: usize = 32;
-    let value = value::read(scan, end, Reach::Word);
+    let value = value::read(scan, scan.skip_space(end), Reach::Word);
     let text = scan.slice(value.start, value.end);
     let before = scan.slice(start.saturating_sub(NEAR).max(scan.body.min(start)), start);
     let lower = before.to_ascii_lowercase();

@@ -37,7 +37,7 @@ pub(crate) fn at_user_flag(scan: &mut Scan<'_>, end: usize) {
         if !short {
             continue;
         }
-        let own = matches!(letter, b'p' | b'P' | b'w');
+        let own = matches!(letter, b'p' | b'P' | b'w' | b'W');
         let mut from = dash + 2;
         if scan.at(from) == Some(b'=') {
             from += 1;
@@ -46,7 +46,7 @@ pub(crate) fn at_user_flag(scan: &mut Scan<'_>, end: usize) {
         }
         let value = value::read(scan, scan.skip_space(from), Reach::Word);
         let text = scan.slice(value.start, value.end);
-        let place = text.iter().any(|b| b"/:=,".contains(b)) || text.starts_with(b"-");
+        let place = is_place(text) || text.starts_with(b"-");
         let odd = is_unlike_names(text) || is_scrambled(text);
         let fits = if own { is_made_up(text) || is_chosen(text) || is_jagged(text) } else { odd };
         if !place && fits {
@@ -58,6 +58,14 @@ pub(crate) fn at_user_flag(scan: &mut Scan<'_>, end: usize) {
             at = value.next.max(at);
         }
     }
+}
+
+/// `8080:80`, `a/b`, `proto=tcp`: names and numbers with a sign that divides them. A sign that no name has
+/// makes a password of it.
+fn is_place(text: &[u8]) -> bool {
+    let sign = text.iter().position(|b| b"/:=,".contains(b));
+    let odd = text.iter().any(|b| b"!#$%^*?<>~".contains(b));
+    sign.is_some_and(|at| at == 0 || !odd) || memchr::memmem::find(text, b"://").is_some()
 }
 
 /// `bob:x`, `bob,x`, `bob%x`: takes the password of a user that was given with it.
