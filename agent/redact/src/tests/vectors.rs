@@ -15,6 +15,8 @@ pub(crate) mod field;
 pub(crate) mod forms;
 #[path = "vectors/keys.rs"]
 pub(crate) mod keys;
+#[path = "vectors/near.rs"]
+pub(crate) mod near;
 #[path = "vectors/people.rs"]
 pub(crate) mod people;
 #[path = "vectors/platform.rs"]
@@ -36,6 +38,7 @@ pub(crate) fn positives() -> impl Iterator<Item = Positive> {
         people::POSITIVES,
         systems::POSITIVES,
         forms::POSITIVES,
+        near::POSITIVES,
     ]
     .into_iter()
     .flatten()
@@ -51,6 +54,7 @@ pub(crate) fn decoys() -> impl Iterator<Item = &'static str> {
         systems::NEAR_MISSES,
         families::NEAR_MISSES,
         forms::NEAR_MISSES,
+        near::NEAR_MISSES,
         decoys::ORDINARY,
     ]
     .into_iter()
