@@ -193,6 +193,21 @@ pub const REQUIRED: &[Access] = &[
         names: &[],
         verbs: MANAGE,
     },
+    // What a snapshot says of the Operator.
+    Access {
+        scope: Scope::Managed,
+        group: "privatecloud.mendix.com",
+        resources: &[
+            "operatorversions",
+            "builds",
+            "endpoints",
+            "runtimes",
+            "storageinstances",
+            "storageplans",
+        ],
+        names: &[],
+        verbs: &["list"],
+    },
     // Objects of the definitions that the monitoring and certificate components bring.
     Access {
         scope: Scope::Managed,

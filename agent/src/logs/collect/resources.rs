@@ -1,8 +1,7 @@
 //! Custom resources of the Mendix Operator: what support asks for first, with their values masked.
 //!
-//! Where the agent may read them: it has the right to OperatorConfigurations of the managed
-//! namespaces, and the others only where a customer gave it. What is not readable is declared, once
-//! for a namespace.
+//! Where the agent may read them: in the managed namespaces, and in that of the apps MendixApps, and the
+//! others where a customer gave the right. What is not readable is declared, once for a namespace.
 
 use kube::{
     Api,

@@ -352,6 +352,12 @@ async fn runtime_logs_come_with_the_class_and_the_customers_right() {
         summary.errors.iter().filter(about).map(|gap| gap["reason"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(reasons(&summary), ["NotListed"]);
+    // What the Operator keeps of the apps is the customer's to allow, too; in the managed namespaces it is read.
+    let unread = |summary: &Summary| {
+        let subjects = summary.errors.iter().filter_map(|gap| gap["subject"].as_str());
+        subjects.filter(|it| it.ends_with("/resources")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(unread(&summary), ["mendix/resources"]);
     // Readable, and named.
     world.allow_runtime_logs().await;
     let (_, request) = world.open_ticket_with_request(Some(terms()));
@@ -359,6 +365,7 @@ async fn runtime_logs_come_with_the_class_and_the_customers_right() {
     let out = world.dir.path().join("b");
     let summary = open(world.plane.store(), &done.snapshot_id, &out).unwrap();
     assert_eq!(reasons(&summary), Vec::<Value>::new(), "{:?}", summary.errors);
+    assert_eq!(unread(&summary), Vec::<String>::new(), "{:?}", summary.errors);
     let text = read(&out.join("logs/mendix/shop-master-5f6d-x/mendix/current.log"));
     assert!(text.contains("INFO order placed") && !text.contains("jane.doe"), "{text}");
     assert!(read(&out.join("resources.jsonl")).contains("\"MendixApp\""));
