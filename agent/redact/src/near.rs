@@ -236,7 +236,7 @@ fn after(scan: &Scan<'_>, key: &Key, kind: Kind) -> Option<Value> {
             return None;
         }
         scan.spend(len);
-        let word = scan.slice(from, from + len);
+        let word = scan.text.get(from..from + len)?;
         let token = token(scan, from, word);
         let value = || value_in(kind, &token, told).filter(|_| !named || token.labelled);
         if !token.names
@@ -259,7 +259,7 @@ fn after(scan: &Scan<'_>, key: &Key, kind: Kind) -> Option<Value> {
 /// The nearest value before `key` that fits.
 fn before(scan: &Scan<'_>, key: &Key, kind: Kind) -> Option<Value> {
     let floor = key.start.saturating_sub(BEFORE.1).max(scan.body.min(key.start));
-    let text = scan.slice(floor, key.start);
+    let text = scan.text.get(floor..key.start)?;
     scan.spend(text.len());
     let mut end = text.len();
     for _ in 0..BEFORE.0 {

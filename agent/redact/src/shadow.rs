@@ -2,7 +2,7 @@
 //!
 //! Two steps, each only when a line needs it. `cleaned`: terminal colours and zero-width characters
 //! gone, full-width letters, typographic quotes and no-break spaces made plain. `decoded`: percent,
-//! `\uXXXX` and `\xXX` escapes resolved, up to three times over. Quotes that are escaped with
+//! `\u` and `\x` escapes resolved, up to three times over. Quotes that are escaped with
 //! backslashes need no shadow: the value scanner reads them as they stand, at any depth.
 
 /// How often `%2525…` is unwrapped.
