@@ -21,6 +21,7 @@ use super::columns;
 use super::judge::is_value;
 use super::key::{self, Key, Strength};
 use super::members::{go_bytes, list, object, one_line_manifest, plural_object};
+use super::near;
 use super::pairs::{is_name_of_pair, listed_pair, name_value_pair, reversed_pair, siblings};
 use super::placeholder;
 use super::prose::{
@@ -50,6 +51,12 @@ pub(super) fn at_stem(scan: &mut Scan<'_>, rule: Rule, start: usize, end: usize)
         return;
     }
     if !may_have_value(scan, rule, end) {
+        // `webhook signature x did not match`
+        if rule == Rule::Signature
+            && let Some(key) = key::around(scan, rule, start, end)
+        {
+            near::take(scan, &key);
+        }
         return;
     }
     let Some(key) = key::around(scan, rule, start, end) else { return };
@@ -80,7 +87,8 @@ fn may_have_value(scan: &Scan<'_>, rule: Rule, end: usize) -> bool {
                     None | Some(b'=' | b':' | b'"' | b'\'' | b'\\' | b'v' | b'V')
                 )
         }
-        Some(_) => false,
+        // `密码是x`: words that no blank divides.
+        Some(b) => b >= 0x80 && scan.before(end).is_some_and(|b| b >= 0x80),
     }
 }
 
@@ -98,13 +106,20 @@ pub(super) fn after_key(scan: &mut Scan<'_>, key: Key) {
     }
     let found = scan.spans.len();
     separated(scan, key);
-    if scan.spans.len() == found && key.strength == Strength::Sure && scan.cues.next.is_none() {
+    if scan.spans.len() == found && scan.cues.next.is_none() {
         unsaid(scan, &key);
     }
 }
 
 /// The key has no value beside it: one in the lines below, or before it.
 fn unsaid(scan: &mut Scan<'_>, key: &Key) {
+    if key.strength == Strength::Weak {
+        near::take(scan, key);
+        return;
+    }
+    if near::is_gone_near(scan, key) {
+        return;
+    }
     let stated = key.class == Class::Password && stated_before(scan, key);
     let row = begins_body(scan, key.start) && columns::at_setting(scan, key);
     if stated || row || columns::at_name(scan, key) || valued_after(scan, key) {
@@ -112,6 +127,7 @@ fn unsaid(scan: &mut Scan<'_>, key: &Key) {
     }
     if key.class == Class::Password && valued_before(scan, key)
         || key.class == Class::Cookie && session_before(scan, key)
+        || near::take(scan, key)
     {
         return;
     }

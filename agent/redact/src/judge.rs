@@ -246,6 +246,16 @@ pub(super) fn is_locator(text: &[u8]) -> bool {
     const FILES: &[&str] =
         &[".txt", ".pem", ".key", ".crt", ".jks", ".p12", ".pfx", ".json", ".yaml", ".yml", ".env"];
     let file = FILES.iter().any(|end| text.ends_with(end.as_bytes()));
+    // `PasswordService.java:57`: a frame of a stack.
+    let frame = text.iter().position(|&b| b == b':').is_some_and(|colon| {
+        let (file, line) = text.split_at_checked(colon).unwrap_or_default();
+        let source =
+            [&b".java"[..], b".kt", b".scala", b".groovy", b".cs", b".py", b".js", b".ts", b".go"];
+        source.iter().any(|end| file.ends_with(end)) && line.iter().skip(1).all(u8::is_ascii_digit)
+    });
+    if frame {
+        return true;
+    }
     let deep =
         after(ROOTS).is_some_and(|rest| file || rest.contains(&b'/')) && text.iter().all(path);
     if deep || after(SCHEMES).is_some() || after(VAULTS).is_some_and(|rest| rest.contains(&b'/')) {

@@ -16,6 +16,7 @@
 //! | `key`, `assign`, `value` | is it a sensitive key, what separates it from its value, where does the value end |
 //! | `prose`, `members`, `pairs`, `mendix` | values without a sign, in lists and objects, beside their names, of constants |
 //! | `judge`, `phrase` | is a value worth hiding |
+//! | `near` | what else stands near a word for a credential, and is neither a word nor harmless |
 //! | `several`, `columns` | values after the first one, and those in the lines below a line of names |
 //! | `announced` | base64 that a word before it announces, text of XML elements, output of commands |
 //! | `header`, `prefixed`, `query`, `address`, `numbers`, `sql`, `body`, `tool` | rules with shapes of their own |
@@ -53,6 +54,7 @@ mod key;
 mod line;
 mod members;
 mod mendix;
+mod near;
 mod numbers;
 mod own;
 mod pairs;

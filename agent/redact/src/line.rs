@@ -5,14 +5,14 @@ use std::sync::{Arc, LazyLock};
 use memchr::memmem;
 
 use super::follow::Follow;
-use super::placeholder::{Pieces, Placeholders};
+use super::placeholder::{self, Pieces, Placeholders};
 use super::scan::{Cue, MOST_SPANS, Scan, Span, looked};
 use super::shadow::{self, Plain, Shadow};
 use super::signs::Signs;
 use super::stems::{Reader, Rule, STEMS};
 use super::{
     Class, Counts, Finder, Redaction, address, announced, assign, body, header, members, mendix,
-    numbers, pairs, prefixed, prose, query, sql, tool,
+    near, numbers, pairs, prefixed, prose, query, sql, tool,
 };
 
 /// Capacity, in spans, above which the list gives its memory back after the line.
@@ -148,6 +148,7 @@ impl Scan<'_> {
             Rule::Positional => tool::at_login(self, start, end),
             Rule::Call => tool::at_call(self, start, end),
             Rule::Attempt => prose::at_attempt(self, start, end),
+            Rule::Entry => near::at_entry(self, start, end),
             Rule::Path => query::at_path(self, end),
             Rule::Send => tool::at_send(self, start, end),
             Rule::Community => tool::at_community(self, start, end),
@@ -256,7 +257,7 @@ impl Lines {
         let line_ends = if signs.backslash { escaped_line_ends(text) } else { 0 };
 
         let mut scan = Scan::new(text, body, &mut self.spans);
-        scan.own = signs.own;
+        scan.own = signs.own && placeholder::is_in(text);
         if self.follow.waits() {
             self.follow.apply(&mut scan);
         }
@@ -349,6 +350,7 @@ fn decoded_lines(text: &[u8], body: usize, finders: &[Box<dyn Finder>], spans: &
         let end = memchr::memchr(b'\n', rest).map_or(text.len(), |len| start + len);
         let line = text.get(..end).unwrap_or_default();
         let mut scan = Scan::new(line, start, spans);
+        scan.own = placeholder::is_in(line.get(start..).unwrap_or_default());
         if follow.waits() {
             follow.apply(&mut scan);
         }
@@ -430,6 +432,7 @@ fn inner_line(text: &[u8], start: usize, end: usize, follow: &mut Follow, spans:
         return;
     }
     let mut scan = Scan::new(text, start, spans);
+    scan.own = placeholder::is_in(text.get(start..).unwrap_or_default());
     if follow.waits() {
         follow.apply(&mut scan);
     }

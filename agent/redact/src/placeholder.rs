@@ -138,6 +138,11 @@ fn cut(tag: &[u8]) -> [u8; 8] {
     hex
 }
 
+/// Whether `text` may hold a placeholder.
+pub(super) fn is_in(text: &[u8]) -> bool {
+    memchr::memmem::find(text, b"[R:").is_some()
+}
+
 /// End of the placeholder that begins at `at`, if one does.
 pub(super) fn end_at(text: &[u8], at: usize) -> Option<usize> {
     let rest = text.get(at..)?.strip_prefix(b"[R:")?;

@@ -14,6 +14,7 @@ use super::judge::{
     is_field, is_hex_secret, is_jumbled, is_made_up, is_product, is_random_word, is_uuid, is_value,
 };
 use super::key::{self, Key, Strength};
+use super::near;
 use super::phrase::{is_chosen, is_jagged};
 use super::scan::Scan;
 use super::several;
@@ -157,6 +158,9 @@ fn prose(scan: &mut Scan<'_>, key: &Key, at: usize) {
     if key.class == Class::Password && said_before(scan, key) {
         return;
     }
+    if let Some(words) = words_of_phrase(scan, key, at) {
+        return scan.accept(key, words);
+    }
     if let Some(value) = of_router(scan, key, at) {
         return scan.accept(key, value);
     }
@@ -177,7 +181,13 @@ fn prose(scan: &mut Scan<'_>, key: &Key, at: usize) {
         if stands_for_itself(scan, key, &value)
             && is_value(scan, key, scan.slice(value.start, value.end))
         {
-            return several::accept(scan, key, value);
+            let word = scan.slice(value.start, value.end);
+            several::accept(scan, key, value);
+            // `was lost, I set it to x`: a word may be one of the sentence, and the value yet to come.
+            if !value.quoted && word.iter().all(|b| b.is_ascii_lowercase() || *b >= 0x80) {
+                near::take(scan, key);
+            }
+            return;
         }
     }
     let own = matches!(key.class, Class::Password | Class::Secret | Class::Token | Class::Key);
@@ -196,7 +206,7 @@ fn prose(scan: &mut Scan<'_>, key: &Key, at: usize) {
 
 /// `passphrase is tundra velvet anchor`: words of small letters up to the end of the line, of the string or
 /// of the sentence.
-fn words_of_phrase(scan: &Scan<'_>, key: &Key, from: usize) -> Option<Value> {
+pub(super) fn words_of_phrase(scan: &Scan<'_>, key: &Key, from: usize) -> Option<Value> {
     /// Fewest and most words, and longest phrase.
     const WORDS: std::ops::RangeInclusive<usize> = 3..=24;
     const LONGEST: usize = 256;
@@ -206,6 +216,19 @@ fn words_of_phrase(scan: &Scan<'_>, key: &Key, from: usize) -> Option<Value> {
     }
     let len = scan.run(from, LONGEST, |b| b.is_ascii_lowercase() || *b == b' ');
     let end = from + scan.slice(from, from + len).trim_ascii_end().len();
+    // `use passphrase tundra velvet anchor comet then press enter`
+    let mut own = 0;
+    for word in scan.slice(from, end).split(|&b| b == b' ') {
+        if word.len() < 3 || !value::may_be_secret_word(word) {
+            break;
+        }
+        own += word.len() + 1;
+    }
+    let head = scan.slice(from, (from + own).saturating_sub(1).min(end));
+    if from + own < end && head.split(|&b| b == b' ').count() > *WORDS.start() {
+        let end = from + head.len();
+        return Some(Value { start: from, end, next: end, quoted: false });
+    }
     let ends = scan.at(end).is_none_or(|b| b"\"'`\\.,;)".contains(&b));
     let words = || scan.slice(from, end).split(|&b| b == b' ');
     let several = WORDS.contains(&words().count()) && words().all(|word| word.len() >= 3);
@@ -294,68 +317,80 @@ fn stands_for_itself(scan: &Scan<'_>, key: &Key, value: &Value) -> bool {
     !plain || ends || is_chosen(text)
 }
 
-/// `your PIN is 0123`, `one-time code 012345`, `use code 012345`: the digits of a code within a few words.
+/// `your PIN is 0123`, `one-time code 012345`, `use code 012345`, `unlock PIN for tablet 460 is 650649`: the
+/// digits of a code right after its name, or further on after a word that says so.
 pub(super) fn at_code(scan: &mut Scan<'_>, start: usize, end: usize) {
+    /// Most words between.
+    const WORDS: usize = 8;
+    const LINKS: &[&[u8]] = &[
+        b"code",
+        b"code:",
+        b":",
+        b"from",
+        b"entered",
+        b"entered:",
+        b"reset",
+        b"set",
+        b"the",
+        b"received",
+        b"received:",
+        b"changed",
+    ];
     let inside = start > scan.body && scan.before(start).is_some_and(|b| b.is_ascii_alphabetic());
     if start < scan.done || inside && scan.at(start) != Some(b'-') {
         return;
     }
+    let asks_only = scan.slice(start, end).eq_ignore_ascii_case(b"enter ");
     let mut from = scan.skip_space(end);
-    for _ in 0..4 {
+    let mut told = true;
+    for _ in 0..WORDS {
         let (word, next) = word_at(scan, from);
         let lead = word.iter().take_while(|b| b"\"'`<([\\".contains(b)).count();
         let body = word.get(lead..).unwrap_or_default();
         let body = body.split(|b| b"\"\\<".contains(b)).next().unwrap_or_default();
         let digits = body.iter().take_while(|b| b.is_ascii_digit()).count();
         let rest = body.get(digits..).unwrap_or_default();
-        if digits > 0 {
+        // `activation pin 08Vk5pmOSLHX4Q3i5ISB`
+        if told && !asks_only && is_random_word(body) {
+            let start = from + lead;
+            scan.add(start, start + body.len(), Class::Password);
+            scan.done = scan.done.max(start + body.len());
+            return;
+        }
+        if digits > 0 && told {
             let alone = rest.iter().all(|b| b"\"'`>)]\\.,;!}".contains(b));
             // `enter 012345 to confirm`
             let coded = scan.before(from) == Some(b' ')
                 && scan.slice(from.saturating_sub(5), from).eq_ignore_ascii_case(b"code ");
-            let asked = coded
-                || !scan.slice(start, end).eq_ignore_ascii_case(b"enter ")
-                || digits == 6 && asks(scan, from + lead + digits);
+            let asked = coded || !asks_only || digits == 6 && asks(scan, from + lead + digits);
             if (4..=8).contains(&digits) && alone && asked {
-                scan.add(from + lead, from + lead + digits, Class::Password);
-                scan.done = scan.done.max(from + lead + digits);
-                // `from 0123 to 4567`
-                let (to, after) = word_at(scan, next);
-                let digits = scan.run(after, 9, u8::is_ascii_digit);
-                let ends = !scan.at(after + digits).is_some_and(|b| b.is_ascii_alphanumeric());
-                if to == b"to" && (4..=8).contains(&digits) && ends {
-                    scan.add(after, after + digits, Class::Password);
-                }
+                take_code(scan, from + lead, digits, next);
             }
             return;
         }
-        let link = is_copula(word)
-            || [
-                &b"for"[..],
-                b"voor",
-                b"code",
-                b"code:",
-                b":",
-                b"changed",
-                b"from",
-                b"entered",
-                b"entered:",
-                b"reset",
-                b"set",
-                b"the",
-                b"received",
-                b"received:",
-            ]
-            .contains(&word);
-        if !link {
+        let link = is_copula(word) || is_foreign_copula(word) || LINKS.contains(&word);
+        // `PIN for tablet 460 is 0123`: what it is for is no code.
+        let plain = |b: &u8| b.is_ascii_alphanumeric() || *b >= 0x80 || b"-._@'".contains(b);
+        let goes_on =
+            !asks_only && !word.is_empty() && word.iter().all(plain) && !word.ends_with(b".");
+        let colon = word.ends_with(b":") && !asks_only;
+        if !link && !goes_on && !colon {
             return;
         }
+        told = link || word.ends_with(b":");
         from = next;
-        // `PIN for Bob is 0123`
-        let (_, after) = word_at(scan, from);
-        if word == b"for" && is_copula(word_at(scan, after).0) {
-            from = after;
-        }
+    }
+}
+
+/// Takes the digits of a code, and those of another after it: `from 0123 to 4567`.
+fn take_code(scan: &mut Scan<'_>, from: usize, digits: usize, next: usize) {
+    scan.add(from, from + digits, Class::Password);
+    scan.done = scan.done.max(from + digits);
+    let (to, after) = word_at(scan, next);
+    let digits = scan.run(after, 9, u8::is_ascii_digit);
+    let ends = !scan.at(after + digits).is_some_and(|b| b.is_ascii_alphanumeric());
+    if to == b"to" && (4..=8).contains(&digits) && ends {
+        scan.add(after, after + digits, Class::Password);
     }
 }
 

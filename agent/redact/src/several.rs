@@ -60,6 +60,10 @@ const LINKS: &[&str] = &[
     "expected:",
     "was:",
     "now:",
+    "ours",
+    "theirs",
+    "computed",
+    "calculated",
     "nieuw:",
 ];
 
@@ -67,20 +71,25 @@ const LINKS: &[&str] = &[
 pub(super) fn accept(scan: &mut Scan<'_>, key: &Key, value: Value) {
     scan.accept(key, value);
     let mut at = value.next.max(value.end);
+    // `from x to y`: there is another.
+    let lead = scan.slice(value.start.saturating_sub(6), value.start);
+    let open = lead.iter().rev().take_while(|b| b"\"'`<([ ".contains(b)).count();
+    let word = lead.get(..lead.len() - open).unwrap_or_default();
+    let sure = [&b"from"[..], b" van", b" von", b" od"].iter().any(|from| word.ends_with(from));
     for _ in 0..MOST {
-        let Some(next) = another(scan, key, at) else { return };
+        let Some(next) = another(scan, key, at, sure) else { return };
         scan.accept(key, next);
         at = next.next.max(next.end);
     }
 }
 
 /// The value that follows the one that ends at `end`, after a comma or a word such as `to`.
-fn another(scan: &Scan<'_>, key: &Key, end: usize) -> Option<Value> {
+fn another(scan: &Scan<'_>, key: &Key, end: usize, sure: bool) -> Option<Value> {
     let mut at = end + scan.run(end, 4, |b| b"\"'`\\)]>".contains(b));
     let comma = scan.at(at) == Some(b',');
     at += usize::from(comma);
     let mut linked = comma;
-    let mut sure = false;
+    let mut sure = sure;
     for _ in 0..=WORDS {
         let from = scan.skip_space(at);
         if from == at {
@@ -134,11 +143,15 @@ fn read(scan: &Scan<'_>, key: &Key, from: usize, sure: bool) -> Option<Value> {
             let flips = text.windows(2).filter(
                 |w| matches!(w, [a, b] if a.is_ascii_lowercase() && b.is_ascii_uppercase()),
             );
-            is_made_up(text) || digits || text.len() >= 8 && flips.count() >= 2
+            is_made_up(text) || digits || is_grouped(text) || text.len() >= 8 && flips.count() >= 2
         }
         _ if is_constants(scan, key) && !pair => is_made_up(text) || is_chosen(text),
-        Class::Password => is_made_up(text) && (value.quoted || !text.iter().all(name)),
-        _ if key.strength == Strength::Weak => is_random_word(text),
+        Class::Password => {
+            is_made_up(text) && (value.quoted || !text.iter().all(name)) || is_grouped(text)
+        }
+        _ if key.strength == Strength::Weak => {
+            is_random_word(text) || text.len() >= 32 && text.iter().all(u8::is_ascii_hexdigit)
+        }
         _ => {
             is_random_word(text)
                 || is_jumbled(text)

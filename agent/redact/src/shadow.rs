@@ -2,7 +2,7 @@
 //!
 //! Two steps, each only when a line needs it. `cleaned`: terminal colours and zero-width characters
 //! gone, full-width letters, typographic quotes and no-break spaces made plain. `decoded`: percent,
-//! `\u00XX` and `\xXX` escapes resolved, up to three times over. Quotes that are escaped with
+//! `\u` and `\x` escapes resolved, up to three times over. Quotes that are escaped with
 //! backslashes need no shadow: the value scanner reads them as they stand, at any depth.
 
 /// How often `%2525…` is unwrapped.
@@ -117,12 +117,14 @@ impl Layer {
             memchr::memchr3(b'%', b'\\', b'&', line.get(at..).unwrap_or_default())
         {
             at += found;
-            let Some((byte, width)) = escaped(line.get(at..).unwrap_or_default()) else {
+            let Some((character, width)) = escaped(line.get(at..).unwrap_or_default()) else {
                 at += 1;
                 continue;
             };
             self.copy(line, copied, at);
-            self.instead(byte, at, at + width);
+            for &byte in character.bytes() {
+                self.instead(byte, at, at + width);
+            }
             at += width;
             copied = at;
         }
@@ -235,18 +237,61 @@ fn plain_form(rest: &[u8]) -> Option<(usize, Option<u8>)> {
     }
 }
 
-/// The printable ASCII character or line end that an escape at the start of `rest` stands for, and its width.
-fn escaped(rest: &[u8]) -> Option<(u8, usize)> {
-    let (digits, width) = match rest {
-        [b'%', high, low, ..] => ([*high, *low], 3),
-        [b'\\', b'u', b'0', b'0', high, low, ..] => ([*high, *low], 6),
-        [b'\\', b'x', high, low, ..] => ([*high, *low], 4),
-        [b'&', ..] => return entity(rest),
-        _ => return None,
+/// Most backslashes of an escape that is read: JSON in JSON in JSON.
+const MOST_SLASHES: usize = 8;
+
+/// A character in UTF-8, and its bytes.
+struct Character([u8; 4], usize);
+
+impl Character {
+    fn bytes(&self) -> &[u8] {
+        self.0.get(..self.1).unwrap_or_default()
+    }
+}
+
+/// The printable character or line end that an escape at the start of `rest` stands for, and its width. Words
+/// for a password have letters beyond ASCII in many languages: percent signs hide each of their bytes.
+fn escaped(rest: &[u8]) -> Option<(Character, usize)> {
+    let is_plain = |byte: u8| matches!(byte, 0x20..=0x7e | b'\n');
+    let hex = |digits: &[u8]| {
+        digits.iter().try_fold(0, |n, &b| Some(n * 16 + char::from(b).to_digit(16)?))
     };
-    let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
-    let byte = (high? * 16 + low?) as u8;
-    (matches!(byte, 0x20..=0x7e) || byte == b'\n').then_some((byte, width))
+    // A letter that was escaped more than once has several backslashes before it.
+    let slashes = rest.iter().take(MOST_SLASHES).take_while(|&&b| b == b'\\').count();
+    if slashes > 0 && rest.get(slashes) == Some(&b'u') {
+        let character = char::from_u32(hex(rest.get(slashes + 1..slashes + 5)?)?)?;
+        let mut bytes = [0; 4];
+        let len = character.encode_utf8(&mut bytes).len();
+        let fits = (!character.is_control() || character == '\n')
+            && (slashes == 1 || !character.is_ascii());
+        return fits.then_some((Character(bytes, len), slashes + 5));
+    }
+    match rest {
+        [b'\\', b'x', digits @ ..] => {
+            let byte = hex(digits.get(..2)?)? as u8;
+            is_plain(byte).then_some((Character([byte, 0, 0, 0], 1), 4))
+        }
+        [b'%', digits @ ..] => {
+            let first = hex(digits.get(..2)?)? as u8;
+            let len = match first {
+                0xc2..=0xdf => 2,
+                0xe0..=0xef => 3,
+                0xf0..=0xf4 => 4,
+                _ if is_plain(first) => 1,
+                _ => return None,
+            };
+            // `%ADMIN%` is no byte: all bytes of the character have to be there.
+            let mut bytes = [first, 0, 0, 0];
+            for (index, byte) in bytes.iter_mut().enumerate().take(len).skip(1) {
+                let escape = rest.get(3 * index..3 * index + 3)?;
+                *byte = hex(escape.strip_prefix(b"%")?)? as u8;
+            }
+            let character = Character(bytes, len);
+            std::str::from_utf8(character.bytes()).is_ok().then_some((character, 3 * len))
+        }
+        [b'&', ..] => entity(rest).map(|(byte, width)| (Character([byte, 0, 0, 0], 1), width)),
+        _ => None,
+    }
 }
 
 /// A character that XML and HTML write by name or number.
@@ -317,6 +362,15 @@ mod tests {
         assert_eq!(shadow.text(), b"x=&A");
         assert_eq!(shadow.source(1, 2), Some((1, 8)));
         assert_eq!(shadow.source(2, 4), Some((8, 17)));
+    }
+
+    #[test]
+    fn letters_beyond_ascii_unwrap_whole_or_not_at_all() {
+        let mut shadow = Shadow::default();
+        let line = b"f%C3%BCr has\\u0142o %ADMIN% %C3x %E2%82 \\ud83d";
+        assert!(shadow.decode(line));
+        assert_eq!(shadow.text(), "für hasło %ADMIN% %C3x %E2%82 \\ud83d".as_bytes());
+        assert_eq!(shadow.source(1, 3), Some((1, 7)));
     }
 
     #[test]

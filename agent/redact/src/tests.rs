@@ -6,6 +6,7 @@ use super::*;
 
 mod finders;
 mod linear;
+mod near;
 mod vectors;
 
 use vectors::{Rendered, json_escaped, render};

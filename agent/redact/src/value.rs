@@ -398,6 +398,8 @@ pub(super) fn may_be_secret_word(word: &[u8]) -> bool {
     /// Longest participle that is thought of, bytes.
     const LONGEST: usize = 64;
     let word = word.trim_ascii();
+    let end = word.iter().rev().take_while(|b| b"!?.,;:".contains(b)).count();
+    let word = word.get(..word.len() - end).unwrap_or_default();
     if word.len() > LONGEST {
         return true;
     }

@@ -22,7 +22,7 @@ const fn more(hash: u32, letter: u8) -> u32 {
 }
 
 impl Words {
-    fn of(text: &'static str) -> Self {
+    pub(super) fn of(text: &'static str) -> Self {
         let words: Vec<_> = text.split_ascii_whitespace().map(str::as_bytes).collect();
         let size = (words.len() * 4).next_power_of_two();
         let mut list = Self { slots: vec![&[]; size], lengths: 0 };
@@ -226,6 +226,7 @@ pub(super) static NOTHING: LazyLock<Words> = LazyLock::new(|| {
         include same-origin omit required optional unchanged changed rotated expired valid invalid
         missing present absent provided configured enabled disabled updated accepted rejected
         verified not-set notset
+        bcrypt scrypt argon2 argon2i argon2id pbkdf2 md5 sha-256 sha-512 sha256 sha512 scram-sha-256 chauthtok
         | |- |+ > >- >+ [hidden] (redacted) (hidden) **redacted**",
     )
 });

@@ -7,7 +7,7 @@ use crate::block;
 use crate::judge::{is_field, is_made_up, is_password_like, is_random_word, is_uuid};
 use crate::key::{Key, Strength};
 use crate::phrase::is_chosen;
-use crate::prose::introduced;
+use crate::prose::{introduced, words_of_phrase};
 use crate::scan::{Cue, Scan};
 use crate::value::{self, Reach, Value};
 
@@ -83,6 +83,9 @@ pub(super) fn is_spoken_of(scan: &Scan<'_>, key: &Key, at: usize) -> bool {
 
 /// `secret: correct horse battery`: words to the end of the line, none of which speaks of a secret.
 pub(super) fn phrase(scan: &Scan<'_>, key: &Key, at: usize) -> Option<Value> {
+    if let Some(words) = words_of_phrase(scan, key, at) {
+        return Some(words);
+    }
     /// Most words of such a secret, and its longest form.
     const WORDS: usize = 8;
     const LONGEST: usize = 96;

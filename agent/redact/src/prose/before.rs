@@ -4,6 +4,7 @@ use super::introduced::{is_choice, is_place};
 use super::is_path_like;
 use crate::judge::{is_field, is_made_up, is_random_word};
 use crate::key::Key;
+use crate::near::is_harmless;
 use crate::phrase::{is_chosen, is_unlike_names};
 use crate::scan::Scan;
 use crate::value::Value;
@@ -103,7 +104,7 @@ pub(crate) fn stated_before(scan: &mut Scan<'_>, key: &Key) -> bool {
         let speaker = !quoted
             && word.get(word.len().saturating_sub(tail)..).is_some_and(|t| t.contains(&b':'));
         let torn = text.iter().any(|b| b"\"{}\\[]=".contains(b));
-        if links == 0 || !whole || !(code || chosen) || torn || speaker {
+        if links == 0 || !whole || !(code || chosen) || torn || speaker || is_harmless(text) {
             return false;
         }
         scan.add(floor + start + head, floor + start + head + text.len(), key.class);
@@ -181,7 +182,9 @@ pub(crate) fn random_before(scan: &mut Scan<'_>, key: &Key) {
         let head = word.iter().take_while(trim).count();
         let tail = word.iter().rev().take_while(trim).count();
         let text = word.get(head..word.len().saturating_sub(tail)).unwrap_or_default();
-        let plain = text.iter().all(|b| b.is_ascii_alphanumeric() || b"+/=_-".contains(b));
+        // `realmId=x`
+        let pair = text.iter().take_while(|b| **b != b'=').count() + 2 < text.len();
+        let plain = text.iter().all(|b| b.is_ascii_alphanumeric() || b"+/=_-".contains(b)) && !pair;
         // What the floor cut is no whole word.
         let whole = start > 0 || floor == scan.body;
         if whole && plain && text.len() >= 20 && !is_path_like(text) && is_random_word(text) {
@@ -257,7 +260,8 @@ pub(crate) fn valued_before(scan: &mut Scan<'_>, key: &Key) -> bool {
             || is_unlike_names(bare);
         // `[bob@host dir]$ `: where the command is typed.
         let prompt = floor + start == scan.body && word.starts_with(b"[") && bare.contains(&b'@');
-        if fits && !torn && !prompt && !is_place(bare) && !is_field(bare) {
+        let plain = !is_place(bare) && !is_field(bare) && (enclosed || !is_harmless(bare));
+        if fits && !torn && !prompt && plain {
             scan.add(floor + start + head, floor + start + head + bare.len(), key.class);
             return true;
         }

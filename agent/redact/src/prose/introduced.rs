@@ -4,7 +4,9 @@ use super::word_at;
 use crate::Class;
 use crate::judge::{is_constants, is_field, is_jumbled, is_made_up, is_product, is_random_word};
 use crate::key::{Key, Strength};
+use crate::near;
 use crate::phrase::{is_chosen, is_phrase, is_scrambled, is_unlike_names};
+use crate::placeholder;
 use crate::scan::Scan;
 use crate::several;
 use crate::value::{self, Reach};
@@ -205,6 +207,11 @@ pub(crate) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
         {
             return false;
         }
+        // It is gone already, and what else belongs to it.
+        let quotes = word.iter().take_while(|b| b"\"'`\\(<".contains(b)).count();
+        if scan.own && placeholder::end_at(scan.text, from + quotes).is_some() {
+            return true;
+        }
         let lead = word.iter().take_while(|b| b"<[(".contains(b)).count();
         let mut value = value::read(scan, from + lead, Reach::Word);
         if !value.quoted {
@@ -282,7 +289,9 @@ pub(crate) fn at_attempt(scan: &mut Scan<'_>, start: usize, end: usize) {
         return;
     }
     let key = Key { start, end, class: Class::Password, strength: Strength::Sure, plural: false };
-    introduced(scan, &key, scan.skip_space(end));
+    if !introduced(scan, &key, scan.skip_space(end)) {
+        near::take(scan, &key);
+    }
 }
 
 /// Whether a made-up word is none of a host, pod or file.
@@ -293,7 +302,10 @@ pub(super) fn is_choice(text: &[u8]) -> bool {
 
 /// Addresses, names of classes and of those who speak.
 pub(super) fn is_place(text: &[u8]) -> bool {
+    // `398.450µs`
+    let number = text.iter().take_while(|b| b.is_ascii_digit() || **b == b'.').count();
     memchr::memmem::find(text, b"://").is_some()
+        || number > 0 && text.get(number..) == Some("µs".as_bytes())
         || is_product(text)
         || text.iter().filter(|&&b| b == b'.').count() >= 2
         || text.contains(&b'@') && text.contains(&b'.')

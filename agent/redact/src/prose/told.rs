@@ -7,6 +7,7 @@ use crate::judge::{
     is_field, is_jumbled, is_made_up, is_password_like, is_random_word, is_telling, is_uuid,
 };
 use crate::key::Key;
+use crate::near::is_harmless;
 use crate::phrase::{is_chosen, is_jagged};
 use crate::scan::Scan;
 use crate::several;
@@ -47,6 +48,10 @@ pub(super) fn told(scan: &mut Scan<'_>, key: &Key, at: usize) -> Option<usize> {
                 word = named;
                 break;
             }
+            // `on core-01 from x to y`: several values
+            if named == b"from" && is_made_up(word_at(scan, after).0) && is_password {
+                return Some(after);
+            }
             if matches!(named.last(), Some(b':' | b'=')) && is_password {
                 return Some(after);
             }
@@ -84,18 +89,26 @@ pub(super) fn told(scan: &mut Scan<'_>, key: &Key, at: usize) -> Option<usize> {
     if matches!(key.class, Class::Key | Class::Token) && is_uuid(bare) && says_whose(scan, key) {
         return Some(here);
     }
+    // `enter your password to continue`
+    if word == b"to" && here == at {
+        let (purpose, _) = word_at(scan, next);
+        let purpose = purpose.split(|b| b"\"\\.,!".contains(b)).next().unwrap_or_default();
+        if purpose.iter().all(u8::is_ascii_lowercase) && !is_chosen(purpose) {
+            return None;
+        }
+    }
     if let Some(value_at) = after_auxiliaries(scan, here) {
         return Some(value_at);
     }
     if is_foreign_copula(word) {
         let (_, next) = word_at(scan, here);
         let (value, _) = word_at(scan, next);
-        let body = value.get(1..).unwrap_or_default();
         let bare = value.split(|b| b"\"\\".contains(b)).next().unwrap_or_default();
+        let body = bare.get(1..).unwrap_or_default();
         if is_password && is_chosen(bare) {
             return Some(next);
         }
-        let plain = body.iter().all(|b| b.is_ascii_lowercase() || b".!,".contains(b));
+        let plain = body.iter().all(|b| b.is_ascii_lowercase() || *b >= 0x80 || b".!,".contains(b));
         return (!plain || is_password && value::quote_at(scan, next).is_some()).then_some(next);
     }
     if is_password {
@@ -118,6 +131,7 @@ pub(super) fn told(scan: &mut Scan<'_>, key: &Key, at: usize) -> Option<usize> {
         return (long && !word.iter().any(|b| b"()/".contains(b))).then_some(at);
     }
     if key.class == Class::Secret {
+        let is_password = |text: &[u8]| is_made_up(text) || is_chosen(text);
         // `default credentials in use: bob / x`
         let name = scan.slice(key.start, key.end).to_ascii_lowercase();
         let most = if name.starts_with(b"cred") { 4 } else { 0 };
@@ -139,7 +153,7 @@ pub(super) fn told(scan: &mut Scan<'_>, key: &Key, at: usize) -> Option<usize> {
                 let colon = user.iter().take_while(named).count();
                 if colon > 0
                     && user.get(colon) == Some(&b':')
-                    && is_made_up(user.get(colon + 1..).unwrap_or_default())
+                    && is_password(user.get(colon + 1..).unwrap_or_default())
                 {
                     return Some(next + colon + 1);
                 }
@@ -159,7 +173,7 @@ pub(super) fn told(scan: &mut Scan<'_>, key: &Key, at: usize) -> Option<usize> {
             return Some(at);
         }
         let colon = word.iter().position(|b| matches!(b, b':' | b'/')).unwrap_or(0);
-        if colon > 0 && !word.contains(&b'=') && is_made_up(word.get(colon + 1..)?) {
+        if colon > 0 && !word.contains(&b'=') && is_password(word.get(colon + 1..)?) {
             return Some(at + colon + 1);
         }
         let (sign, after) = word_at(scan, next);
@@ -217,7 +231,7 @@ pub(super) fn after_colon(scan: &Scan<'_>, at: usize) -> Option<usize> {
         if *sign == b':' || word == b"as" {
             let (value, _) = word_at(scan, next);
             let value = value.split(|b| b"\",\\".contains(b)).next().unwrap_or_default();
-            return (is_made_up(value) || is_chosen(value)).then_some(next);
+            return (is_made_up(value) && !is_harmless(value) || is_chosen(value)).then_some(next);
         }
         from = next;
     }

@@ -17,6 +17,8 @@ pub(crate) mod forms;
 pub(crate) mod keys;
 #[path = "vectors/names.rs"]
 pub(crate) mod names;
+#[path = "vectors/near.rs"]
+pub(crate) mod near;
 #[path = "vectors/people.rs"]
 pub(crate) mod people;
 #[path = "vectors/platform.rs"]
@@ -39,6 +41,7 @@ pub(crate) fn positives() -> impl Iterator<Item = Positive> {
         systems::POSITIVES,
         forms::POSITIVES,
         names::POSITIVES,
+        near::POSITIVES,
     ]
     .into_iter()
     .flatten()
@@ -55,6 +58,7 @@ pub(crate) fn decoys() -> impl Iterator<Item = &'static str> {
         families::NEAR_MISSES,
         forms::NEAR_MISSES,
         names::NEAR_MISSES,
+        near::NEAR_MISSES,
         decoys::ORDINARY,
     ]
     .into_iter()
