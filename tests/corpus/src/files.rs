@@ -2,7 +2,7 @@
 
 use crate::template::{Files, Hand};
 use crate::value::{
-    fifth_rehearsal, fourth_rehearsal, rehearsal, second_rehearsal, third_rehearsal,
+    evaluation, fifth_rehearsal, fourth_rehearsal, rehearsal, second_rehearsal, third_rehearsal,
 };
 
 macro_rules! files {
@@ -47,7 +47,7 @@ pub(crate) const REHEARSAL: &[Files] = &[
         Hand::Own(&fifth_rehearsal::FORMS), "seventh-rehearsal": "words" "traces" "environment" "said" "random" "connections" "tokens" "structured" "people" "pasted" "plain"
     ),
 ];
-/// Until the next one is written, the last of those above.
+/// Each file is about what its name says; `words` holds the pools.
 pub(crate) const EVALUATION: &[Files] = &[files!(
-    Hand::Own(&fifth_rehearsal::FORMS), "fifth-rehearsal": "words" "beginning" "passwords" "structured" "commands" "connections" "tokens" "keys" "sessions" "people" "mixed" "plain"
+    Hand::Own(&evaluation::FORMS), "evaluation": "words" "settings" "payloads" "manifests" "commands" "messages" "databases" "azure" "identity" "keys" "people" "stacks" "ordinary"
 )];

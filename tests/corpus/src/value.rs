@@ -3,6 +3,7 @@
 
 pub(crate) mod credential;
 mod development;
+pub(crate) mod evaluation;
 pub(crate) mod fifth_rehearsal;
 pub(crate) mod fourth_rehearsal;
 mod issued;
@@ -51,6 +52,7 @@ const FORMS: &[&Forms] = &[
     &third_rehearsal::FORMS,
     &fourth_rehearsal::FORMS,
     &fifth_rehearsal::FORMS,
+    &evaluation::FORMS,
 ];
 
 /// The value of a secret generator, or `None` if there is none of that name.
