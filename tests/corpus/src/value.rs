@@ -42,9 +42,20 @@ pub(crate) struct Forms {
     ipv6: fn(&mut Source<'_>) -> String,
     /// Country, length of the bank's letters, length of the digits behind.
     ibans: &'static [(&'static str, usize, usize)],
-    card: fn(&str, &mut Source<'_>) -> String,
+    cards: Cards,
     /// `#` is a digit, `%` one from 1 to 9.
     phones: &'static [&'static str],
+}
+
+/// Which cards a part has.
+#[derive(Debug)]
+pub(crate) struct Cards {
+    /// What the numbers of fifteen digits begin with that are written in the groups of such a card.
+    amex: Option<&'static str>,
+    /// What most numbers begin with, of sixteen digits.
+    prefixes: &'static [&'static str],
+    /// How many percent of those without groups begin otherwise, with what, and how long they are.
+    rare: &'static [(usize, &'static str, usize)],
 }
 
 const FORMS: &[&Forms] = &[

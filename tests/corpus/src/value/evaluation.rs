@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::credential::{self, edged, random_mixed};
-use super::{ALNUM, DIGITS, Forms, HEX, LOWER, UPPER, URL_SAFE, length, ordinary, personal};
+use super::{ALNUM, Cards, DIGITS, Forms, HEX, LOWER, UPPER, URL_SAFE, length, ordinary, personal};
 use crate::fill::Source;
 
 pub(crate) const FORMS: Forms = Forms {
@@ -19,7 +19,7 @@ pub(crate) const FORMS: Forms = Forms {
     mailbox,
     ipv6,
     ibans: IBANS,
-    card,
+    cards: CARDS,
     phones: PHONES,
 };
 
@@ -289,21 +289,11 @@ const IBANS: &[(&str, usize, usize)] = &[
     ("LU", 0, 16),
 ];
 
-fn card(argument: &str, source: &mut Source<'_>) -> String {
-    if argument.is_empty() && source.random.percent(10) {
-        let prefix = *source.random.pick(&["34", "37"]);
-        return personal::card_number(prefix, 15, source);
-    }
-    let prefix = *source
-        .random
-        .pick(&["4", "4", "4", "4", "51", "52", "53", "54", "55", "2221", "2655", "6011", "6763"]);
-    let number = personal::card_number(prefix, 16, source);
-    match argument {
-        "spaced" => personal::grouped(&number, ' '),
-        "dashed" => personal::grouped(&number, '-'),
-        _ => number,
-    }
-}
+const CARDS: Cards = Cards {
+    amex: None,
+    prefixes: &["4", "4", "4", "4", "51", "52", "53", "54", "55", "2221", "2655", "6011", "6763"],
+    rare: &[(5, "34", 15), (5, "37", 15)],
+};
 
 /// A day of birth as databases and forms write it.
 fn born(source: &mut Source<'_>) -> String {

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::credential::{self, edged, random_mixed};
-use super::{ALNUM, DIGITS, Forms, HEX, LOWER, UPPER, URL_SAFE, length, ordinary, personal};
+use super::{ALNUM, Cards, DIGITS, Forms, HEX, LOWER, UPPER, URL_SAFE, length, ordinary, personal};
 use crate::fill::Source;
 
 pub(crate) const FORMS: Forms = Forms {
@@ -18,7 +18,7 @@ pub(crate) const FORMS: Forms = Forms {
     mailbox,
     ipv6,
     ibans: IBANS,
-    card,
+    cards: CARDS,
     phones: PHONES,
 };
 
@@ -255,18 +255,13 @@ const IBANS: &[(&str, usize, usize)] = &[
     ("GB", 4, 14),
 ];
 
-fn card(argument: &str, source: &mut Source<'_>) -> String {
-    let prefix = *source.random.pick(&[
+const CARDS: Cards = Cards {
+    amex: None,
+    prefixes: &[
         "4", "4", "4", "4", "52", "53", "54", "2233", "2720", "6011", "645", "3528", "6759", "6304",
-    ]);
-    let number = personal::card_number(prefix, 16, source);
-    match argument {
-        "spaced" => personal::grouped(&number, ' '),
-        "dashed" => personal::grouped(&number, '-'),
-        _ if source.random.percent(7) => personal::card_number("37", 15, source),
-        _ => number,
-    }
-}
+    ],
+    rare: &[(7, "37", 15)],
+};
 
 /// A day of birth as forms and databases write it.
 fn day_of_birth(source: &mut Source<'_>) -> String {

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::credential::{self, edged, random_mixed};
-use super::{ALNUM, DIGITS, Forms, HEX, LOWER, UPPER, URL_SAFE, ordinary, personal};
+use super::{ALNUM, Cards, DIGITS, Forms, HEX, LOWER, UPPER, URL_SAFE, ordinary, personal};
 use crate::fill::Source;
 
 pub(crate) const FORMS: Forms = Forms {
@@ -18,7 +18,7 @@ pub(crate) const FORMS: Forms = Forms {
     mailbox,
     ipv6,
     ibans: IBANS,
-    card,
+    cards: CARDS,
     phones: PHONES,
 };
 
@@ -229,23 +229,13 @@ const IBANS: &[(&str, usize, usize)] = &[
     ("GB", 4, 14),
 ];
 
-fn card(argument: &str, source: &mut Source<'_>) -> String {
-    if argument == "amex" {
-        let number = personal::card_number("34", 15, source);
-        return format!("{} {} {}", &number[..4], &number[4..10], &number[10..]);
-    }
-    let prefix = *source.random.pick(&[
+const CARDS: Cards = Cards {
+    amex: Some("34"),
+    prefixes: &[
         "4", "4", "4", "4", "51", "53", "55", "2223", "2645", "6011", "650", "3566", "6759", "5018",
-    ]);
-    let number = personal::card_number(prefix, 16, source);
-    match argument {
-        "spaced" => personal::grouped(&number, ' '),
-        "dashed" => personal::grouped(&number, '-'),
-        _ if source.random.percent(6) => personal::card_number("37", 15, source),
-        _ if source.random.percent(4) => personal::card_number("36", 14, source),
-        _ => number,
-    }
-}
+    ],
+    rare: &[(6, "37", 15), (4, "36", 14)],
+};
 
 /// A day of birth as forms and databases write it.
 fn birthday(source: &mut Source<'_>) -> String {

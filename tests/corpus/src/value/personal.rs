@@ -1,6 +1,6 @@
 //! Personal data whose checksums hold.
 
-use super::{DIGITS, HEX, UPPER, rehearsal};
+use super::{Cards, DIGITS, HEX, UPPER, rehearsal};
 use crate::fill::Source;
 use crate::template::Hand;
 
@@ -161,7 +161,7 @@ pub(super) fn grouped(text: &str, by: char) -> String {
 
 fn card(argument: &str, source: &mut Source<'_>) -> String {
     if let Hand::Own(forms) = source.part.hand {
-        return (forms.card)(argument, source);
+        return own_card(&forms.cards, argument, source);
     }
     let (prefix, length) = *source.random.pick(&[
         ("4", 16),
@@ -183,6 +183,25 @@ fn card(argument: &str, source: &mut Source<'_>) -> String {
         "spaced" => grouped(&number, ' '),
         "dashed" => grouped(&number, '-'),
         _ => number,
+    }
+}
+
+fn own_card(cards: &Cards, argument: &str, source: &mut Source<'_>) -> String {
+    if let Some(prefix) = cards.amex.filter(|_| argument == "amex") {
+        let number = card_number(prefix, 15, source);
+        return format!("{} {} {}", &number[..4], &number[4..10], &number[10..]);
+    }
+    let prefix = *source.random.pick(cards.prefixes);
+    let number = card_number(prefix, 16, source);
+    match argument {
+        "spaced" => return grouped(&number, ' '),
+        "dashed" => return grouped(&number, '-'),
+        _ => {}
+    }
+    let mut rare = cards.rare.iter();
+    match rare.find(|(percent, ..)| source.random.percent(*percent)) {
+        Some((_, prefix, length)) => card_number(prefix, *length, source),
+        None => number,
     }
 }
 

@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::credential::{self, edged, random_mixed};
-use super::{ALNUM, DIGITS, Forms, HEX, LOWER, URL_SAFE, ordinary, personal};
+use super::{ALNUM, Cards, DIGITS, Forms, HEX, LOWER, URL_SAFE, ordinary, personal};
 use crate::fill::Source;
 
 pub(crate) const FORMS: Forms = Forms {
@@ -16,7 +16,7 @@ pub(crate) const FORMS: Forms = Forms {
     mailbox,
     ipv6,
     ibans: IBANS,
-    card,
+    cards: CARDS,
     phones: PHONES,
 };
 
@@ -149,21 +149,11 @@ const IBANS: &[(&str, usize, usize)] = &[
     ("CZ", 0, 20),
 ];
 
-fn card(argument: &str, source: &mut Source<'_>) -> String {
-    if argument == "amex" {
-        let number = personal::card_number("37", 15, source);
-        return format!("{} {} {}", &number[..4], &number[4..10], &number[10..]);
-    }
-    let prefix = *source.random.pick(&["4", "4", "52", "54", "2720", "6011", "3528", "6799"]);
-    let number = personal::card_number(prefix, 16, source);
-    match argument {
-        "spaced" => personal::grouped(&number, ' '),
-        "dashed" => personal::grouped(&number, '-'),
-        _ if source.random.percent(10) => personal::card_number("36", 14, source),
-        _ if source.random.percent(10) => personal::card_number("34", 15, source),
-        _ => number,
-    }
-}
+const CARDS: Cards = Cards {
+    amex: Some("37"),
+    prefixes: &["4", "4", "52", "54", "2720", "6011", "3528", "6799"],
+    rare: &[(10, "36", 14), (10, "34", 15)],
+};
 
 /// A day on which people who have an account were born.
 pub(super) fn birth(source: &mut Source<'_>) -> String {

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::credential::{self, edged, random_mixed};
-use super::{ALNUM, DIGITS, Forms, HEX, LOWER, UPPER, URL_SAFE, ordinary, personal};
+use super::{ALNUM, Cards, DIGITS, Forms, HEX, LOWER, UPPER, URL_SAFE, ordinary, personal};
 use crate::fill::Source;
 
 pub(crate) const FORMS: Forms = Forms {
@@ -18,7 +18,7 @@ pub(crate) const FORMS: Forms = Forms {
     mailbox,
     ipv6,
     ibans: IBANS,
-    card,
+    cards: CARDS,
     phones: PHONES,
 };
 
@@ -223,22 +223,13 @@ const IBANS: &[(&str, usize, usize)] = &[
     ("SI", 0, 15),
 ];
 
-fn card(argument: &str, source: &mut Source<'_>) -> String {
-    if argument == "amex" {
-        let number = personal::card_number("37", 15, source);
-        return format!("{} {} {}", &number[..4], &number[4..10], &number[10..]);
-    }
-    let prefix = *source.random.pick(&[
+const CARDS: Cards = Cards {
+    amex: Some("37"),
+    prefixes: &[
         "4", "4", "4", "4", "51", "52", "54", "2221", "2501", "6011", "644", "3530", "6763",
-    ]);
-    let number = personal::card_number(prefix, 16, source);
-    match argument {
-        "spaced" => personal::grouped(&number, ' '),
-        "dashed" => personal::grouped(&number, '-'),
-        _ if source.random.percent(8) => personal::card_number("34", 15, source),
-        _ => number,
-    }
-}
+    ],
+    rare: &[(8, "34", 15)],
+};
 
 /// A day of birth as forms and databases write it.
 fn date_of_birth(source: &mut Source<'_>) -> String {
