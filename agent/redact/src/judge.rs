@@ -2,6 +2,7 @@
 
 use super::Class;
 use super::key::{self, Key, Strength};
+use super::mendix;
 use super::phrase::{is_grouped, is_phrase, is_scrambled};
 use super::scan::Scan;
 use super::value;
@@ -20,6 +21,9 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     let assigned = scan.at(key.end) == Some(b'=');
     let command = bare == b"PASS" && !assigned && !is_sent(scan, key, text);
     if bare.eq_ignore_ascii_case(b"pass") && (text.len() < 4 || command) {
+        return false;
+    }
+    if key.class == Class::MendixConstant && mendix::is_setting(bare, text) {
         return false;
     }
     if key.class == Class::Signature {
