@@ -21,6 +21,8 @@ pub(crate) mod names;
 pub(crate) mod near;
 #[path = "vectors/people.rs"]
 pub(crate) mod people;
+#[path = "vectors/plain.rs"]
+pub(crate) mod plain;
 #[path = "vectors/platform.rs"]
 pub(crate) mod platform;
 #[path = "vectors/systems.rs"]
@@ -59,6 +61,7 @@ pub(crate) fn decoys() -> impl Iterator<Item = &'static str> {
         forms::NEAR_MISSES,
         names::NEAR_MISSES,
         near::NEAR_MISSES,
+        plain::NEAR_MISSES,
         decoys::ORDINARY,
     ]
     .into_iter()
