@@ -191,7 +191,13 @@ fn is_spoken(first: &[u8], next: &[u8]) -> bool {
     let known = SCHEMES.iter().any(|scheme| first.eq_ignore_ascii_case(scheme));
     let number = next.len() <= 4 && next.iter().all(u8::is_ascii_digit);
     let words = next.iter().all(|b| b.is_ascii_alphabetic() || b"-,".contains(b));
-    !known && (number || words && next.len() <= 20 && !is_made_up(next) && !is_chosen(next))
+    // `authorization=RBAC mode=strict`
+    let sign = next.iter().position(|&b| b == b'=').unwrap_or(0);
+    let pair = sign > 0
+        && sign + 1 < next.len()
+        && next.len() <= 32
+        && next.iter().all(|b| b.is_ascii_lowercase() || *b == b'=');
+    !known && (pair || number || words && next.len() <= 20 && !is_made_up(next) && !is_chosen(next))
 }
 
 /// Past the opening of a list: `[`, or `[]string{` as Go prints header values.

@@ -23,6 +23,9 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     if bare.eq_ignore_ascii_case(b"pass") && (text.len() < 4 || command) {
         return false;
     }
+    if is_shouted_name(scan, key, text) {
+        return false;
+    }
     if key.class == Class::MendixConstant && mendix::is_setting(bare, text) {
         return false;
     }
@@ -86,6 +89,13 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     let listed = key.plural && key.class == Class::Token;
     let named = (key.class == Class::Secret || listed) && is_object_name(scan, key, text);
     !named && !is_fingerprint(text)
+}
+
+/// `--db-password=PASSWORD`, `[--token TOKEN]`: a usage text says what kind of value a flag takes.
+fn is_shouted_name(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
+    const NAMES: &[&[u8]] =
+        &[b"PASS", b"PASSWORD", b"PWD", b"TOKEN", b"KEY", b"SECRET", b"PASSPHRASE", b"VALUE"];
+    scan.before(key.start) == Some(b'-') && NAMES.contains(&text)
 }
 
 /// `PASS x` at the end of its line, as FTP has it: no outcome of a test.
@@ -230,6 +240,7 @@ pub(super) fn is_locator(text: &[u8]) -> bool {
         "/srv/",
         "/dev/",
         "/proc/",
+        "./",
     ];
     const SCHEMES: &[&str] = &[
         "file:///",

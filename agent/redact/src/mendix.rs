@@ -104,6 +104,7 @@ pub(super) fn is_setting(name: &[u8], value: &[u8]) -> bool {
         "country",
         "currency",
         "theme",
+        "themename",
         "provider",
     ];
     /// A longer one may hold anything.

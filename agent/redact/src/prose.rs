@@ -81,7 +81,7 @@ pub(super) fn flag_or_prose(
         let name = key.class == Class::Secret
             && is_field(text)
             && text.iter().skip(1).any(|b| b.is_ascii_uppercase() || *b == b'_');
-        let usage = !value.quoted && is_usage(scan, &key, &value);
+        let usage = !value.quoted && is_usage(scan, &value);
         if text.first() != Some(&b'-') && !name && !usage && is_value(scan, &key, text) {
             scan.accept(&key, value);
         }

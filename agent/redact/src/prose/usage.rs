@@ -1,6 +1,5 @@
 //! What stands after a name that is spoken of and holds nothing: in usage texts, in pairs of a log.
 
-use crate::key::Key;
 use crate::scan::Scan;
 use crate::value::{self, Value};
 
@@ -11,9 +10,9 @@ pub(super) fn begins_pair(scan: &Scan<'_>, at: usize) -> bool {
     word && name < 48 && scan.at(at + name) == Some(b'=') && scan.at(at + name + 1) != Some(b'=')
 }
 
-/// `--password string   The password`, `[--token TOKEN]`, `Using --password via the CLI is insecure`: what a
+/// `--password string   The password`, `Using --password via the CLI is insecure`: what a
 /// usage text or a sentence says of a flag.
-pub(super) fn is_usage(scan: &Scan<'_>, key: &Key, value: &Value) -> bool {
+pub(super) fn is_usage(scan: &Scan<'_>, value: &Value) -> bool {
     const TYPES: &[&[u8]] = &[b"string", b"text", b"value", b"str", b"arg", b"file", b"path"];
     const WORDS: &[&[u8]] = &[
         b"via",
@@ -35,14 +34,9 @@ pub(super) fn is_usage(scan: &Scan<'_>, key: &Key, value: &Value) -> bool {
         b"over",
     ];
     let text = scan.slice(value.start, value.end);
-    let name = scan.slice(key.start, key.end);
-    let last = name.rsplit(|&b| b == b'-').next().unwrap_or_default();
     let kind = TYPES.iter().any(|kind| text.eq_ignore_ascii_case(kind));
     // In the columns of a usage text two blanks stand before what a flag is for.
     if kind && (scan.starts(value.end, b"  ") || scan.at(value.end) == Some(b']')) {
-        return true;
-    }
-    if text.iter().all(|b| !b.is_ascii_lowercase()) && text.eq_ignore_ascii_case(last) {
         return true;
     }
     let spoken = WORDS.contains(&text) || !value::may_be_secret_word(text);

@@ -25,6 +25,8 @@ pub(crate) mod people;
 pub(crate) mod plain;
 #[path = "vectors/platform.rs"]
 pub(crate) mod platform;
+#[path = "vectors/spoken.rs"]
+pub(crate) mod spoken;
 #[path = "vectors/systems.rs"]
 pub(crate) mod systems;
 
@@ -62,6 +64,7 @@ pub(crate) fn decoys() -> impl Iterator<Item = &'static str> {
         names::NEAR_MISSES,
         near::NEAR_MISSES,
         plain::NEAR_MISSES,
+        spoken::NEAR_MISSES,
         decoys::ORDINARY,
     ]
     .into_iter()
