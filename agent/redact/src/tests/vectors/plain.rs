@@ -4,7 +4,7 @@
 /// What must come out as it went in.
 pub(crate) const NEAR_MISSES: &[&str] = &[
     "Using --password via the CLI is insecure. Use --password-stdin.",
-    "WARNING! Your password will be stored unencrypted in /root/.docker/config.json.",
+    "WARNING! Your password will be stored unencrypted in /home/app/.docker/config.json.",
     "pam_unix(passwd:chauthtok): password changed for jwolters",
     "pam_unix(sudo:auth): conversation failed",
     "pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost=",
@@ -139,7 +139,7 @@ pub(crate) const NEAR_MISSES: &[&str] = &[
     "IDX10501: Signature validation failed. Unable to match key: kid: 'a1'",
     "IDX10503: Signature validation failed. Token does not have a kid. Keys tried: 'Microsoft.IdentityModel.Tokens.X509SecurityKey'",
     "Microsoft.AspNetCore.Antiforgery.AntiforgeryValidationException: The antiforgery token could not be decrypted.",
-    "Microsoft.AspNetCore.DataProtection: Storing keys in a directory '/root/.aspnet/DataProtection-Keys' that may not be persisted outside of the container.",
+    "Microsoft.AspNetCore.DataProtection: Storing keys in a directory '/home/app/.aspnet/DataProtection-Keys' that may not be persisted outside of the container.",
     "No XML encryptor configured. Key {8d1f4b4e-3f54-4c1f-9f4b-6a2d6d2f3b11} may be persisted to storage in unencrypted form.",
     "Creating key {8d1f4b4e-3f54-4c1f-9f4b-6a2d6d2f3b11} with creation date 2026-11-23 07:15:23Z, activation date 2026-11-23 07:15:23Z, and expiration date 2027-02-21 07:15:23Z.",
     "Bearer was not authenticated. Failure message: No SecurityTokenValidator available for token.",
@@ -277,7 +277,7 @@ pub(crate) const NEAR_MISSES: &[&str] = &[
     "API_KEY not set, falling back to anonymous access",
     "Warning: SECRET_KEY is using a default value; change it before going to production",
     "Please set your password in ~/.pgpass (mode 0600)",
-    r#"WARNING: password file "/root/.pgpass" has group or world access; permissions should be u=rw (0600) or less"#,
+    r#"WARNING: password file "/home/app/.pgpass" has group or world access; permissions should be u=rw (0600) or less"#,
     "Loaded credentials from file: /etc/app/credentials.json",
     "Using credentials from environment",
     "Could not load credentials from any providers",
