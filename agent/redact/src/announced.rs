@@ -158,6 +158,10 @@ pub(super) fn at_print(scan: &mut Scan<'_>, start: usize, end: usize) {
     if open.is_some_and(|open| !before.get(open..).unwrap_or_default().contains(&b')')) {
         return;
     }
+    // `SSH_AUTH_SOCK=/run/user/1001/keyring/ssh`
+    if scan.before(start) == Some(b'/') && scan.at(end) == Some(b'/') {
+        return;
+    }
     let near = near.to_ascii_lowercase();
     let about = ABOUT.iter().any(|word| memchr::memmem::find(&near, word).is_some());
     if about && scan.cues.next.is_none() {

@@ -11,8 +11,9 @@ use self::enclosed::{
 use self::place::{begins_body, begins_string, is_checksum, is_kind, is_parsers, is_typed};
 use self::read::{
     after_slash, at_line_end, begins_field, in_list, introduced_later, is_command,
-    is_compared_with_secret, is_go_field, is_listed_secret, is_progress, is_quoted_command,
-    is_spoken_of, operator, past_index, phrase, quotable, said_after, skip_tab, typed,
+    is_compared_with_secret, is_go_field, is_listed_secret, is_program, is_progress,
+    is_quoted_command, is_spoken_of, operator, past_index, phrase, quotable, said_after, skip_tab,
+    typed,
 };
 use super::Class;
 use super::block;
@@ -155,7 +156,11 @@ fn separated(scan: &mut Scan<'_>, key: Key) {
     if scan.at(at) == Some(b']') {
         at += 1;
     }
+    let index = at;
     at = past_index(scan, at);
+    if is_program(scan, &key, index, at) {
+        return;
+    }
     // `argument 3 (password) = x`
     let sign = scan.skip_space(at + 1);
     if scan.at(at) == Some(b')')

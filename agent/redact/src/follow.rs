@@ -220,7 +220,7 @@ impl Follow {
                     return;
                 };
                 if mendix::is_constant(member.name) || member.name == b"value" {
-                    mendix::take_constant(scan, member.value, Reach::Line);
+                    mendix::take_constant(scan, member.name, member.value, Reach::Line);
                 }
             }
             Some(Cue::Statement) => {

@@ -162,6 +162,9 @@ fn authorization(scan: &mut Scan<'_>, key_end: usize) {
                 && first.len() <= 20;
         if scheme && next > value.end && !first.is_empty() {
             value = credentials(scan, first, next);
+            if is_spoken(first, scan.slice(value.start, value.end)) {
+                return;
+            }
         }
     } else if let Some(space) = memchr::memchr(b' ', first)
         && first.iter().take(space).all(|b| b.is_ascii_alphanumeric() || *b == b'-')
@@ -178,6 +181,23 @@ fn authorization(scan: &mut Scan<'_>, key_end: usize) {
         scan.add(value.start, value.end, Class::Authorization);
         scan.done = scan.done.max(value.end);
     }
+}
+
+/// `authorization: rule 14 allowed x`: a sentence of a component, whose first word is no scheme, and whose
+/// next one is a word or a number.
+fn is_spoken(first: &[u8], next: &[u8]) -> bool {
+    const SCHEMES: &[&[u8]] =
+        &[b"basic", b"bearer", b"negotiate", b"digest", b"ntlm", b"token", b"apikey", b"hmac"];
+    let known = SCHEMES.iter().any(|scheme| first.eq_ignore_ascii_case(scheme));
+    let number = next.len() <= 4 && next.iter().all(u8::is_ascii_digit);
+    let words = next.iter().all(|b| b.is_ascii_alphabetic() || b"-,".contains(b));
+    // `authorization=RBAC mode=strict`
+    let sign = next.iter().position(|&b| b == b'=').unwrap_or(0);
+    let pair = sign > 0
+        && sign + 1 < next.len()
+        && next.len() <= 32
+        && next.iter().all(|b| b.is_ascii_lowercase() || *b == b'=');
+    !known && (pair || number || words && next.len() <= 20 && !is_made_up(next) && !is_chosen(next))
 }
 
 /// Past the opening of a list: `[`, or `[]string{` as Go prints header values.

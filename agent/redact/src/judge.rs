@@ -2,6 +2,7 @@
 
 use super::Class;
 use super::key::{self, Key, Strength};
+use super::mendix;
 use super::phrase::{is_grouped, is_phrase, is_scrambled};
 use super::scan::Scan;
 use super::value;
@@ -20,6 +21,12 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     let assigned = scan.at(key.end) == Some(b'=');
     let command = bare == b"PASS" && !assigned && !is_sent(scan, key, text);
     if bare.eq_ignore_ascii_case(b"pass") && (text.len() < 4 || command) {
+        return false;
+    }
+    if is_shouted_name(scan, key, text) {
+        return false;
+    }
+    if key.class == Class::MendixConstant && mendix::is_setting(bare, text) {
         return false;
     }
     if key.class == Class::Signature {
@@ -82,6 +89,13 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     let listed = key.plural && key.class == Class::Token;
     let named = (key.class == Class::Secret || listed) && is_object_name(scan, key, text);
     !named && !is_fingerprint(text)
+}
+
+/// `--db-password=PASSWORD`, `[--token TOKEN]`: a usage text says what kind of value a flag takes.
+fn is_shouted_name(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
+    const NAMES: &[&[u8]] =
+        &[b"PASS", b"PASSWORD", b"PWD", b"TOKEN", b"KEY", b"SECRET", b"PASSPHRASE", b"VALUE"];
+    scan.before(key.start) == Some(b'-') && NAMES.contains(&text)
 }
 
 /// `PASS x` at the end of its line, as FTP has it: no outcome of a test.
@@ -226,6 +240,7 @@ pub(super) fn is_locator(text: &[u8]) -> bool {
         "/srv/",
         "/dev/",
         "/proc/",
+        "./",
     ];
     const SCHEMES: &[&str] = &[
         "file:///",

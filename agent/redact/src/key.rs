@@ -88,6 +88,13 @@ pub(super) fn around(scan: &Scan<'_>, rule: Rule, start: usize, end: usize) -> O
                 && (starts_word(scan, start) || BEFORE_PASS.ends(&fold::<24>(before), 2));
             named.then_some(key(Class::Password, Strength::Sure, false))
         }
+        // Components of Kubernetes, which are called after what they look after.
+        Rule::Secret
+            if [&b"external-secrets"[..], b"sealed-secrets"]
+                .contains(&scan.slice(key_start, key_end)) =>
+        {
+            None
+        }
         Rule::Secret => {
             (!tail.clears()).then_some(key(Class::Secret, Strength::Sure, tail.plural()))
         }

@@ -3,6 +3,7 @@
 use super::Class;
 use super::judge::{is_field, is_made_up, is_password_like, is_random_word, is_uuid};
 use super::key::{Key, Strength};
+use super::mendix;
 use super::scan::{Cue, Scan};
 use super::value::{self, Reach, Value};
 use super::words::HARMLESS;
@@ -126,8 +127,8 @@ fn members(
                 .any(|w| name.eq_ignore_ascii_case(w));
         // `"Orders.Retries":"3"`
         let setting = class == Class::MendixConstant
-            && text.len() <= 5
-            && text.iter().all(u8::is_ascii_digit);
+            && (text.len() <= 5 && text.iter().all(u8::is_ascii_digit)
+                || mendix::is_setting(name, text));
         if (chosen || telling(text)) && !setting && !value::is_nothing(text) {
             // A brace inside of a string may have closed the object too early.
             let limit = if value.quoted { value.end } else { end };

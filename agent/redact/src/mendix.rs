@@ -2,7 +2,7 @@
 
 use super::Class;
 use super::assign::after_key;
-use super::judge::is_made_up;
+use super::judge::{is_made_up, names_secret};
 use super::key::{self, Key, Strength};
 use super::members;
 use super::pairs::value_member;
@@ -56,14 +56,88 @@ pub(super) fn is_constant(name: &[u8]) -> bool {
     }
 }
 
-/// Takes the value at `at` of a constant; limits and switches are no secrets.
-pub(super) fn take_constant(scan: &mut Scan<'_>, at: usize, reach: Reach) -> usize {
+/// `Portal.Environment` is `acceptance`, `OIDC.ClientID` is `tariff-api`: the name says that it is a setting,
+/// and the value is made of words, or says where something is.
+pub(super) fn is_setting(name: &[u8], value: &[u8]) -> bool {
+    /// What names of settings end in, whatever stands before.
+    const SURE: &[&str] = &["policy", "policytext", "timeout", "lifetime"];
+    /// The same, if it is an address.
+    const PLACES: &[&str] = &["url", "uri", "endpoint"];
+    /// The same where nothing else in the name speaks of a secret.
+    const PLAIN: &[&str] = &[
+        "host",
+        "hostname",
+        "folder",
+        "directory",
+        "bucket",
+        "region",
+        "locale",
+        "language",
+        "timezone",
+        "encoding",
+        "charset",
+        "format",
+        "interval",
+        "level",
+        "environment",
+        "text",
+        "label",
+        "title",
+        "message",
+        "clientid",
+        "tenant",
+        "realm",
+        "issuer",
+        "audience",
+        "scope",
+        "scopes",
+        "mode",
+        "type",
+        "enabled",
+        "version",
+        "appname",
+        "displayname",
+        "queuename",
+        "topicname",
+        "filename",
+        "schedule",
+        "country",
+        "currency",
+        "theme",
+        "themename",
+        "provider",
+    ];
+    /// A longer one may hold anything.
+    const LONGEST: usize = 160;
+    let name = name.to_ascii_lowercase();
+    let ends = |list: &[&str]| list.iter().any(|end| name.ends_with(end.as_bytes()));
+    let address = value.starts_with(b"/") || memchr::memmem::find(value, b"://").is_some();
+    let known = ends(SURE) || ends(PLACES) && address || ends(PLAIN) && !names_secret(&name);
+    if value.len() > LONGEST || !known {
+        return false;
+    }
+    // Of an address the host may have digits.
+    let place = value.strip_prefix(b"https://").or(value.strip_prefix(b"http://"));
+    let path = place.map(|place| place.iter().position(|&b| b == b'/').unwrap_or(place.len()));
+    let told = path.and_then(|at| place?.get(at..)).unwrap_or(value);
+    let host = path.and_then(|at| place?.get(..at)).unwrap_or_default();
+    let sign = |b: &u8| b.is_ascii_alphanumeric() || b" -_./:,".contains(b);
+    host.iter().all(sign)
+        && told.iter().all(sign)
+        && told
+            .split(|b| b" /:,".contains(b))
+            .all(|word| !is_made_up(word) && !is_chosen(word) && !value::looks_random(word))
+}
+
+/// Takes the value at `at` of the constant `name`; limits, switches and settings are no secrets.
+pub(super) fn take_constant(scan: &mut Scan<'_>, name: &[u8], at: usize, reach: Reach) -> usize {
     let value = value::read(scan, at, reach);
     let text = scan.slice(value.start, value.end);
     let number = text.iter().all(|b| b.is_ascii_digit() || *b == b'.');
     // A block of PEM has a rule of its own.
     let block = text.starts_with(b"-----BEGIN");
-    if text.len() >= 4 && !number && !block && !value::is_nothing(text) {
+    let setting = number || is_setting(name, text);
+    if text.len() >= 4 && !setting && !block && !value::is_nothing(text) {
         scan.add(value.start, value.end, Class::MendixConstant);
         scan.done = scan.done.max(value.end);
     }
@@ -95,7 +169,8 @@ pub(super) fn at_constant(scan: &mut Scan<'_>, start: usize, end: usize) {
     if from == end {
         return;
     }
-    let Some((_, next)) = name_at(scan, from) else { return };
+    let Some((name_end, next)) = name_at(scan, from) else { return };
+    let name = scan.slice(from, name_end);
     let before = scan.slice(start.saturating_sub(5).max(scan.body.min(start)), start);
     if before.ends_with(b" for ") {
         let close = start - 5;
@@ -104,7 +179,10 @@ pub(super) fn at_constant(scan: &mut Scan<'_>, start: usize, end: usize) {
             let text = scan.slice(floor, close - 1);
             if let Some(open) = memchr::memrchr(quote, text) {
                 let slashes = scan.run_before(close - 1, floor, |&b| b == b'\\');
-                scan.add(floor + open + 1, close - 1 - slashes, Class::MendixConstant);
+                let (from, to) = (floor + open + 1, close - 1 - slashes);
+                if !is_setting(name, scan.slice(from, to)) {
+                    scan.add(from, to, Class::MendixConstant);
+                }
             }
         }
         return;
@@ -112,9 +190,9 @@ pub(super) fn at_constant(scan: &mut Scan<'_>, start: usize, end: usize) {
     if scan.at(next) == Some(b',')
         && let Some(at) = value_member(scan, scan.skip_space(next + 1))
     {
-        take_constant(scan, at, Reach::Word);
+        take_constant(scan, name, at, Reach::Word);
     } else if let Some(at) = stated(scan, next) {
-        take_constant(scan, at, Reach::Word);
+        take_constant(scan, name, at, Reach::Word);
     }
 }
 
@@ -159,7 +237,9 @@ pub(super) fn at_constants(scan: &mut Scan<'_>, start: usize, end: usize) {
                 (signs > 0).then(|| scan.skip_space(sign + signs))
             };
             at = match from {
-                Some(from) => take_constant(scan, from, Reach::Word).max(name_end),
+                Some(from) => {
+                    take_constant(scan, scan.slice(at, name_end), from, Reach::Word).max(name_end)
+                }
                 None => next.max(name_end),
             };
             if !list {

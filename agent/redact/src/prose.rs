@@ -3,12 +3,14 @@
 mod before;
 mod introduced;
 mod told;
+mod usage;
 
 pub(super) use self::before::{
     random_before, said_before, session_before, stated_before, valued_before,
 };
 pub(super) use self::introduced::{at_attempt, introduced, valued_after};
 use self::told::{is_auxiliary, is_changed, is_copula, is_foreign_copula, told};
+use self::usage::{begins_pair, is_usage};
 use super::Class;
 use super::judge::{
     is_field, is_hex_secret, is_jumbled, is_made_up, is_product, is_random_word, is_uuid, is_value,
@@ -38,6 +40,9 @@ pub(super) fn flag_or_prose(
     spaced: bool,
     quoted_key: bool,
 ) {
+    if scan.before(key.start) == Some(b'=') && spaced && !quoted_key && begins_pair(scan, at) {
+        return;
+    }
     if scan.before(key.start) == Some(b'-') {
         let mut from = at;
         let listed = scan.at(at) == Some(b',') && scan.at(at + 1) == Some(b' ');
@@ -76,7 +81,8 @@ pub(super) fn flag_or_prose(
         let name = key.class == Class::Secret
             && is_field(text)
             && text.iter().skip(1).any(|b| b.is_ascii_uppercase() || *b == b'_');
-        if text.first() != Some(&b'-') && !name && is_value(scan, &key, text) {
+        let usage = !value.quoted && is_usage(scan, &value);
+        if text.first() != Some(&b'-') && !name && !usage && is_value(scan, &key, text) {
             scan.accept(&key, value);
         }
     } else if let Some(from) = with_value(scan, at).filter(|_| spaced) {
@@ -285,6 +291,8 @@ fn in_apposition(scan: &mut Scan<'_>, key: &Key, comma: usize) -> bool {
     }
     let Some(text) = word.strip_suffix(b",") else { return false };
     let fits = match key.class {
+        // `type=UPDATE_PASSWORD, realmId=acc, …`: one pair after another.
+        _ if begins_pair(scan, from) => false,
         Class::Password => is_made_up(text) || is_jagged(text) || is_chosen(text),
         _ => is_random_word(text),
     };

@@ -247,7 +247,7 @@ fn literals(scan: &mut Scan<'_>, start: usize, limit: usize) {
             return;
         }
         let Some(next) = (if scan.at(open) == Some(b'\'') {
-            if is_operand(scan, open) {
+            if is_operand(scan, open) && !is_setting(scan, start, open, limit) {
                 take_literal(scan, open, limit)
             } else {
                 literal_end(scan, open, limit).map(|close| close + 1)
@@ -259,6 +259,46 @@ fn literals(scan: &mut Scan<'_>, start: usize, limit: usize) {
         };
         at = next;
     }
+}
+
+/// `WHERE key = 'mail.retries'`, `status = 'PENDING'`: the literal at `open` is the name of a setting, or one of
+/// the few words that such a column holds.
+fn is_setting(scan: &Scan<'_>, start: usize, open: usize, limit: usize) -> bool {
+    const KEYS: &[&[u8]] =
+        &[b"key", b"setting", b"property", b"parameter", b"config_key", b"setting_key"];
+    const KINDS: &[&[u8]] =
+        &[b"status", b"state", b"type", b"kind", b"level", b"phase", b"locktype", b"relkind"];
+    const TABLES: &[&[u8]] = &[b"setting", b"config", b"propert", b"param"];
+    let before = scan.slice(open.saturating_sub(48).max(start), open).trim_ascii_end();
+    let Some(before) = before.strip_suffix(b"=").or(before.strip_suffix(b"<>")) else {
+        return false;
+    };
+    let before = before.strip_suffix(b"!").unwrap_or(before).trim_ascii_end();
+    let quotes = before.iter().rev().take_while(|b| b"\"\\`]".contains(b)).count();
+    let before = before.get(..before.len() - quotes).unwrap_or_default();
+    let column =
+        before.rsplit(|b| !b.is_ascii_alphanumeric() && *b != b'_').next().unwrap_or_default();
+    let is = |list: &[&[u8]]| list.iter().any(|name| column.eq_ignore_ascii_case(name));
+    let named = column.eq_ignore_ascii_case(b"name");
+    if !(is(KEYS) || is(KINDS) || named) {
+        return false;
+    }
+    let Some(close) = literal_end(scan, open, limit) else { return false };
+    let text = scan.slice(open + 1, close);
+    let dotted = || {
+        let parts = || text.split(|b| b"._".contains(b));
+        parts().count() >= 2
+            && text.len() <= 64
+            && parts().all(|part| part.len() >= 2 && part.iter().all(u8::is_ascii_lowercase))
+    };
+    if is(KINDS) {
+        let small = text.iter().all(|b| b.is_ascii_lowercase() || b"_-".contains(b));
+        let shouted = text.iter().all(|b| b.is_ascii_uppercase() || *b == b'_');
+        return text.len() <= 24 && (small || shouted);
+    }
+    // A name may be that of a person, but for tables of settings.
+    let head = || scan.slice(start, open.min(start + 256));
+    dotted() && (!named || TABLES.iter().any(|table| holds(head(), table)))
 }
 
 /// Takes the literal whose quote is at `open`; returns where reading goes on.

@@ -102,7 +102,8 @@ pub(super) static HARMLESS: LazyLock<Words> = LazyLock::new(|| {
         rotation rounds rs scala schema scope scopes seconds selector server service set size source state stdin
         status store strength suffix sync syncer template test tests time timeout timestamp total ts
         ttl type types txt updated updatedat uri url usage used user username util utils valid
-        validation validator validity version versions volume watcher window writer xml yaml yml",
+        validation validator validity version versions volume watcher window writer xml yaml yml history
+        interval leeway methods ms period policytext skew supported threshold",
     )
 });
 
@@ -133,7 +134,7 @@ pub(super) static NO_KEY: LazyLock<Words> = LazyLock::new(|| {
     Words::of(
         "cache partition row sort routing object message foreign idempotency dedup correlation
         websocket public registry index unique group hot lookup sharding shard bucket last start next page
-        cursor evaluated paging scroll order etag range asset translation locale issue project entity
+        cursor evaluated paging scroll order etag gpg pgp range asset translation locale issue project entity
         composite dedupe trace span request",
     )
 });

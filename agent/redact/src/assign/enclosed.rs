@@ -310,6 +310,13 @@ pub(super) fn xml_content(scan: &mut Scan<'_>, key: &Key, close: usize) {
     if end == start && scan.slice(end, end + 7).eq_ignore_ascii_case(b"<value>") {
         return xml_content(scan, key, end + 6);
     }
+    // `expected "Bearer <token>"`, `apiKey: <your-api-key>}`: a mark in a usage text, and no element.
+    let closed = matches!(scan.at(end + 1), Some(b'/' | b'\\'));
+    let mark =
+        scan.at(start).is_none_or(|b| b.is_ascii_whitespace() || b"\"'`\\}]),.".contains(&b));
+    if mark && !closed {
+        return;
+    }
     let end = end - scan.run_before(end, start, |&b| b == b'\\');
     if is_value(scan, key, scan.slice(start, end)) {
         scan.accept(key, Value { start, end, next: end, quoted: false });

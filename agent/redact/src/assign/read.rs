@@ -282,6 +282,16 @@ pub(super) fn past_index(scan: &Scan<'_>, at: usize) -> usize {
     if scan.at(close) == Some(b']') && signed { close + 1 } else { at }
 }
 
+/// `passwd[39574]: `: the program that writes the line, and its process; `index` is where the bracket is.
+pub(super) fn is_program(scan: &Scan<'_>, key: &Key, index: usize, end: usize) -> bool {
+    let name = scan.slice(key.start, key.end);
+    let process = scan.slice(index + 1, end.saturating_sub(1));
+    name.ends_with(b"passwd")
+        && process.len() >= 2
+        && process.iter().all(u8::is_ascii_digit)
+        && scan.starts(end, b": ")
+}
+
 /// `?=`, `+=`, `<-`, `||=`, `≔`: where the value begins after an assignment that is none of the usual ones.
 pub(super) fn operator(scan: &Scan<'_>, at: usize) -> Option<usize> {
     const SIGNS: &[&[u8]] = &[b"?=", b"+=", b"<-", b"||=", b"|=", "≔".as_bytes()];

@@ -171,6 +171,7 @@ fn says_nothing(name: &[u8], value: &[u8]) -> bool {
         "consent",
         "cookieconsent",
         "cookie_consent",
+        "cookieconsent_status",
         "mode",
         "view",
         "layout",
@@ -201,12 +202,30 @@ fn spoken_end(scan: &Scan<'_>, start: usize, end: usize) -> usize {
     if spoken { start + blank } else { end }
 }
 
+/// `[sid=x, lang=nl]`: where the comma before the next pair stands, as Java prints a list of cookies.
+fn next_of_list(scan: &Scan<'_>, from: usize, end: usize) -> Option<usize> {
+    let text = scan.slice(from, end);
+    memchr::memchr_iter(b',', text).map(|comma| from + comma).find(|comma| {
+        let name = scan.run(comma + 2, 48, |b| b.is_ascii_alphanumeric() || b"_-.".contains(b));
+        let sign = comma + 2 + name;
+        scan.at(comma + 1) == Some(b' ')
+            && name > 0
+            && scan.at(sign) == Some(b'=')
+            && sign + 1 < end
+            && scan.at(sign + 1) != Some(b'=')
+    })
+}
+
 /// Takes the values of `name=value; …`; false if there is no such pair.
 pub(crate) fn cookies(scan: &mut Scan<'_>, start: usize, end: usize) -> bool {
     let mut from = start;
     let mut pairs = 0;
+    let mut semicolon = start;
     while from < end {
-        let piece_end = scan.find(b';', from, end).unwrap_or(end);
+        if semicolon <= from {
+            semicolon = scan.find(b';', from, end).unwrap_or(end);
+        }
+        let piece_end = next_of_list(scan, from, semicolon).unwrap_or(semicolon);
         let piece_start = scan.skip_space(from).min(piece_end);
         let piece = scan.slice(piece_start, piece_end);
         if let Some(equals) = memchr::memchr(b'=', piece) {

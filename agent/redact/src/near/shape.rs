@@ -23,7 +23,7 @@ pub(super) fn is_choice(text: &[u8]) -> bool {
 
 /// Whether `text` is a key or token; hexadecimal digits are one if `hex`.
 pub(super) fn is_key_material(text: &[u8], hex: bool) -> bool {
-    if text.len() < 16 || text.starts_with(b"/") {
+    if text.len() < 16 || text.starts_with(b"/") || is_algorithm(text) || is_public(text) {
         return false;
     }
     let body = text.split(|&b| b == b'=').next().unwrap_or_default();
@@ -34,6 +34,20 @@ pub(super) fn is_key_material(text: &[u8], hex: bool) -> bool {
             || is_jumbled(text) && (hex || text.len() >= 24)
             || is_scrawl(text)
             || is_hex(text, 32, 128) && hex)
+}
+
+/// `sha256WithRSAEncryption`, `ecdsa-with-SHA256`: how something is signed.
+fn is_algorithm(text: &[u8]) -> bool {
+    text.len() <= 32
+        && [&b"with"[..], b"With", b"WITH"].iter().any(|w| memchr::memmem::find(text, w).is_some())
+        && [&b"sha"[..], b"SHA", b"RSA", b"md5"]
+            .iter()
+            .any(|w| memchr::memmem::find(text, w).is_some())
+}
+
+/// `AAAAC3NzaC1lZDI1NTE5…`: a public key of SSH, whose first bytes say its kind.
+fn is_public(text: &[u8]) -> bool {
+    [&b"AAAAC3NzaC1"[..], b"AAAAB3NzaC1", b"AAAAE2VjZHNh"].iter().any(|head| text.starts_with(head))
 }
 
 /// The secret of a generator of one-time codes (RFC 4648 §6), whatever letters it has.

@@ -41,4 +41,4 @@ pub(super) const CIPHERS: &str = "crypt cipher schlüssel sleutel chiffr cifra s
 /// What makes a key one of a thing and no secret, however random it looks.
 pub(super) const HARMLESS_KEYS: &str = "cache partition row primary foreign public idempotency dedup object message routing lookup sort \
     shard fingerprint digest commit etag trace duplicate unique index blob s3 redis thumbprint \
-    checksum asset schlüsselwort keyword registry group range";
+    checksum asset gpg pgp schlüsselwort keyword registry group range";

@@ -248,6 +248,7 @@ pub(crate) fn introduced(scan: &mut Scan<'_>, key: &Key, at: usize) -> bool {
             && !pair()
             && fits()
             && !is_place(text)
+            && !is_call(text)
             && (!is_field(text) || sure && is_chosen(text))
         {
             several::accept(scan, key, value);
@@ -349,4 +350,14 @@ pub(crate) fn valued_after(scan: &mut Scan<'_>, key: &Key) -> bool {
         scan.accept(key, value);
     }
     own
+}
+
+/// `passwordHistory(3`: a rule and its limit, without the bracket that closes it.
+fn is_call(text: &[u8]) -> bool {
+    let name = text.iter().take_while(|b| b.is_ascii_alphabetic()).count();
+    let limit = text.get(name + 1..).unwrap_or_default();
+    name >= 4
+        && text.get(name) == Some(&b'(')
+        && (1..=3).contains(&limit.len())
+        && limit.iter().all(u8::is_ascii_digit)
 }

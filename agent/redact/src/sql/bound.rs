@@ -411,7 +411,11 @@ pub(in super::super) fn at_bound(scan: &mut Scan<'_>, start: usize) {
     scan.spend((close.unwrap_or(limit) - start) / 4);
     let Some(close) = close else { return };
     // Numbers alone say nothing of a person.
-    if scan.slice(start, close).iter().any(u8::is_ascii_alphabetic) {
+    // `starting with args ["--v=2", "--leader-elect"]`: flags of a command, not of a statement.
+    let text = scan.slice(start, close);
+    let flags = text.trim_ascii_start().iter().take_while(|b| b"\"'\\".contains(b)).count();
+    let command = text.trim_ascii_start().get(flags..).is_some_and(|t| t.starts_with(b"--"));
+    if !command && text.iter().any(u8::is_ascii_alphabetic) {
         scan.add(start, close, Class::Sql);
     }
 }

@@ -21,8 +21,12 @@ pub(crate) mod names;
 pub(crate) mod near;
 #[path = "vectors/people.rs"]
 pub(crate) mod people;
+#[path = "vectors/plain.rs"]
+pub(crate) mod plain;
 #[path = "vectors/platform.rs"]
 pub(crate) mod platform;
+#[path = "vectors/spoken.rs"]
+pub(crate) mod spoken;
 #[path = "vectors/systems.rs"]
 pub(crate) mod systems;
 
@@ -59,6 +63,8 @@ pub(crate) fn decoys() -> impl Iterator<Item = &'static str> {
         forms::NEAR_MISSES,
         names::NEAR_MISSES,
         near::NEAR_MISSES,
+        plain::NEAR_MISSES,
+        spoken::NEAR_MISSES,
         decoys::ORDINARY,
     ]
     .into_iter()
