@@ -16,6 +16,7 @@ use super::block::is_block_mark;
 use super::judge::{is_made_up, is_password_like, is_random_word};
 use super::members;
 use super::mendix;
+use super::near;
 use super::phrase::is_phrase;
 use super::placeholder;
 use super::scan::{Cue, Cues, Scan};
@@ -328,7 +329,9 @@ impl Follow {
         let telling = is_random_word(scalar)
             || own && hex
             || class == Class::Password && (item.is_none() || is_made_up(scalar));
-        if deep && telling && member(scan).is_none() && !value::is_nothing(scalar) {
+        // `Password:`, and the password below it, no deeper.
+        let level = here == indent && item.is_none() && near::stands_below(class, scalar);
+        if (deep && telling || level) && member(scan).is_none() && !value::is_nothing(scalar) {
             let value = value::read(scan, from, Reach::Line);
             scan.add(value.start, value.end, class);
             if item.is_some() {

@@ -3,6 +3,7 @@
 use super::Class;
 use super::key::{self, Key, Strength};
 use super::mendix;
+use super::near;
 use super::phrase::{is_grouped, is_phrase, is_scrambled};
 use super::scan::Scan;
 use super::value;
@@ -49,7 +50,7 @@ pub(super) fn is_value(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
             .any(|w| memchr::memmem::find(&lower, w).is_some());
         let signed = matches!(scan.at(scan.skip_space(key.end)), Some(b'=' | b':'));
         return value::looks_random(text) && !is_uuid(text)
-            || seed && is_base32(text)
+            || seed && (is_base32(text) || near::is_seed(text))
             || signed && is_uuid(text) && key::is_named(scan, key)
             || is_product_key(text)
             || is_hex_secret(bare, text)
@@ -105,7 +106,8 @@ fn is_sent(scan: &Scan<'_>, key: &Key, text: &[u8]) -> bool {
     let quoted = matches!(scan.before(key.start), Some(b'"' | b'\''))
         && matches!(close, Some(b'"' | b'\'' | b'\\'));
     // `command: PASS x; 530 Login incorrect`
-    let answered = matches!(close, Some(b';' | b',')) && scan.before(key.start) == Some(b' ');
+    let answered =
+        matches!(close, Some(b';' | b',' | b':')) && scan.before(key.start) == Some(b' ');
     let last = quoted
         || answered
         || scan.slice(scan.text_end.saturating_sub(text.len()), scan.text_end) == text;
@@ -123,6 +125,10 @@ pub(super) fn is_hex_secret(key: &[u8], text: &[u8]) -> bool {
         b"session",
         b"seed",
         b"salt",
+        b"pepper",
+        b"community",
+        b"dek",
+        b"kek",
         b"csrf",
         b"xsrf",
         b"hmac",

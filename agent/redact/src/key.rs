@@ -301,6 +301,15 @@ pub(super) fn is_named(scan: &Scan<'_>, key: &Key) -> bool {
         b"gossip",
         b"setup",
         b"host",
+        b"security",
+        b"backup",
+        b"wireguard",
+        b"certificate",
+        b"feed",
+        b"publish",
+        b"subscribe",
+        b"instrumentation",
+        b"key",
     ];
     if key.class != Class::Entropy || !scan.slice(key.start, key.end).eq_ignore_ascii_case(b"key") {
         return false;

@@ -12,7 +12,8 @@ mod shape;
 mod words;
 
 pub(super) use self::shape::is_harmless;
-use self::shape::{is_choice, is_key_material, is_seed};
+use self::shape::{is_choice, is_choice_for_secret, is_key_material, is_told_choice};
+pub(super) use self::shape::{is_class, is_scrawl, is_seed};
 use self::words::{CIPHERS, HARMLESS_KEYS, KEYS, NAMES, TELLS};
 use super::Class;
 use super::judge::{is_constants, is_uuid};
@@ -39,6 +40,8 @@ enum Kind {
         hex: bool,
         /// Base32 without a digit as well.
         seed: bool,
+        /// What people choose as well.
+        chosen: bool,
     },
     /// Of a Mendix app: anything.
     Constant,
@@ -64,6 +67,7 @@ impl Kind {
                 || says(CIPHERS, 48, 64)
                 || is_key(name) && !says(HARMLESS_KEYS, 48, 64),
             seed: says("otp 2fa mfa authenticator", 16, 0),
+            chosen: key.class == Class::Secret || says("shared", 12, 0),
         }
     }
 
@@ -75,13 +79,26 @@ impl Kind {
     /// Whether `text` is it; `told` by the word before.
     fn fits(self, text: &[u8], told: bool) -> bool {
         match self {
-            Self::Password => is_choice(text) || told && is_uuid(text),
-            Self::Material { hex, seed } => {
-                is_key_material(text, hex) || seed && is_seed(text) || told && hex && is_uuid(text)
+            Self::Password => is_choice(text) || told && is_told_choice(text),
+            Self::Material { hex, seed, chosen } => {
+                is_key_material(text, hex)
+                    || seed && is_seed(text)
+                    || told && hex && is_uuid(text)
+                    || chosen && is_choice_for_secret(text)
             }
             Self::Constant => is_choice(text) || is_key_material(text, true) || is_uuid(text),
         }
     }
+}
+
+/// Whether `text`, alone in a line below its name, is the value.
+pub(super) fn stands_below(class: Class, text: &[u8]) -> bool {
+    let fits = if class == Class::Password {
+        is_choice(text) || is_told_choice(text)
+    } else {
+        is_key_material(text, true)
+    };
+    fits && !text.iter().any(|b| b.is_ascii_whitespace())
 }
 
 /// Takes what stands near `key`, if anything does. Says whether.
@@ -90,7 +107,7 @@ pub(super) fn take(scan: &mut Scan<'_>, key: &Key) -> bool {
         return false;
     }
     let kind = Kind::of(scan, key);
-    let later = after(scan, key, kind);
+    let later = if ends_string(scan, key) { None } else { after(scan, key, kind) };
     let Some(value) = later.or_else(|| before(scan, key, kind)) else { return false };
     if later.is_some() {
         several::accept(scan, key, value);
@@ -128,12 +145,26 @@ fn is_word_of_sentence(scan: &Scan<'_>, key: &Key) -> bool {
         && !scan.slice(key.start.saturating_sub(5), key.start).eq_ignore_ascii_case(b"name/");
     // A member of an object, or a name and its value.
     let signed = matches!(scan.at(key.end), Some(b'=' | b'(' | b'.' | b'/' | b'"' | b'\\' | b'['))
-        && scan.skip_space(key.end + 1) < scan.text_end;
-    let named = name.iter().any(|b| b"._".contains(b)) && !is_constants(scan, key);
+        && scan.skip_space(key.end + 1) < scan.text_end
+        && !ends_string(scan, key);
+    // `get('db.password') returned x`, `DB_PASSWORD you supplied, x`
+    let called = scan.slice(key.end, key.end + 3).contains(&b')');
+    let shouted = !name.iter().any(u8::is_ascii_lowercase);
+    let named = (name.contains(&b'.') || shouted && name.contains(&b'_'))
+        && !called
+        && !is_constants(scan, key);
     let many = key.plural
         && !matches!(key.class, Class::Password | Class::Signature)
         && !is_credentials(name);
     known && !code && !signed && !named && !many
+}
+
+/// `… - invalid password","n":1}`: the last word of a string of several.
+fn ends_string(scan: &Scan<'_>, key: &Key) -> bool {
+    let signs = scan.run(key.end, 16, |b| b"\"\\".contains(b));
+    signs > 0
+        && scan.before(key.start) == Some(b' ')
+        && matches!(scan.at(key.end + signs), Some(b',' | b'}'))
 }
 
 /// `key`, `clé`: words for a key in the languages of the rules.
@@ -228,7 +259,8 @@ fn after(scan: &Scan<'_>, key: &Key, kind: Kind) -> Option<Value> {
     let mut at = key.end + scan.run(key.end, 4, |b| !b.is_ascii_whitespace() && is_closing(b));
     let end = key.end + AFTER.1;
     // `Unknown API key "x"`
-    let (mut named, mut told) = (false, key::is_named(scan, key));
+    let own = matches!(key.class, Class::Token | Class::Secret | Class::Key) && !key.plural;
+    let (mut named, mut told) = (false, own || key::is_named(scan, key));
     for _ in 0..AFTER.0 {
         let from = scan.skip_space(at);
         let len = scan.run(from, LONGEST, |b| !b.is_ascii_whitespace());
@@ -262,6 +294,8 @@ fn before(scan: &Scan<'_>, key: &Key, kind: Kind) -> Option<Value> {
     let text = scan.text.get(floor..key.start)?;
     scan.spend(text.len());
     let mut end = text.len();
+    // `x - that is the new password`: one word before a dash.
+    let mut dash = false;
     for _ in 0..BEFORE.0 {
         end = text.get(..end)?.trim_ascii_end().len();
         let head = text.get(..end)?;
@@ -269,6 +303,10 @@ fn before(scan: &Scan<'_>, key: &Key, kind: Kind) -> Option<Value> {
         let word = head.get(start..)?;
         // What the floor cut is no whole word. Before a lone sign, a colon or in brackets stands who says it.
         let cut_off = start == 0 && floor > scan.body;
+        if matches!(word, b"-" | b"\xe2\x80\x93") && !dash && key.class == Class::Password {
+            (dash, end) = (true, start);
+            continue;
+        }
         let speaks = matches!(word, b"-" | b"--" | b"---" | b":" | b"|");
         // `bash-5.1$ passwd`, `[bob@ctl01 payments]$ passwd`
         let prompt = matches!(word, [.., b']' | b'~' | b'/', b'$' | b'#'])
@@ -285,13 +323,16 @@ fn before(scan: &Scan<'_>, key: &Key, kind: Kind) -> Option<Value> {
         let lead = head.get(..start)?.trim_ascii_end();
         let said = lead.rsplit(|&b| b == b' ').next().unwrap_or_default();
         let named = cut == 0 && kind.named(said) && !token.labelled;
+        // Loggers stand before a dash, too.
+        let logger = dash && !token.core.iter().any(|b| b.is_ascii_digit() || b"!#$*".contains(b));
         if !token.names
             && !named
+            && !logger
             && let Some(value) = value_in(kind, &token, false)
         {
             return Some(value);
         }
-        if cut > 1 || word.ends_with(b":") {
+        if cut > 1 || dash || word.ends_with(b":") {
             return None;
         }
         end = start;

@@ -1,5 +1,6 @@
 //! What people and generators put together: phrases of words, and words that no name is made like (R10).
 
+use super::near;
 use super::words::{COMMON, PARTS, PLAIN};
 
 /// `correct-horse-battery`: three words or more with one sign between them, none of which is a part of
@@ -115,5 +116,5 @@ pub(super) fn is_jagged(text: &[u8]) -> bool {
         && upper + lower >= 8
         && upper * 4 >= upper + lower
         && text.iter().all(|b| b.is_ascii_alphabetic() || b"-_".contains(b))
-        && !text.windows(3).any(|w| w.iter().all(u8::is_ascii_uppercase))
+        && (!text.windows(3).any(|w| w.iter().all(u8::is_ascii_uppercase)) || near::is_scrawl(text))
 }

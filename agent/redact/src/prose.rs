@@ -450,8 +450,8 @@ pub(super) fn random_word(scan: &mut Scan<'_>, key: &Key, at: usize) {
         let padded = text.len() - body.len() <= 2;
         // Right after the key or `is`, what looks random is no name.
         let looks = value::looks_random(text) || (sure || named) && is_jumbled(text);
-        let random =
-            expected && looks && !is_uuid(text) && !is_product(text) || is_random_word(text);
+        let random = expected && looks && !is_uuid(text) && !is_product(text)
+            || is_random_word(text) && !near::is_class(text);
         let plain = padded && !is_path_like(text) && scan.at(start + len) != Some(b':');
         if plain && (hex || random) {
             let end = start + len;

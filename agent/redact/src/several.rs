@@ -63,6 +63,10 @@ const LINKS: &[&str] = &[
     "ours",
     "theirs",
     "computed",
+    "want",
+    "wanted",
+    "have",
+    "given",
     "calculated",
     "nieuw:",
 ];

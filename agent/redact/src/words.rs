@@ -110,7 +110,7 @@ pub(super) static HARMLESS: LazyLock<Words> = LazyLock::new(|| {
 /// What may follow a stem in the same lower-case (or upper-case) word and leave it a secret.
 pub(super) static JOINED: LazyLock<Words> = LazyLock::new(|| {
     Words::of(
-        "accesskey admin again auth base base64 bytes code confirm confirmation current data db
+        "accesskey admin again auth base base64 box bytes code confirm confirmation current data db
         encrypted hash hashed id key keys new old phrase phrases plain previous raw repeat s salt
         secret string text token value values verify wd word words wort wrd",
     )

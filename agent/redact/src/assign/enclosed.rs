@@ -36,7 +36,9 @@ pub(super) fn tuple(scan: &mut Scan<'_>, key: &Key, comma: usize) -> bool {
         }
         return own;
     }
-    if scan.at(comma) != Some(b',') || scan.before(key.start) != Some(b'{') {
+    if scan.at(comma) != Some(b',')
+        || scan.before(key.start) != Some(b'{') && !is_definition(scan, key)
+    {
         return false;
     }
     let mut from = scan.skip_space(comma + 1);
@@ -53,6 +55,17 @@ pub(super) fn tuple(scan: &mut Scan<'_>, key: &Key, comma: usize) -> bool {
         scan.accept(key, value);
     }
     own
+}
+
+/// `define('DB_PASSWORD', 'x')`, `setProperty("db.password", "x")`
+fn is_definition(scan: &Scan<'_>, key: &Key) -> bool {
+    let lead = scan.slice(key.start.saturating_sub(12).max(scan.body.min(key.start)), key.start);
+    let lead = lead
+        .iter()
+        .rposition(|b| !b"'\" \\".contains(b))
+        .and_then(|at| lead.get(..=at))
+        .unwrap_or_default();
+    [&b"define("[..], b"Property(", b"Variable(", b"put("].iter().any(|call| lead.ends_with(call))
 }
 
 /// `NetworkCredential("bob", "x")`: what is called with a user and a password.

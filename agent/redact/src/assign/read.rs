@@ -5,7 +5,7 @@ use super::place::begins_body;
 use crate::Class;
 use crate::block;
 use crate::judge::{is_field, is_made_up, is_password_like, is_random_word, is_uuid};
-use crate::key::{Key, Strength};
+use crate::key::{self, Key, Strength};
 use crate::phrase::is_chosen;
 use crate::prose::{introduced, words_of_phrase};
 use crate::scan::{Cue, Scan};
@@ -222,6 +222,9 @@ pub(super) fn at_line_end(scan: &mut Scan<'_>, key: &Key, form: Form) {
         if key.strength == Strength::Sure {
             scan.cues.members = true;
         }
+    } else if form == Form::Yaml && key::is_named(scan, key) {
+        // `Using certificate key:`
+        scan.cues.next = Some(Cue::Output(Class::Key));
     }
 }
 

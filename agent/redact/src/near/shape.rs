@@ -7,6 +7,7 @@ use crate::words::COMMON;
 
 /// Whether `text` is what people or generators choose for a password, and nothing that logs have besides.
 pub(super) fn is_choice(text: &[u8]) -> bool {
+    let text = without_padding(text);
     if text.len() < 6 || text.len() > 64 || is_elsewhere(text) || value::is_nothing(text) {
         return false;
     }
@@ -21,6 +22,33 @@ pub(super) fn is_choice(text: &[u8]) -> bool {
         || is_unlike_names(text) && !is_code(text)
 }
 
+/// Base64 without the signs it was filled up with.
+fn without_padding(text: &[u8]) -> &[u8] {
+    let body = text.strip_suffix(b"==").or(text.strip_suffix(b"=")).unwrap_or(text);
+    let whole = text.len() >= 16 && text.len().is_multiple_of(4) && !body.contains(&b'=');
+    if whole { body } else { text }
+}
+
+/// Whether `text` is what people choose where a word right before it says that it is the value: a name that
+/// could be one of a class, a short number in hexadecimal digits.
+pub(super) fn is_told_choice(text: &[u8]) -> bool {
+    let digits = text.iter().rev().take_while(|b| b.is_ascii_digit()).count();
+    let letters = text.get(..text.len() - digits).unwrap_or_default();
+    let capital = text.first().is_some_and(u8::is_ascii_uppercase);
+    let word = text.len() >= 8
+        && (if capital { 1..=4 } else { 2..=4 }).contains(&digits)
+        && letters.iter().all(u8::is_ascii_alphabetic)
+        && letters.iter().skip(1).any(u8::is_ascii_lowercase);
+    word || is_hex(text, 16, 64) || is_uuid(text) || COMMON.has(text)
+}
+
+/// Whether `text` is what people choose, and nothing that an object of a cluster could be called.
+pub(super) fn is_choice_for_secret(text: &[u8]) -> bool {
+    let foreign = |b: &u8| !(b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(b));
+    let named = !text.iter().any(foreign) && !is_scrambled(text);
+    text.iter().any(u8::is_ascii_digit) && !named && is_choice(text)
+}
+
 /// Whether `text` is a key or token; hexadecimal digits are one if `hex`.
 pub(super) fn is_key_material(text: &[u8], hex: bool) -> bool {
     if text.len() < 16 || text.starts_with(b"/") || is_algorithm(text) || is_public(text) {
@@ -33,7 +61,8 @@ pub(super) fn is_key_material(text: &[u8], hex: bool) -> bool {
         && (is_random_word(text)
             || is_jumbled(text) && (hex || text.len() >= 24)
             || is_scrawl(text)
-            || is_hex(text, 32, 128) && hex)
+            || is_seed(text) && text.len() >= 24 && text.iter().any(u8::is_ascii_digit)
+            || hex && is_hex_in_parts(text))
 }
 
 /// `sha256WithRSAEncryption`, `ecdsa-with-SHA256`: how something is signed.
@@ -51,10 +80,15 @@ fn is_public(text: &[u8]) -> bool {
 }
 
 /// The secret of a generator of one-time codes (RFC 4648 §6), whatever letters it has.
-pub(super) fn is_seed(text: &[u8]) -> bool {
+pub(crate) fn is_seed(text: &[u8]) -> bool {
     (16..=64).contains(&text.len())
         && text.len().is_multiple_of(8)
         && text.iter().all(|b| matches!(b, b'A'..=b'Z' | b'2'..=b'7'))
+}
+
+/// Hexadecimal digits, with a dot in them where their halves are made apart.
+fn is_hex_in_parts(text: &[u8]) -> bool {
+    text.len() >= 32 && text.split(|&b| b == b'.').all(|part| is_hex(part, 12, 128))
 }
 
 pub(super) fn is_hex(text: &[u8], least: usize, most: usize) -> bool {
@@ -101,19 +135,28 @@ fn is_dotted(text: &[u8]) -> bool {
 }
 
 /// `RabbmCJsm`: letters alone with capitals where no word has them: few of the parts that begin with one are
-/// words.
-fn is_scrawl(text: &[u8]) -> bool {
-    if !(8..=40).contains(&text.len()) || !text.iter().all(u8::is_ascii_alphabetic) {
+/// words. `ZuG-OJGDAk-In-p`: with dashes, too.
+pub(crate) fn is_scrawl(text: &[u8]) -> bool {
+    let fits = |b: &u8| b.is_ascii_alphabetic() || b"-_".contains(b);
+    if !(8..=64).contains(&text.len()) || !text.iter().all(fits) {
         return false;
     }
+    let capitals = text.iter().filter(|b| b.is_ascii_uppercase()).count();
+    let signed = text.iter().any(|b| b"-_".contains(b));
+    text.iter().any(u8::is_ascii_lowercase) && (capitals > 2 || !signed) && is_without_words(text)
+}
+
+fn is_without_words(text: &[u8]) -> bool {
     let (mut parts, mut words) = (0, 0);
     let mut rest = text;
     while !rest.is_empty() {
+        let signs = rest.iter().take_while(|b| b"-_".contains(b)).count();
+        rest = rest.get(signs..).unwrap_or_default();
         let upper = rest.iter().take_while(|b| b.is_ascii_uppercase()).count();
         let lower = rest.iter().skip(upper).take_while(|b| b.is_ascii_lowercase()).count();
         let (part, tail) = rest.split_at_checked(upper + lower).unwrap_or((rest, b""));
         let vowels = part.iter().filter(|b| b"aeiouyAEIOUY".contains(b)).count();
-        parts += 1;
+        parts += usize::from(!part.is_empty());
         words += usize::from(upper > 2 && lower == 0 || vowels > 0 && lower >= 2);
         rest = tail;
     }
@@ -129,7 +172,13 @@ fn is_strange(text: &[u8]) -> bool {
         && !pair
         && has(u8::is_ascii_lowercase)
         && has(u8::is_ascii_uppercase)
-        && has(|b| b"!#$^*?~".contains(b))
+        && (has(|b| b"!#$^*?~".contains(b)) || has_loose_percent(text))
+}
+
+/// A sign of percent that escapes nothing.
+fn has_loose_percent(text: &[u8]) -> bool {
+    text.windows(3)
+        .any(|w| w.first() == Some(&b'%') && !w.iter().skip(1).all(u8::is_ascii_hexdigit))
 }
 
 /// `winter2025`: a word and a year.
@@ -177,7 +226,7 @@ fn is_name(text: &[u8]) -> bool {
 
 /// `Login2Controller`, `Argon2id`, `Jan.Jansen2`, `ForkJoinPool-1-worker-3`: words with a digit or two
 /// inside, or one at the end.
-fn is_class(text: &[u8]) -> bool {
+pub(crate) fn is_class(text: &[u8]) -> bool {
     let digits = text.iter().filter(|b| b.is_ascii_digit()).count();
     let last = text.iter().rev().take_while(|b| b.is_ascii_digit()).count();
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._".contains(b);
@@ -195,5 +244,5 @@ fn is_wordy(run: &[u8]) -> bool {
     let upper = run.iter().filter(|b| b.is_ascii_uppercase()).count();
     let shouted = upper == run.len() && run.len() <= 6;
     let vowels = run.iter().filter(|b| b"aeiouyAEIOUY".contains(b)).count();
-    shouted || vowels > 0 && upper * 3 <= run.len() && vowels * 6 >= run.len()
+    shouted || vowels > 0 && upper * 3 <= run.len() && vowels * 8 >= run.len()
 }

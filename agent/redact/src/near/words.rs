@@ -23,7 +23,7 @@ pub(super) static NAMES: LazyLock<Words> = LazyLock::new(|| {
 /// Words right before a value that could be an identifier as well.
 pub(super) static TELLS: LazyLock<Words> = LazyLock::new(|| {
     Words::of(
-        "is was be now using to with value generated = -> => as into by naar zu auf durch door par por con
+        "is was be now using to with value generated tried typed entered last / = -> => as into by naar zu auf durch door par por con
         met mit ist est es lautet luidt heißt brzmi su type nu jetzt désormais nun ahora agora ora
         becomes became nieuw nouveau ser",
     )

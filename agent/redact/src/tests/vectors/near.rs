@@ -25,6 +25,42 @@ pub(crate) const POSITIVES: &[Positive] = &[
     ),
     ("R10", "Use passphrase «phrase» then press enter"),
     ("R10", "We changed the password on core-01 from «token» to «hex» today."),
+    // What did not match, and what was said about it.
+    ("R10", "passwords do not match: «token» / «token»"),
+    ("R10", "password mismatch, expected «token» but got «token»"),
+    ("R02", "token mismatch: got «token», want «token»"),
+    ("R10", "«token» - that is the new password"),
+    ("R10", "bob:«token» - invalid password"),
+    ("R10", "Wachtwoorden komen niet overeen: «token»"),
+    ("R10", "Passwörter stimmen nicht überein: «token»"),
+    // What did not let somebody in.
+    ("R10", "login failed for bob: tried «token»"),
+    ("R10", "Login attempt bob/«token» denied"),
+    ("R10", "auth failure for user bob with «token»"),
+    ("R10", "LDAP bind failed for cn=admin,dc=corp with «token»"),
+    ("R10", "svn: E170001: Authentication failed for bob/«token»"),
+    ("R10", "BasicAuth(bob, «token»)"),
+    ("R10", "Bootstrap admin created (admin / «token»)"),
+    ("R10", "Inloggen mislukt voor bob met «token»"),
+    ("R10", "Aanmelden als bob met «token» geweigerd"),
+    ("R10", "Anmeldung von bob mit «token» fehlgeschlagen"),
+    ("R10", "bitte mit bob und «token» anmelden"),
+    ("R10", "wachtwoordreset voor bob: «token»"),
+    ("R10", "Vault unsealed with «token»"),
+    ("R10", "the zip is protected with «token»"),
+    // Names with signs in them, called and spoken of.
+    ("R01", "define('DB_PASSWORD', '«token»');"),
+    ("R01", "config.get('db.password') returned «token»"),
+    ("R03", "The client_secret you supplied, «token», is wrong"),
+    // Identifiers right after the word.
+    ("R02", "Invalid token «uuid» supplied by bob"),
+    ("R02", "Le jeton «uuid» a expiré"),
+    ("R02", "publish key «uuid»"),
+    // Below their names, no deeper.
+    ("R41", "Using certificate key:\n«hex»"),
+    ("R41", "derived backup key key=«hex» kdf=scrypt"),
+    ("R41", "dek=«hex»"),
+    ("R41", "secretbox: «token»"),
     // Before it.
     ("R10", "'«token»' does not satisfy the password policy"),
     ("R10", "«token» (password of svc-billing)"),
@@ -60,6 +96,11 @@ pub(crate) const POSITIVES: &[Positive] = &[
 
 /// What stays.
 pub(crate) const NEAR_MISSES: &[&str] = &[
+    "2027-12-15 11:07:46,425 ERROR [main] org.opensaml.saml.common.binding - Password reset link was requested",
+    "Dropping packet because of error: invalid Message-Authenticator! (Shared secret is incorrect.)",
+    "MountVolume.SetUp failed for volume x : secret parcel-hub-tls not found",
+    "Anmeldung von bob fehlgeschlagen, siehe ORA-01017",
+    "login failed for bob from web-01 on port 22",
     "password authentication failed for user \"metering2\" (SQLSTATE 28P01)",
     "ERROR payment-gateway.client:352 No password file found, falling back to ~/.pgpass",
     "ORA-28001: the password has expired",
