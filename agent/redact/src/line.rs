@@ -77,6 +77,7 @@ impl Scan<'_> {
             Rule::MendixConstants => members::at_map(self, Class::MendixConstant, start, end),
             Rule::MendixVariable => mendix::at_mendix_variable(self, start, end),
             Rule::OracleThin => query::at_oracle(self, end),
+            Rule::GoUser => query::at_go_user(self, end),
             Rule::Bsn => numbers::at_bsn(self, start, end),
             Rule::Body => body::at_body(self, start, end),
             Rule::Phone => numbers::at_phone(self, start, end),

@@ -156,6 +156,18 @@ pub(super) fn at_oracle(scan: &mut Scan<'_>, end: usize) {
     }
 }
 
+/// R11: a URL as Go dumps its fields, `Opaque: User:bob:x Host:db:5432`.
+pub(super) fn at_go_user(scan: &mut Scan<'_>, end: usize) {
+    let text = scan.slice(end, end + USER_INFO);
+    scan.spend(1 + text.len() / 16);
+    let user = memchr::memmem::find(text, b" Host:").and_then(|len| text.get(..len));
+    if let Some(user) = user
+        && let Some(colon) = memchr::memchr(b':', user)
+    {
+        scan.add(end + colon + 1, end + user.len(), Class::UrlUser);
+    }
+}
+
 /// R11: user info before the `@` at `at`. Returns where reading goes on, if this is user info.
 ///
 /// The password may hold `@`, `:` and `/`. Without an `@` before the first slash the slash is taken
@@ -234,7 +246,7 @@ fn oracle_user(scan: &mut Scan<'_>, start: usize, at: usize) -> Option<usize> {
     let host = scan.run(at + 1, 128, name);
     let port = scan.run(at + 2 + host, 6, u8::is_ascii_digit);
     let ends = !scan.at(at + 2 + host + port).is_some_and(|b| b.is_ascii_alphanumeric());
-    let place = host > 2 && scan.at(at + 1 + host) == Some(b':') && (4..=5).contains(&port) && ends;
+    let place = host > 1 && scan.at(at + 1 + host) == Some(b':') && (4..=5).contains(&port) && ends;
     let named = !user.is_empty() && user.iter().all(name);
     if !place || !named || password.len() < 3 || password.contains(&b'/') {
         return None;
@@ -249,7 +261,7 @@ pub(super) fn bare_user_info(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
     const LONGEST: usize = 128;
     let floor = at.saturating_sub(LONGEST).max(scan.body.min(at));
     let before = scan.slice(floor, at);
-    let lead = before.iter().rev().position(|b| b" \t\"'`=(<>,;".contains(b));
+    let lead = before.iter().rev().position(|b| b" \t\"'`=(<>,;{[".contains(b));
     let start = at - lead.unwrap_or(before.len());
     let word = scan.slice(start, at);
     if let Some(next) = oracle_user(scan, start, at) {
@@ -266,7 +278,7 @@ pub(super) fn bare_user_info(scan: &mut Scan<'_>, at: usize) -> Option<usize> {
     // `user:password@tcp(host:3306)/db`, of Go's driver for MySQL.
     let driver = matches!(name, b"tcp" | b"tcp6" | b"unix") && scan.at(at + 1 + host) == Some(b'(');
     let telling = follows && is_password_like(password) && !password.contains(&b'/');
-    if named && host > 2 && !password.is_empty() && (driver || telling) {
+    if named && host > 1 && !password.is_empty() && (driver || telling) {
         scan.add(start + colon + 1, at, Class::UrlUser);
         return Some(at + 1);
     }

@@ -61,10 +61,13 @@ pub(in super::super) fn at_bsn(scan: &mut Scan<'_>, start: usize, end: usize) {
 pub(in super::super) fn take(scan: &mut Scan<'_>, first: usize) -> bool {
     let mut digits = Vec::with_capacity(10);
     let mut at = first;
+    // Written in one, another number may follow: `/personen/123456782 200`.
+    let in_one = matches!(scan.run(first, 10, u8::is_ascii_digit), 8 | 9);
     while digits.len() < 10 {
         match scan.at(at) {
             Some(b) if b.is_ascii_digit() => digits.push(b - b'0'),
-            Some(b'.' | b' ' | b'-') if scan.at(at + 1).is_some_and(|b| b.is_ascii_digit()) => {}
+            Some(b'.' | b' ' | b'-')
+                if !in_one && scan.at(at + 1).is_some_and(|b| b.is_ascii_digit()) => {}
             _ => break,
         }
         at += 1;

@@ -60,6 +60,7 @@ pub(in super::super) enum Rule {
     /// A map of bytes, as Go prints it.
     GoBytes,
     OracleThin,
+    GoUser,
     Bsn,
     Phone,
     /// What a client sent.
@@ -371,10 +372,13 @@ pub(super) const KEY_STEMS: &[(&str, Rule)] = &[
     ("microflowconstants", Rule::MendixConstants),
     ("mx_", Rule::MendixVariable),
     ("oracle:thin:", Rule::OracleThin),
+    ("opaque: user:", Rule::GoUser),
     ("bsn", Rule::Bsn),
     ("burgerservice", Rule::Bsn),
     ("sofinummer", Rule::Bsn),
     ("sofi-nummer", Rule::Bsn),
+    // What DigiD puts before the number.
+    ("s00000000:", Rule::Bsn),
     ("citizen", Rule::Bsn),
     ("phone", Rule::Phone),
     ("telefo", Rule::Phone),
