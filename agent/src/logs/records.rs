@@ -270,16 +270,17 @@ pub(super) enum Lost {
 
 /// Whether a log whose oldest record in reach is of `begins` lost records of the window to rotation.
 /// `first_read` is the first line that was read: where it is older than `begins`, the file was rotated
-/// only afterwards, and an older one had been read. That one may have followed a rotation as well.
+/// only afterwards, and an older one had been read. That one may have followed a rotation as well. So
+/// may it where the node does not say, as when the new file has no line yet.
 pub(super) fn lost_to_rotation(
-    begins: Timestamp,
+    begins: Option<Timestamp>,
     first_read: Option<Timestamp>,
     started_at: Option<Timestamp>,
     window: Window,
 ) -> Option<Lost> {
     let expected = started_at.map_or(window.from, |started| started.max(window.from));
-    let read_before = first_read.filter(|first| *first < begins);
-    let oldest = read_before.unwrap_or(begins);
+    let read_before = first_read.filter(|first| begins.is_none_or(|begins| *first < begins));
+    let oldest = read_before.or(begins)?;
     let late = oldest.duration_since(expected);
     if late > FIRST_RECORD && read_before.is_none() {
         Some(Lost::Before(oldest))
@@ -475,7 +476,7 @@ mod tests {
     #[test]
     fn rotation_is_told_from_a_late_start_and_from_one_after_reading() {
         let lost = |begins: &str, first: Option<&str>, started: Option<&str>| {
-            lost_to_rotation(time(begins), first.map(time), started.map(time), window())
+            lost_to_rotation(Some(time(begins)), first.map(time), started.map(time), window())
         };
         let (ten, later) = ("2026-11-20T10:00:00Z", "2026-11-20T10:20:00Z");
         let (before, perhaps) =
@@ -495,6 +496,12 @@ mod tests {
         // That one followed a rotation itself, or nothing was said before.
         let between = "2026-11-20T10:10:00Z";
         assert_eq!(lost(later, Some(between), Some(ten)), perhaps(between));
+        // The file that is there now has no line yet.
+        let unsaid =
+            |first: &str| lost_to_rotation(None, Some(time(first)), Some(time(ten)), window());
+        assert_eq!(unsaid(between), perhaps(between));
+        assert_eq!(unsaid(ten), None);
+        assert_eq!(lost_to_rotation(None, None, Some(time(ten)), window()), None);
     }
 
     proptest! {

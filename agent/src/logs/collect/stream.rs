@@ -113,22 +113,19 @@ pub(super) async fn read(collector: Arc<Collector>, target: Target) -> Result<()
     }
     let Reader { held, records, .. } = reader;
     declare(&collector, &label, records.finish(), &held).await?;
-    if let Some(begins) = beginning(&collector, &target).await {
-        let window = collector.scope.window;
-        match records::lost_to_rotation(begins, first_at, target.started_at, window) {
-            Some(Lost::Before(oldest)) => {
-                let detail =
-                    format!("what was logged before {oldest} was rotated away on the node");
-                collector.gap(&label, "Rotated", &detail).await?;
-            }
-            Some(Lost::PerhapsBefore(oldest)) => {
-                let detail = format!(
-                    "what was logged before {oldest}, if anything, was rotated away on the node"
-                );
-                collector.gap(&label, "PerhapsRotated", &detail).await?;
-            }
-            None => {}
+    let (begins, window) = (beginning(&collector, &target).await, collector.scope.window);
+    match records::lost_to_rotation(begins, first_at, target.started_at, window) {
+        Some(Lost::Before(oldest)) => {
+            let detail = format!("what was logged before {oldest} was rotated away on the node");
+            collector.gap(&label, "Rotated", &detail).await?;
         }
+        Some(Lost::PerhapsBefore(oldest)) => {
+            let detail = format!(
+                "what was logged before {oldest}, if anything, was rotated away on the node"
+            );
+            collector.gap(&label, "PerhapsRotated", &detail).await?;
+        }
+        None => {}
     }
     pass_on(&collector, &label, held).await
 }
