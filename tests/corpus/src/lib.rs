@@ -34,7 +34,8 @@ pub enum Set {
     /// To see whether rules hold on lines they were not written from. It was measured on until its
     /// figures had taught the rules something; since then its lines may be read, too.
     Validation,
-    /// The evaluation sets of redaction policies before the present one, which have been read since.
+    /// The evaluation sets of redaction policies before the present one, which have been read since, and
+    /// parts that people wrote for it who had not read the rules.
     Rehearsal,
     /// To measure on: nobody who works on the rules reads its lines.
     Evaluation,

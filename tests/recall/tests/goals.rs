@@ -41,7 +41,7 @@ fn the_validation_set_is_served_no_worse_than_measured() {
     assert!(report.background.percent() <= 0.5, "ordinary lines {}", report.background);
 }
 
-/// The former evaluation sets: their lines are known by now, those of the second since a short while.
+/// The former evaluation sets and what was written like them: their lines are known by now.
 #[test]
 fn the_rehearsal_set_is_served_no_worse_than_measured() {
     let report = report(Set::Rehearsal);
@@ -51,7 +51,7 @@ fn the_rehearsal_set_is_served_no_worse_than_measured() {
     assert!(personal.percent() >= 99.6, "personal data {personal}");
     assert!(report.decoys.percent() <= 0.35, "decoys {}", report.decoys);
     // Certificates and public keys among them, which go on purpose.
-    assert!(report.background.percent() <= 1.3, "ordinary lines {}", report.background);
+    assert!(report.background.percent() <= 0.7, "ordinary lines {}", report.background);
 }
 
 #[test]
