@@ -3,7 +3,7 @@
 
 use super::Class;
 use super::bytes;
-use super::judge::{is_made_up, is_random_word};
+use super::made_up::{is_made_up, is_random_word};
 use super::phrase::is_unlike_names;
 use super::scan::{Cue, Scan};
 use super::value;

@@ -1,8 +1,8 @@
 //! Tables: a line of names with a sensitive one among them, and the lines of values below (R01, R02).
 
 use super::Class;
-use super::judge::is_made_up;
 use super::key::{Key, Strength};
+use super::made_up::is_made_up;
 use super::numbers;
 use super::phrase::is_chosen;
 use super::scan::{Cue, Scan};

@@ -13,7 +13,7 @@ use self::member::{indentation, member, value_of};
 use super::Class;
 use super::announced;
 use super::block::is_block_mark;
-use super::judge::{is_made_up, is_password_like, is_random_word};
+use super::made_up::{is_made_up, is_password_like, is_random_word};
 use super::members;
 use super::mendix;
 use super::near;

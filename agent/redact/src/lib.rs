@@ -15,7 +15,7 @@
 //! | `stems` | finds key stems and token prefixes, and digit groups, in one pass of two bytes a step |
 //! | `key`, `assign`, `value` | is it a sensitive key, what separates it from its value, where does the value end |
 //! | `prose`, `members`, `pairs`, `mendix` | values without a sign, in lists and objects, beside their names, of constants |
-//! | `judge`, `phrase` | is a value worth hiding |
+//! | `judge`, `made_up`, `phrase` | is a value worth hiding |
 //! | `near` | what else stands near a word for a credential, and is neither a word nor harmless |
 //! | `several`, `columns` | values after the first one, and those in the lines below a line of names |
 //! | `announced` | base64 that a word before it announces, text of XML elements, output of commands |
@@ -52,6 +52,7 @@ mod header;
 mod judge;
 mod key;
 mod line;
+mod made_up;
 mod members;
 mod mendix;
 mod near;

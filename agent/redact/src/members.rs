@@ -1,8 +1,9 @@
 //! Lists and objects after a key, in JSON, YAML and Go's dumps.
 
 use super::Class;
-use super::judge::{is_field, is_made_up, is_password_like, is_random_word, is_uuid};
+use super::judge::is_field;
 use super::key::{Key, Strength};
+use super::made_up::{is_made_up, is_password_like, is_random_word, is_uuid};
 use super::mendix;
 use super::scan::{Cue, Scan};
 use super::value::{self, Reach, Value};

@@ -2,8 +2,9 @@
 
 use super::Class;
 use super::assign::after_key;
-use super::judge::{is_made_up, names_secret};
+use super::judge::names_secret;
 use super::key::{self, Key, Strength};
+use super::made_up::is_made_up;
 use super::members;
 use super::pairs::value_member;
 use super::phrase::is_chosen;

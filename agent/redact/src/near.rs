@@ -16,8 +16,9 @@ use self::shape::{is_choice, is_choice_for_secret, is_key_material, is_told_choi
 pub(super) use self::shape::{is_class, is_scrawl, is_seed};
 use self::words::{CIPHERS, HARMLESS_KEYS, KEYS, NAMES, TELLS};
 use super::Class;
-use super::judge::{is_constants, is_uuid};
+use super::judge::is_constants;
 use super::key::{self, Key, Strength};
+use super::made_up::is_uuid;
 use super::placeholder;
 use super::scan::Scan;
 use super::several;

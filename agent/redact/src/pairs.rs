@@ -4,8 +4,9 @@ mod siblings;
 
 pub(super) use self::siblings::siblings;
 use super::Class;
-use super::judge::{is_made_up, is_value, names_secret};
+use super::judge::{is_value, names_secret};
 use super::key::{Key, Strength};
+use super::made_up::is_made_up;
 use super::phrase::{is_chosen, is_phrase};
 use super::scan::Scan;
 use super::value::{self, Reach};

@@ -12,10 +12,9 @@ pub(super) use self::introduced::{at_attempt, introduced, valued_after};
 use self::told::{is_auxiliary, is_changed, is_copula, is_foreign_copula, told};
 use self::usage::{begins_pair, is_usage};
 use super::Class;
-use super::judge::{
-    is_field, is_hex_secret, is_jumbled, is_made_up, is_product, is_random_word, is_uuid, is_value,
-};
+use super::judge::{is_field, is_hex_secret, is_value};
 use super::key::{self, Key, Strength};
+use super::made_up::{is_jumbled, is_made_up, is_product, is_random_word, is_uuid};
 use super::near;
 use super::phrase::{is_chosen, is_jagged};
 use super::scan::Scan;

@@ -5,7 +5,7 @@ mod oauth;
 pub(super) use self::oauth::{at_oauth, at_oauth_member};
 use super::Class;
 use super::follow;
-use super::judge::{is_jumbled, is_password_like, is_random_word};
+use super::made_up::{is_jumbled, is_password_like, is_random_word};
 use super::scan::{Cue, Scan};
 use super::value::{self, Reach};
 

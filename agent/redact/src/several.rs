@@ -2,8 +2,9 @@
 //! sentences (R01, R02, R10).
 
 use super::Class;
-use super::judge::{is_constants, is_field, is_jumbled, is_made_up, is_random_word};
+use super::judge::{is_constants, is_field};
 use super::key::{Key, Strength};
+use super::made_up::{is_jumbled, is_made_up, is_random_word};
 use super::phrase::{is_chosen, is_grouped};
 use super::scan::Scan;
 use super::value::{self, Reach, Value};

@@ -1,10 +1,9 @@
 //! Keys and values that something encloses: tuples, arguments, elements, brackets.
 
 use crate::Class;
-use crate::judge::{
-    is_constants, is_field, is_made_up, is_password_like, is_random_word, is_uuid, is_value,
-};
+use crate::judge::{is_constants, is_field, is_value};
 use crate::key::{Key, Strength};
+use crate::made_up::{is_made_up, is_password_like, is_random_word, is_uuid};
 use crate::members::object;
 use crate::pairs::is_name_of_pair;
 use crate::phrase::{is_chosen, is_unlike_names};

@@ -9,7 +9,7 @@ use super::member::indentation;
 use crate::Class;
 use crate::announced;
 use crate::bytes;
-use crate::judge::is_jumbled;
+use crate::made_up::is_jumbled;
 use crate::scan::Scan;
 use crate::value;
 

@@ -1,6 +1,7 @@
 //! What is neither a word nor harmless.
 
-use crate::judge::{is_field, is_jumbled, is_made_up, is_product, is_random_word, is_uuid};
+use crate::judge::is_field;
+use crate::made_up::{is_jumbled, is_made_up, is_product, is_random_word, is_uuid};
 use crate::phrase::{is_grouped, is_phrase, is_scrambled, is_unlike_names};
 use crate::value;
 use crate::words::COMMON;

@@ -1,7 +1,8 @@
 //! The members beside the name of a sensitive field, in the same object or list of pairs (R03, R08).
 
-use super::super::judge::{is_field, is_made_up, is_random_word, is_value};
+use super::super::judge::{is_field, is_value};
 use super::super::key::Key;
+use super::super::made_up::{is_made_up, is_random_word};
 use super::super::phrase::is_chosen;
 use super::super::scan::Scan;
 use super::super::value::{self, Reach};

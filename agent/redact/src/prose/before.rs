@@ -2,8 +2,9 @@
 
 use super::introduced::{is_choice, is_place};
 use super::is_path_like;
-use crate::judge::{is_field, is_made_up, is_random_word};
+use crate::judge::is_field;
 use crate::key::Key;
+use crate::made_up::{is_made_up, is_random_word};
 use crate::near::is_harmless;
 use crate::phrase::{is_chosen, is_unlike_names};
 use crate::scan::Scan;

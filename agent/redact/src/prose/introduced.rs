@@ -2,8 +2,9 @@
 
 use super::word_at;
 use crate::Class;
-use crate::judge::{is_constants, is_field, is_jumbled, is_made_up, is_product, is_random_word};
+use crate::judge::{is_constants, is_field};
 use crate::key::{Key, Strength};
+use crate::made_up::{is_jumbled, is_made_up, is_product, is_random_word};
 use crate::near;
 use crate::phrase::{is_chosen, is_phrase, is_scrambled, is_unlike_names};
 use crate::placeholder;

@@ -3,10 +3,11 @@
 use super::before::follows_user;
 use super::{is_bare, word_at};
 use crate::Class;
-use crate::judge::{
-    is_field, is_jumbled, is_made_up, is_password_like, is_random_word, is_telling, is_uuid,
-};
+use crate::judge::is_field;
 use crate::key::Key;
+use crate::made_up::{
+    is_jumbled, is_made_up, is_password_like, is_random_word, is_telling, is_uuid,
+};
 use crate::near::is_harmless;
 use crate::phrase::{is_chosen, is_jagged};
 use crate::scan::Scan;

@@ -3,7 +3,7 @@
 
 use super::query_value_end;
 use crate::Class;
-use crate::judge::{is_jumbled, is_random_word, is_uuid};
+use crate::made_up::{is_jumbled, is_random_word, is_uuid};
 use crate::scan::Scan;
 use crate::value::{self, Reach};
 

@@ -3,7 +3,7 @@
 use super::table::Holds;
 use super::{MOST, take};
 use crate::Class;
-use crate::judge::{is_made_up, is_uuid};
+use crate::made_up::{is_made_up, is_uuid};
 use crate::phrase::{is_chosen, is_unlike_names};
 use crate::scan::Scan;
 use crate::value::{self, Reach};

@@ -1,7 +1,8 @@
 //! Flags of any tool that takes a user and a password (R09).
 
 use super::super::Class;
-use super::super::judge::{is_locator, is_made_up, names_secret};
+use super::super::judge::{is_locator, names_secret};
+use super::super::made_up::is_made_up;
 use super::super::phrase::{is_chosen, is_jagged, is_scrambled, is_unlike_names};
 use super::super::scan::Scan;
 use super::super::value::{self, Reach};
