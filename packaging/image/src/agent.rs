@@ -7,11 +7,19 @@ use crate::archive::{self, Image};
 /// The repository of an image that is not meant for a registry; nothing outside this machine answers
 /// to it.
 pub const REPOSITORY: &str = "localhost/mendix-agent";
-/// One heap for all threads. glibc gives each thread of a busy process one of its own and keeps in each what was
+/// What the allocator is told, by its environment.
+///
+/// One heap for all threads: glibc gives each thread of a busy process one of its own and keeps in each what was
 /// used there once; the agent's few threads wait most of their lives, and it is as fast with one
-/// (docs/measurements.md, "Applying a release"). Set here, it holds however the agent is deployed; the unit
-/// for virtual machines says the same.
-pub const HEAPS: (&str, &str) = ("MALLOC_ARENA_MAX", "1");
+/// (docs/measurements.md, "Applying a release").
+///
+/// What takes 128 KiB and more is mapped by itself and goes back at once. glibc would raise that bound with the first
+/// such buffer that is freed; those of gzip, one for each log of a snapshot, then leave holes in the heap that the next
+/// one does not fit into (docs/measurements.md, "Log snapshots").
+///
+/// Set here, it holds however the agent is deployed; the unit for virtual machines says the same.
+pub const HEAPS: [(&str, &str); 2] =
+    [("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
 /// Where the image says what is in it.
 const ABOUT: &str = "usr/share/doc/mendix-agent";
 
@@ -44,10 +52,10 @@ fn gzipped(text: &[u8]) -> Vec<u8> {
 }
 
 fn with_program(image: Image, binary: &Path) -> Image {
+    let image = HEAPS.iter().fold(image, |image, (name, value)| image.env(name, value));
     with_files(image)
         .file("usr/bin/mendix-agent", 0o755, binary)
         .entrypoint(&["/usr/bin/mendix-agent"])
-        .env(HEAPS.0, HEAPS.1)
         .label("org.opencontainers.image.title", "mendix-agent")
         .label("org.opencontainers.image.description", "In-cluster agent of Mendix on Azure")
 }

@@ -77,7 +77,7 @@ impl Launcher {
                 .arg(&self.token)
                 .env("KUBECONFIG", &self.kubeconfig)
                 // As the image and the unit start it.
-                .env(HEAPS.0, HEAPS.1),
+                .envs(HEAPS),
         )
     }
 }

@@ -95,7 +95,8 @@ fn the_image_holds_one_program_for_one_user_and_says_what_is_in_it() {
     assert_eq!(archive.by_tag, concat!("registry.example/agent:", env!("CARGO_PKG_VERSION")));
     assert_eq!(config["config"]["User"], "65532:65532");
     assert_eq!(config["config"]["Entrypoint"], serde_json::json!(["/usr/bin/mendix-agent"]));
-    assert_eq!(config["config"]["Env"], serde_json::json!(["MALLOC_ARENA_MAX=1"]));
+    let environment = ["MALLOC_ARENA_MAX=1", "MALLOC_MMAP_THRESHOLD_=131072"];
+    assert_eq!(config["config"]["Env"], serde_json::json!(environment));
     let listed: Vec<(&str, u32)> = layer.iter().map(|(path, mode, _)| (&**path, *mode)).collect();
     let expected = [
         ("etc/", 0o755),

@@ -102,9 +102,10 @@ fn the_agent_reads_what_the_unit_hands_over() {
     }
     assert!(env("KUBECONFIG").unwrap().ends_with("/kubeconfig"));
     // As the image has it.
-    let (heaps, number) = mendix_agent_image::agent::HEAPS;
-    assert_eq!(env(heaps).as_deref(), Some(number));
-    assert!(read("packaging/image/Dockerfile").contains(&format!("\nENV {heaps}={number}\n")));
+    for (name, value) in mendix_agent_image::agent::HEAPS {
+        assert_eq!(env(name).as_deref(), Some(value));
+        assert!(read("packaging/image/Dockerfile").contains(&format!("\nENV {name}={value}\n")));
+    }
 
     // Starting again does not help against wrong arguments (clap's 2) and a wrong configuration.
     let line = unit.lines().find_map(|l| l.strip_prefix("RestartPreventExitStatus=")).unwrap();

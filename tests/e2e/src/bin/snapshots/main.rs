@@ -22,6 +22,7 @@ use mendix_control_plane::{
     ControlPlane, Options, Store, snapshots::UploadState, store::TicketStatus,
 };
 use mendix_test_kit::{
+    agent_image::HEAPS,
     proxy::{Direction, Rule},
     wait::eventually,
 };
@@ -162,6 +163,8 @@ async fn memory_of_each(mib: usize, streams: usize) -> Result<()> {
         let run = Command::new(std::env::current_exe()?)
             .args(["memory", "--receiver", name.get_name()])
             .args(["--mib", &mib.to_string(), "--streams", &streams.to_string()])
+            // As the image and the unit start it.
+            .envs(HEAPS)
             .status();
         met &= run.await?.success();
     }
